@@ -1,0 +1,60 @@
+"""zoo: a model zoo and evaluation harness that measures how alike models really are.
+
+This module is the public door. A plugin may use every name in `__all__`, and nothing else of the package.
+Importing it is cheap: neither torch nor transformers comes with it.
+"""
+
+from zoo.data import Data, Dataset, Labelled, Split, Splits, load
+from zoo.encoders import PixelEncoder, WordEncoder
+from zoo.errors import (
+    CheckpointError,
+    ConfigError,
+    DamagedRun,
+    DataError,
+    Incompatible,
+    NameCollision,
+    PluginError,
+    RequestError,
+    StoreError,
+    TrainingError,
+    UnknownName,
+    ZooError,
+)
+from zoo.hookspecs import hookimpl
+from zoo.models import Dense, Encoded, Encoder, InputSpec, Modality, Predictor, Tokens, TorchModel
+from zoo.tasks import Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DamagedRun",
+    "Data",
+    "DataError",
+    "Dataset",
+    "Dense",
+    "Encoded",
+    "Encoder",
+    "Incompatible",
+    "InputSpec",
+    "Labelled",
+    "Modality",
+    "NameCollision",
+    "PixelEncoder",
+    "PluginError",
+    "Predictor",
+    "RequestError",
+    "Split",
+    "Splits",
+    "StoreError",
+    "Task",
+    "Tokens",
+    "TorchModel",
+    "TrainingError",
+    "UnknownName",
+    "WordEncoder",
+    "ZooError",
+    "hookimpl",
+    "load",
+]
