@@ -1,0 +1,1 @@
+"""YAML that Hydra composes; a folder is a config group."""

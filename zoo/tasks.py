@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zoo.errors import Incompatible
+from zoo.models import Modality
 
 if TYPE_CHECKING:
     import numpy as np
 
     from zoo.data import Splits
-    from zoo.models import Modality
 
     Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
@@ -71,6 +71,7 @@ class Sentiment(Task):
     dataset: ClassVar[str] = "rotten_tomatoes"
 
     def check(self, splits: Splits) -> None:
+        """A polarity has two to seven degrees; more classes are topics."""
         super().check(splits)
         if not 2 <= len(splits.classes) <= 7:
             raise Incompatible(

@@ -1,0 +1,254 @@
+"""Discovery of plugins, and the registry of what they bring.
+
+The loop over entry points is our own: pluggy's loader lets one broken plugin end the program, silently drops equal
+entry-point names and does not report misspelt hooks. Here each plugin is loaded on its own; what fails is listed
+with its reason, by `python -m zoo.ls plugins` and in every error about an unknown name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import inspect
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pluggy
+
+from zoo import hookspecs
+from zoo.data import Dataset
+from zoo.errors import NameCollision, PluginError, RequestError, UnknownName, did_you_mean
+from zoo.models import Modality, Predictor, TorchModel
+from zoo.tasks import Task
+
+GROUP = "zoo"
+CORE = "zoo-harness"
+log = logging.getLogger("zoo")
+
+# kind -> (hook that lists the classes, what such a class must be)
+KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "model": ("zoo_models", (TorchModel, Predictor)),
+    "dataset": ("zoo_datasets", (Dataset,)),
+    "task": ("zoo_tasks", (Task,)),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered class. kind: `"model"`, `"dataset"` or `"task"`."""
+
+    kind: str
+    name: str
+    cls: type[Any]
+    distribution: str
+    version: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One loaded plugin. config_package: the importable package of its extra YAML, if it has one."""
+
+    distribution: str
+    version: str
+    entry_point: str
+    config_package: str | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be loaded, and why."""
+
+    distribution: str
+    version: str
+    entry_point: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything installed. entries: kind -> name -> Entry, names sorted."""
+
+    entries: Mapping[str, Mapping[str, Entry]]
+    plugins: tuple[Plugin, ...]
+    broken: tuple[Broken, ...]
+    manager: pluggy.PluginManager
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The entry of that name. Raises UnknownName with the nearest name and the broken plugins."""
+        known = self.entries[kind]
+        if name in known:
+            return known[name]
+        raise UnknownName(
+            f"No {kind} '{name}'. Installed: {', '.join(known)}.{did_you_mean(name, known)}{self.broken_note()}"
+        )
+
+    def broken_note(self) -> str:
+        """`" Broken plugins: zoo-foo (No module named 'x')."`, or an empty string."""
+        if not self.broken:
+            return ""
+        return f" Broken plugins: {', '.join(f'{b.distribution} ({b.reason})' for b in self.broken)}."
+
+    def versions(self) -> dict[str, str]:
+        """Version of every distribution loaded, the core included."""
+        return {plugin.distribution: plugin.version for plugin in self.plugins}
+
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Call an observer hook. An observer that raises is reported and does not disturb the run."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                implementation.function(**{name: arguments[name] for name in implementation.argnames})
+            except Exception as error:
+                log.warning("plugin %s failed in %s: %s", implementation.plugin_name, hook, error, exc_info=True)
+
+
+@functools.cache
+def registry() -> Registry:
+    """Load all plugins, once a process.
+
+    `ZOO_PLUGINS=a,b` loads only those distributions (and the core); `ZOO_STRICT_PLUGINS=1` makes a broken plugin fatal.
+    Raises NameCollision when two distributions claim one name.
+    """
+    manager = pluggy.PluginManager("zoo")
+    manager.add_hookspecs(hookspecs)
+    entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+    plugins: list[Plugin] = []
+    broken: list[Broken] = []
+    for point, distribution, version in _selected(_entry_points()):
+        try:
+            brought, package = _load(manager, point, distribution, version)
+        except (Exception, SystemExit) as error:
+            if distribution == CORE:
+                raise
+            broken.append(Broken(distribution, version, point.name, _reason(error)))
+            continue
+        for entry in brought:
+            _claim(entries[entry.kind], entry)
+        plugins.append(Plugin(distribution, version, point.name, package))
+    if broken and os.environ.get("ZOO_STRICT_PLUGINS", "") not in ("", "0"):
+        reasons = "\n".join(f"  {b.distribution}: {b.reason}" for b in broken)
+        raise PluginError(f"Broken plugins, and ZOO_STRICT_PLUGINS is set:\n{reasons}\nMend or uninstall them.")
+    in_order = {kind: dict(sorted(named.items())) for kind, named in entries.items()}
+    return Registry(in_order, tuple(plugins), tuple(broken), manager)
+
+
+def find(kind: str, name: str) -> Entry:
+    """The installed model, dataset or task of that name. Raises UnknownName."""
+    return registry().find(kind, name)
+
+
+def _entry_points() -> Iterator[tuple[importlib.metadata.EntryPoint, str, str]]:
+    """Entry points of our group with their distribution's name and version, the core first, then by name."""
+    found: dict[tuple[str, str], tuple[importlib.metadata.EntryPoint, str]] = {}
+    for distribution in importlib.metadata.distributions():
+        for point in distribution.entry_points:
+            if point.group == GROUP:
+                # An editable install is seen twice when its folder is on the path as well: one is enough.
+                found.setdefault((distribution.name, point.name), (point, distribution.version))
+    core = importlib.metadata.EntryPoint(name="builtin", value="zoo.builtin", group=GROUP)
+    from zoo import __version__
+
+    yield core, CORE, __version__
+    for (name, _), (point, version) in sorted(found.items(), key=lambda item: item[0]):
+        yield point, name, version
+
+
+def _selected(
+    points: Iterator[tuple[importlib.metadata.EntryPoint, str, str]],
+) -> list[tuple[importlib.metadata.EntryPoint, str, str]]:
+    """Only the distributions named in `ZOO_PLUGINS`, when it is set."""
+    every = list(points)
+    if "ZOO_PLUGINS" not in os.environ:
+        return every
+    wanted = {_normal(name) for name in os.environ["ZOO_PLUGINS"].split(",") if name.strip()}
+    installed = {_normal(distribution): distribution for _, distribution, _ in every}
+    for name in sorted(wanted - installed.keys()):
+        raise RequestError(
+            f"ZOO_PLUGINS names '{name}', which is not installed. Installed plugins: "
+            f"{', '.join(sorted(installed.values()))}.{did_you_mean(name, installed)}"
+        )
+    return [item for item in every if item[1] == CORE or _normal(item[1]) in wanted]
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+def _load(
+    manager: pluggy.PluginManager, point: importlib.metadata.EntryPoint, distribution: str, version: str
+) -> tuple[list[Entry], str | None]:
+    """Import one plugin, register it under its distribution's name and collect what it brings."""
+    name = distribution if not manager.has_plugin(distribution) else f"{distribution}:{point.name}"
+    module = point.load()
+    try:
+        manager.register(module, name)
+        manager.check_pending()  # a hook that no specification knows is a misspelt one
+        if not manager.get_hookcallers(module):
+            raise PluginError(f"'{point.value}' implements no hook; did you forget @zoo.hookimpl?")
+        brought = [
+            entry_of(kind, cls, distribution, version)
+            for kind, (hook, _) in KINDS.items()
+            for cls in _call(manager, module, hook) or []
+        ]
+        package = _call(manager, module, "zoo_config_package")
+    except BaseException:
+        if manager.is_registered(module):
+            manager.unregister(module)
+        raise
+    return brought, package
+
+
+def _call(manager: pluggy.PluginManager, module: Any, hook: str) -> Any:
+    """What this one plugin returns from a hook; None when it does not implement it."""
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        if implementation.plugin is module:
+            return implementation.function()
+    return None
+
+
+def entry_of(kind: str, cls: Any, distribution: str, version: str) -> Entry:
+    """Check a class against the contract of its kind. Raises PluginError that says what to mend."""
+    hook, bases = KINDS[kind]
+    named = " or ".join(f"zoo.{base.__name__}" for base in bases)
+    if not (isinstance(cls, type) and issubclass(cls, bases)):
+        raise PluginError(f"{hook} returned {cls!r}, which is not a class derived from {named}")
+    if not dataclasses.is_dataclass(cls) or "__dataclass_fields__" not in vars(cls):
+        raise PluginError(f"{cls.__name__} is not a dataclass: write @dataclass above it")
+    name = getattr(cls, "name", None)
+    if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+        raise PluginError(f"{cls.__name__}.name is {name!r}; it must be lower-case letters, digits and underscores")
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise PluginError(f"{cls.__name__} does not define {', '.join(missing)}")
+    stated = getattr(cls, "modalities", None) if kind == "model" else {getattr(cls, "modality", None)}
+    if not stated or not set(stated) <= set(get_args(Modality)):
+        raise PluginError(f"{cls.__name__} states no modality out of {', '.join(get_args(Modality))}; got {stated!r}")
+    if "name" in {field.name for field in dataclasses.fields(cls)}:
+        raise PluginError(f"{cls.__name__}.name must be annotated as ClassVar[str], or it becomes an option")
+    return Entry(kind, name, cls, distribution, version)
+
+
+def _claim(known: dict[str, Entry], entry: Entry) -> None:
+    if entry.name in known:
+        other = known[entry.name]
+        raise NameCollision(
+            f"Two distributions bring a {entry.kind} named '{entry.name}': {other.distribution} {other.version} and "
+            f"{entry.distribution} {entry.version}.\nUninstall one of them, or choose with ZOO_PLUGINS=<name>,<name>."
+        )
+    known[entry.name] = entry
+
+
+def _reason(error: BaseException) -> str:
+    """One line that says why a plugin is broken."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else "no message"
+    kind = type(error).__name__
+    return first if isinstance(error, ImportError | PluginError | pluggy.PluginValidationError) else f"{kind}: {first}"

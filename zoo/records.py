@@ -1,0 +1,269 @@
+"""What a run leaves behind: its identity, the folder it is written to, and what `run.json` says."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import platform
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.config import Trainer, decide, plain
+from zoo.models import TorchModel
+from zoo.store.folder import Draft, clear_leftovers
+from zoo.store.keys import RunPlace, run_key
+from zoo.store.schema import FEATURES, METRICS, WEIGHTS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zoo.config import RunConfig
+    from zoo.data import Split, Splits
+    from zoo.engine.fitting import Answers
+    from zoo.engine.training import Reporter
+    from zoo.plugins import Registry
+
+log = logging.getLogger("zoo")
+
+LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers", "tokenizers", "hydra-core", "pyarrow", "safetensors")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run. metrics: name -> {value, low, high, n}; reused: it was complete already."""
+
+    record: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    folder: Path
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts. trainer: all options decided, None for a `Predictor`; record: what `run.json` says."""
+
+    place: RunPlace
+    trainer: Trainer | None
+    record: dict[str, Any]
+    began: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who watches a training: a progress display, made when the number of steps is known, and the plugins."""
+
+    display: Callable[[int], AbstractContextManager[Reporter]]
+    epoch: Callable[[Mapping[str, float]], None]
+
+
+def identify(config: RunConfig, splits: Splits, registry: Registry) -> Plan:
+    """The run's place and record. The key covers what decides the result: model, resolved training options, task,
+    seed, data and software; not where it is stored nor how the data was named."""
+    trainer = _trainer(config, splits)
+    decisive = {
+        "model": plain(config.model),
+        "dataset": config.dataset.name,
+        "task": plain(config.task),
+        "trainer": _decisive(trainer),
+        "seed": config.seed,
+        "probe": config.probe,
+        "keep_weights": config.keep_weights,
+    }
+    versions = registry.versions()
+    key = run_key(decisive, splits.fingerprint, versions)
+    place = RunPlace(config.task.name, config.dataset.title(), config.label, key)
+    record = {
+        "config": {**decisive, "dataset": plain(config.dataset), "trainer": plain(trainer)},
+        "seed": config.seed,
+        "label": config.label,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": {**versions, "python": platform.python_version(), **_libraries()},
+        "hardware": _hardware(trainer),
+        "data": _data(splits),
+    }
+    return Plan(place, trainer, record)
+
+
+def _trainer(config: RunConfig, splits: Splits) -> Trainer | None:
+    if not isinstance(config.model, TorchModel):
+        return None
+    from zoo.engine.fitting import blame
+
+    with blame(config.model, "recipe"):
+        return decide(config.trainer, config.model.recipe(splits.modality))
+
+
+def _decisive(trainer: Trainer | None) -> dict[str, Any] | None:
+    """Training options that decide the result; the device as what it stands for on this machine."""
+    if trainer is None:
+        return None
+    from zoo.engine.devices import choose_device
+
+    return {**plain(trainer), "device": choose_device(trainer.device).type, "resident_mib": None}
+
+
+def _hardware(trainer: Trainer | None) -> dict[str, Any]:
+    from zoo.engine.devices import choose_device, hardware
+
+    return hardware(None if trainer is None else choose_device(trainer.device))
+
+
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _data(splits: Splits) -> dict[str, Any]:
+    def told(split: Split) -> dict[str, Any]:
+        return {"examples": len(split), "fingerprint": split.fingerprint}
+
+    return {
+        "fingerprint": splits.fingerprint,
+        "modality": splits.modality,
+        "classes": list(splits.classes),
+        "splits": {split.name: told(split) for split in (splits.train, splits.validation, splits.test)},
+        "notes": list(splits.notes),
+    }
+
+
+def find(config: RunConfig, plan: Plan) -> Outcome | None:
+    """The complete run at the plan's place, checksums verified; None when there is none or `rerun` is set.
+
+    A damaged run is reported and run again."""
+    from zoo import store
+    from zoo.errors import StoreError
+
+    if config.rerun:
+        return None
+    try:
+        kept = store.reading.find(config.runs_dir, plan.place, verify=True)
+        return None if kept is None else Outcome(kept.record, kept.metrics(), kept.folder, reused=True)
+    except StoreError as error:
+        log.warning("%s It is run again.", error)
+        return None
+
+
+@contextlib.contextmanager
+def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Draft]:
+    """A draft of the run's folder. When the body fails the draft is published as failed, with the reason."""
+    clear_leftovers(config.runs_dir)
+    with Draft.open(config.runs_dir, plan.place, plan.record) as draft, _logging_to(draft):
+        registry.notify("zoo_run_started", run=plan.record)
+        try:
+            yield draft
+        except (Exception, KeyboardInterrupt) as error:
+            folder = publish_failure(draft, plan.record, error)
+            registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
+            raise
+        registry.notify("zoo_run_ended", run=_read_record(draft.folder), folder=draft.folder)
+
+
+def publish_failure(draft: Draft, record: Mapping[str, Any], error: BaseException) -> Path:
+    """Publish a draft as failed. On a full disk what was written so far makes room for the reason."""
+    from zoo.errors import StoreError
+
+    text = "".join(traceback.format_exception(error))
+    try:
+        return draft.publish_failure(record, error, text)
+    except StoreError:
+        draft.drop_files()
+        return draft.publish_failure(record, error, text)
+
+
+def _read_record(folder: Path) -> Mapping[str, Any]:
+    from zoo.store.reading import read_record
+
+    return read_record(folder)
+
+
+@contextlib.contextmanager
+def _logging_to(draft: Draft) -> Iterator[None]:
+    """What the harness and the plugins log goes to the run's `events.log` as well."""
+
+    class ToDraft(logging.Handler):
+        def emit(self, entry: logging.LogRecord) -> None:
+            if draft.is_open:
+                draft.log(f"{entry.levelname.lower()} {entry.getMessage()}")
+
+    handler = ToDraft(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def observers(plan: Plan, registry: Registry, screen: Console) -> Observers:
+    """The display on this screen, and the plugins' `zoo_epoch_ended`."""
+    from zoo import progress
+
+    def epoch(row: Mapping[str, float]) -> None:
+        log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in row.items()))
+        registry.notify("zoo_epoch_ended", run=plan.record, epoch=row)
+
+    return Observers(lambda steps: progress.reporter(screen, steps), epoch)
+
+
+def write(
+    draft: Draft, plan: Plan, splits: Splits, answers: Answers, scores: Mapping[str, Mapping[str, Any]]
+) -> Outcome:
+    """Fill the draft and publish it as complete."""
+    draft.write_json(METRICS, scores)
+    draft.write_predictions(_predictions(splits, answers))
+    draft.write_history(answers.history)
+    if answers.features:
+        draft.write_tensors(FEATURES, answers.features)
+    if answers.weights:
+        draft.write_tensors(WEIGHTS, answers.weights)
+    plan.record["training"] = dict(answers.facts)
+    plan.record["probe_ids"] = [splits.test.ids[row] for row in answers.probe_rows]
+    plan.record["seconds"] = time.perf_counter() - plan.began
+    plan.record["peak_memory_mib"] = _peak_memory()
+    folder = draft.publish(plan.record, "complete")
+    return Outcome(_read_record(folder), scores, folder)
+
+
+def _predictions(splits: Splits, answers: Answers) -> Any:
+    import numpy as np
+
+    from zoo.store.tables import PredictionTable
+
+    parts = ((splits.validation, answers.validation), (splits.test, answers.test))
+    logits = np.concatenate([answer for _, answer in parts])
+    return PredictionTable(
+        splits=np.concatenate([np.full(len(split), split.name) for split, _ in parts]),
+        ids=np.concatenate([np.array(split.ids) for split, _ in parts]),
+        labels=np.concatenate([split.labels for split, _ in parts]),
+        predictions=logits.argmax(1),
+        logits=logits,
+    )
+
+
+def _peak_memory() -> float:
+    """Largest resident size of this process so far, MiB. Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def note(config: RunConfig, registry: Registry, error: Exception, status: Any) -> Path:
+    """A folder for a cell of a sweep that could not start: skipped or failed, with the reason. Returns where it is."""
+    decisive = {"model": plain(config.model), "dataset": plain(config.dataset), "task": plain(config.task)}
+    key = run_key({**decisive, "seed": config.seed}, "", registry.versions())
+    place = RunPlace(config.task.name, config.dataset.title(), config.label, key)
+    record = {"config": decisive, "seed": config.seed, "label": config.label, "versions": registry.versions()}
+    with Draft.open(config.runs_dir, place, record) as draft:
+        if status == "failed":
+            return publish_failure(draft, record, error)
+        reason = {"type": type(error).__name__, "message": str(error)}
+        return draft.publish({**record, "error": reason}, "skipped")

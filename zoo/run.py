@@ -1,0 +1,47 @@
+"""python -m zoo.run: train and evaluate one model on one dataset with one seed; with -m, every cell of a sweep."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zoo.config import RunConfig
+    from zoo.plugins import Registry
+    from zoo.records import Outcome
+
+
+def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
+    """One run, from its configuration to its folder on disk.
+
+    A run that is complete already is not repeated. Raises ZooError; whatever fails once the data is read leaves a
+    folder marked failed with the reason, and Ctrl-C one marked interrupted.
+    """
+    from zoo import data, overrides, records
+    from zoo.engine import evaluation, fitting, metrics
+
+    overrides.check_fit(config.model, config.task)
+    splits = data.load(config.dataset)
+    config.task.check(splits)
+    plan = records.identify(config, splits, registry)
+    if (kept := records.find(config, plan)) is not None:
+        return kept
+    with records.recording(config, plan, registry) as draft:
+        answers = fitting.fit(config, plan.trainer, splits, records.observers(plan, registry, screen))
+        scores = metrics.evaluate(
+            splits.test.labels, evaluation.softmax(answers.test), splits.classes, config.task.metrics()
+        )
+        return records.write(draft, plan, splits, answers, scores)
+
+
+def main() -> None:
+    """The command. Exit codes: 0 fine, 1 something ran and failed, 2 the request was wrong, 130 Ctrl-C."""
+    from zoo import launch
+
+    sys.exit(launch.command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
