@@ -1,0 +1,208 @@
+"""Batches from encoded examples: grouped by length, padded to a multiple of eight, resident or streamed."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from zoo.models import Dense, Tokens
+
+if TYPE_CHECKING:
+    from zoo.models import Encoded, InputSpec
+
+PAD_TO = 8  # tensor cores and vector units work on eights
+CHUNK = 50  # batches sorted by length together: long enough to group well, short enough to keep the order random
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one call of the module gets. inputs: its positional arguments; labels: (batch,) int64; rows: (batch,)."""
+
+    inputs: tuple[torch.Tensor, ...]
+    labels: torch.Tensor
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """A slice of the batch, as views."""
+        inputs = tuple(tensor[start:stop] for tensor in self.inputs)
+        return Batch(inputs, self.labels[start:stop], self.rows[start:stop])
+
+
+def plan_epoch(
+    lengths: np.ndarray | None, examples: int, batch_size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Row numbers of each batch of one epoch, every row once, in random order.
+
+    With lengths, (examples,) int64, examples of like length share a batch and so little is padded.
+    """
+    order = rng.permutation(examples)
+    if lengths is not None:
+        span = batch_size * CHUNK
+        chunks = [order[start : start + span] for start in range(0, examples, span)]
+        order = np.concatenate([chunk[np.argsort(lengths[chunk], kind="stable")] for chunk in chunks])
+    batches = [order[start : start + batch_size] for start in range(0, examples, batch_size)]
+    if lengths is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+def plan_evaluation(lengths: np.ndarray | None, examples: int, batch_size: int) -> list[np.ndarray]:
+    """Row numbers of each batch of an evaluation, every row once, longest first (memory runs out at once or never)."""
+    order = np.arange(examples) if lengths is None else np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, examples, batch_size)]
+
+
+class Batches:
+    """Encoded examples, ready to be asked for batches.
+
+    Up to `resident_mib` they are kept as tensors on the device and a batch is one gather there; larger ones stay on
+    the disk or in main memory and are fetched by a thread, two batches ahead.
+    """
+
+    def __init__(
+        self, encoded: Encoded, labels: np.ndarray, spec: InputSpec, device: torch.device, resident_mib: int = 2048
+    ) -> None:
+        if len(encoded) != len(labels):
+            raise ValueError(f"{len(encoded)} encoded examples and {len(labels)} labels")
+        self.spec = spec
+        self.device = device
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+        self.lengths = np.diff(encoded.offsets) if isinstance(encoded, Tokens) else None
+        self._encoded = encoded
+        self._scale, self._shift = _normalisation(spec, device)
+        self._rows = torch.arange(len(encoded), device=device)
+        self.resident = self._resident_bytes() <= resident_mib * 2**20
+        if self.resident:
+            self._values, self._lengths = self._place()
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Every example once, in order of rows, for callers that want no plan."""
+        return self.follow(plan_evaluation(None, len(self), 256))
+
+    def follow(self, plan: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """The batches of a plan, in its order."""
+        if self.resident:
+            return (self.take(rows) for rows in plan)
+        return _ahead(self._fetch(rows) for rows in plan)
+
+    def take(self, rows: np.ndarray) -> Batch:
+        """One batch of the given rows, (batch,) int64."""
+        if not self.resident:
+            return self._fetch(rows)
+        index = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        if self.lengths is None:
+            return Batch((self._finish(self._values[index]),), self.labels[index], rows)
+        width = _padded(int(self.lengths[rows].max()), self._values.shape[1])
+        ids = self._values[:, :width].index_select(0, index).long()
+        mask = torch.arange(width, device=self.device) < self._lengths[index, None]
+        return Batch((ids, mask), self.labels[index], rows)
+
+    def _resident_bytes(self) -> int:
+        if isinstance(self._encoded, Tokens):
+            return len(self) * _padded(int(self.lengths.max()), None) * 4 if self.lengths is not None else 0
+        return self._encoded.values.nbytes
+
+    def _place(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Everything on the device: padded ids and lengths, or dense values."""
+        if isinstance(self._encoded, Tokens):
+            ids, lengths = self._pad(np.arange(len(self)))
+            return torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
+        values = torch.from_numpy(np.array(self._encoded.values))
+        return values.to(self.device), torch.empty(0, device=self.device)
+
+    def _pad(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ids (rows, width) int32 padded with `pad_id`, and lengths (rows,) int64."""
+        assert isinstance(self._encoded, Tokens)
+        assert self.lengths is not None
+        lengths = self.lengths[rows]
+        width = _padded(int(lengths.max()), self._limit())
+        present = np.arange(width) < lengths[:, None]
+        ids = np.full((len(rows), width), self.spec.pad_id, dtype=np.int32)
+        starts = self._encoded.offsets[rows]
+        ids[present] = self._encoded.ids[(starts[:, None] + np.arange(width))[present]]
+        return ids, lengths
+
+    def _fetch(self, rows: np.ndarray) -> Batch:
+        """One batch of data that is not resident, on its way to the device."""
+        labels = self.labels[torch.from_numpy(rows).to(self.device)]
+        if isinstance(self._encoded, Dense):
+            values = self._send(torch.from_numpy(np.ascontiguousarray(self._encoded.values[rows])))
+            return Batch((self._finish(values),), labels, rows)
+        ids, lengths = self._pad(rows)
+        mask = np.arange(ids.shape[1]) < lengths[:, None]
+        return Batch((self._send(torch.from_numpy(ids)).long(), self._send(torch.from_numpy(mask))), labels, rows)
+
+    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _finish(self, values: torch.Tensor) -> torch.Tensor:
+        values = values.float()
+        return values if self._scale is None else values.mul_(self._scale).add_(self._shift)
+
+    def _limit(self) -> int | None:
+        # A model's positions may end at a length that is no multiple of eight.
+        return self.spec.shape[0] if self.spec.kind == "tokens" else None
+
+
+def _padded(length: int, limit: int | None) -> int:
+    up = -(-length // PAD_TO) * PAD_TO
+    return up if limit is None else max(length, min(up, limit))
+
+
+def _normalisation(spec: InputSpec, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """(value / 255 - mean) / std as one multiplication and one addition a channel."""
+    if spec.mean is None or spec.std is None:
+        return None, torch.empty(0)
+    mean, std = (torch.tensor(numbers, dtype=torch.float64) for numbers in (spec.mean, spec.std))
+    shape = (-1, *[1] * (len(spec.shape) - 1))
+    scale, shift = 1 / (255 * std), -mean / std
+    return scale.float().reshape(shape).to(device), shift.float().reshape(shape).to(device)
+
+
+def _ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+    """The same batches, made by a thread that is `depth` ahead. An error in the thread is raised here."""
+    made: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    worker = threading.Thread(target=work, daemon=True, name="zoo-batches")
+    worker.start()
+    try:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        worker.join()

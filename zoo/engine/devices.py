@@ -1,0 +1,100 @@
+"""Which device, precision and number of threads a run uses."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zoo.config import Device, Precision
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+# Below this many weights outside embedding tables a second thread costs more in waiting than it brings in work.
+ONE_THREAD_BELOW = 150_000
+# From this many on, matrix products are large enough for bfloat16 to pay for its conversions on a CPU.
+CPU_BF16_FROM = 5_000_000
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a module runs. precision is decided: never `auto`."""
+
+    device: torch.device
+    precision: Precision
+    threads: int
+
+
+def choose_device(wish: Device) -> torch.device:
+    """The device wished for. Raises ConfigError when it is not there."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wish is Device.auto:
+        return torch.device(next(name for name in there if there[name]))
+    if not there[wish.value]:
+        usable = ", ".join(name for name in there if there[name])
+        raise ConfigError(f"trainer.device={wish.value}: this machine has no such device. It has: {usable}.")
+    return torch.device(wish.value)
+
+
+def matrix_weights(module: torch.nn.Module) -> int:
+    """Number of weights outside embedding tables: what the arithmetic of a step grows with."""
+    import torch
+
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding | torch.nn.EmbeddingBag)}
+    return sum(p.numel() for p in module.parameters() if id(p) not in tables)
+
+
+def choose_precision(wish: Precision, device: torch.device, module: torch.nn.Module) -> Precision:
+    """bfloat16 where the device computes with it natively and the module is large enough to gain."""
+    import torch
+
+    if wish is not Precision.auto:
+        return wish
+    if device.type == "cuda":
+        return Precision.bf16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.fp32
+    native = any(
+        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    large = matrix_weights(module) >= CPU_BF16_FROM
+    return Precision.bf16 if device.type == "cpu" and native and large else Precision.fp32
+
+
+def choose_threads(wish: int | None, module: torch.nn.Module) -> int:
+    """The number wished for; else one for tiny modules and torch's own default for the others."""
+    import torch
+
+    if wish is not None:
+        return wish
+    return 1 if matrix_weights(module) < ONE_THREAD_BELOW else torch.get_num_threads()
+
+
+def hardware(device: torch.device | None = None) -> dict[str, Any]:
+    """What the run record says of the machine."""
+    import os
+
+    known: dict[str, Any] = {
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+    }
+    if device is not None:
+        known["device"] = device.type
+        if device.type == "cuda":
+            import torch
+
+            known["gpu"] = torch.cuda.get_device_name(device)
+    return known
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+            return next(named, platform.processor())
+    except OSError:
+        return platform.processor()

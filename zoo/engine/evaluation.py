@@ -1,0 +1,102 @@
+"""What a trained module answers: logits of every example, and layer outputs of a probe subset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from zoo.engine.batches import Batches, plan_evaluation
+from zoo.errors import PluginError
+
+if TYPE_CHECKING:
+    from zoo.models import TorchModel
+
+
+@torch.inference_mode()
+def logits(module: torch.nn.Module, batches: Batches, batch_size: int, classes: int) -> np.ndarray:
+    """(examples, classes) float32 in the order of rows, in eval mode and float32 whatever the training used.
+
+    A batch without gradients holds several times as many examples as one with; 4 × batch_size are taken at once.
+    Raises PluginError when the module returns another shape."""
+    training = module.training
+    module.eval()
+    try:
+        answers = torch.empty(len(batches), classes, device=batches.device)
+        for batch in batches.follow(plan_evaluation(batches.lengths, len(batches), 4 * batch_size)):
+            answer = check_logits(module(*batch.inputs), len(batch), classes)
+            answers[torch.from_numpy(batch.rows).to(batches.device)] = answer.float()
+        return answers.cpu().numpy()
+    finally:
+        module.train(training)
+
+
+def check_logits(answer: object, examples: int, classes: int) -> torch.Tensor:
+    """The module's answer. Raises PluginError when it is not a float tensor (examples, classes)."""
+    if not isinstance(answer, torch.Tensor):
+        raise PluginError(
+            f"The module returned {type(answer).__name__}; it must return logits, a float tensor (batch, classes)."
+        )
+    if answer.shape != (examples, classes) or not answer.is_floating_point():
+        raise PluginError(
+            f"The module returned {str(answer.dtype).removeprefix('torch.')} of shape {tuple(answer.shape)} "
+            f"for a batch of {examples}; it must return float logits of shape ({examples}, {classes}), one a class."
+        )
+    return answer
+
+
+@torch.inference_mode()
+def features(
+    model: TorchModel, module: torch.nn.Module, batches: Batches, rows: np.ndarray, batch_size: int = 64
+) -> dict[str, np.ndarray]:
+    """Layer name -> (len(rows), width) float32: outputs of `model.layers`, averaged over tokens or positions."""
+    layers = model.layers(module)
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+    caught: dict[str, torch.Tensor] = {}
+    module.eval()
+    hooks = [layer.register_forward_hook(_catch(caught, name)) for name, layer in layers.items()]
+    try:
+        for start in range(0, len(rows), batch_size):
+            batch = batches.take(rows[start : start + batch_size])
+            caught.clear()
+            module(*batch.inputs)
+            mask = batch.inputs[1] if len(batch.inputs) > 1 else None
+            for name in list(kept):
+                if name in caught:
+                    kept[name].append(pool(caught[name], mask).float().cpu().numpy())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: np.concatenate(parts) for name, parts in kept.items() if parts}
+
+
+def _catch(caught: dict[str, torch.Tensor], name: str):  # type: ignore[no-untyped-def]
+    def hook(_module: torch.nn.Module, _inputs: object, output: object) -> None:
+        first = output[0] if isinstance(output, tuple | list) else output
+        if isinstance(first, torch.Tensor):
+            caught[name] = first
+
+    return hook
+
+
+def pool(output: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """(batch, width) from (batch, width), (batch, length, width) or (batch, channels, height, width).
+
+    Tokens are averaged where mask, (batch, length) bool, is True; without a mask over all."""
+    if output.ndim == 2:
+        return output
+    if output.ndim == 3:
+        if mask is None or mask.shape != output.shape[:2]:
+            return output.mean(1)
+        weight = mask.to(output.dtype)[:, :, None]
+        return (output * weight).sum(1) / weight.sum(1)
+    return output.flatten(2).mean(2)
+
+
+def softmax(answers: np.ndarray) -> np.ndarray:
+    """Probabilities (examples, classes) float64 from logits; float64, or confident rows would round to 0 and 1."""
+    shifted = answers.astype(np.float64) - answers.max(axis=1, keepdims=True)
+    raised = np.exp(shifted)
+    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities

@@ -1,0 +1,210 @@
+"""From a model and loaded data to its answers: the same frame for what the engine trains and for what fits itself."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import PluginError, ZooError
+from zoo.models import Predictor, TorchModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.config import RunConfig, Trainer
+    from zoo.data import Split, Splits
+    from zoo.engine.training import Reporter
+    from zoo.models import InputSpec
+    from zoo.records import Observers
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a fitted model says, and what it took.
+
+    validation, test: logits (examples, classes) float32 (log-probabilities for a `Predictor`); features: layer name ->
+    (probe examples, width), of the test examples `probe_rows`; weights: what to store; facts: device, precision,
+    threads, steps, seconds, cost …
+    """
+
+    validation: np.ndarray
+    test: np.ndarray
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    probe_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fit(config: RunConfig, trainer: Trainer | None, splits: Splits, observers: Observers) -> Answers:
+    """Fit the model on the training split and let it answer validation and test.
+
+    trainer: None for a `Predictor`. Raises what the engine and the model raise; a model that breaks its contract is
+    named in a PluginError.
+    """
+    seed_everything(config.seed)
+    if isinstance(config.model, Predictor):
+        return _fit_predictor(config.model, config.seed, splits)
+    assert trainer is not None
+    return _fit_torch(config, trainer, splits, observers)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy's global generator and torch on every device."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def blame(model: TorchModel | Predictor, method: str) -> Iterator[None]:
+    """Errors out of a model's own methods name the model and the method."""
+    try:
+        yield
+    except (ZooError, MemoryError):
+        raise
+    except Exception as error:
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise PluginError(f"Model '{model.name}' failed in {method}: {type(error).__name__}: {first}") from error
+
+
+def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: Observers) -> Answers:
+    import torch
+
+    from zoo.data import cache
+    from zoo.engine import devices, evaluation, training
+    from zoo.engine.batches import Batches
+
+    model = config.model
+    assert isinstance(model, TorchModel)
+    device = devices.choose_device(trainer.device)
+    with blame(model, "encoder"):
+        encoder = model.encoder(splits.train)
+        encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
+    module, multipliers = _build(model, encoder.spec, len(splits.classes))
+    module.to(device)
+    precision = devices.choose_precision(trainer.precision, device, module)
+    placement = devices.Placement(device, precision, devices.choose_threads(trainer.threads, module))
+    torch.set_num_threads(placement.threads)
+    ready = {
+        split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
+        for split in parts(splits)
+    }
+    job = training.Job(
+        ready["train"], ready["validation"], trainer, placement, len(splits.classes), config.seed, multipliers
+    )
+    with observers.display(training.budget(job)) as reporter:
+        trained = training.train(module, job, _Observed(reporter, observers))
+    rows = probe_rows(splits.test.ids, config.probe)
+    with blame(model, "layers"):
+        kept = evaluation.features(model, module, ready["test"], rows) if config.probe else {}
+    return Answers(
+        validation=evaluation.logits(module, ready["validation"], trainer.batch_size, len(splits.classes)),
+        test=evaluation.logits(module, ready["test"], trainer.batch_size, len(splits.classes)),
+        features=kept,
+        probe_rows=rows,
+        weights=_separate(module.state_dict()) if config.keep_weights else {},
+        history=trained.history,
+        facts=_facts(module, placement, trained, trainer.batch_size),
+    )
+
+
+def parts(splits: Splits) -> tuple[Split, Split, Split]:
+    """Training, validation and test split."""
+    return splits.train, splits.validation, splits.test
+
+
+def _build(model: TorchModel, spec: InputSpec, classes: int) -> tuple[torch.nn.Module, Mapping[str, float]]:
+    import torch
+
+    with blame(model, "build"):
+        module = model.build(spec, classes)
+    if not isinstance(module, torch.nn.Module):
+        raise PluginError(f"Model '{model.name}': build returned {type(module).__name__}, not a torch.nn.Module.")
+    with blame(model, "parameter_groups"):
+        return module, model.parameter_groups(module)
+
+
+def _facts(module: torch.nn.Module, placement: Any, trained: Any, batch_size: int) -> dict[str, Any]:
+    """Column names as timm has them where timm has one."""
+    return {
+        "device": placement.device.type,
+        "precision": placement.precision.value,
+        "threads": placement.threads,
+        "param_count": sum(p.numel() for p in module.parameters()),
+        "trained_param_count": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "steps": trained.steps,
+        "epochs": len(trained.history),
+        "best_epoch": trained.best_epoch,
+        "stopped": trained.stopped,
+        "micro_batch": min(trained.micro_batch, batch_size),
+        "train_seconds": trained.seconds,
+        "train_samples_per_sec": trained.examples_per_second,
+    }
+
+
+class _Observed:
+    """A reporter whose epochs are also told to observers."""
+
+    def __init__(self, reporter: Reporter, observers: Observers) -> None:
+        self.step = reporter.step
+        self._reporter, self._observers = reporter, observers
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self._reporter.epoch(row)
+        self._observers.epoch(row)
+
+
+def _fit_predictor(model: Predictor, seed: int, splits: Splits) -> Answers:
+    started = time.perf_counter()
+    with blame(model, "fit"):
+        model.fit(splits.train, splits.validation, seed)
+    seconds = time.perf_counter() - started
+    with blame(model, "weights"):
+        weights = dict(model.weights())
+    facts = {
+        "device": "cpu",
+        "param_count": sum(int(np.size(array)) for array in weights.values()),
+        "train_seconds": seconds,
+        "train_samples_per_sec": len(splits.train) / max(seconds, 1e-9),
+    }
+    return Answers(
+        validation=_log_probabilities(model, splits.validation),
+        test=_log_probabilities(model, splits.test),
+        weights=weights,
+        facts=facts,
+    )
+
+
+def _log_probabilities(model: Predictor, split: Any) -> np.ndarray:
+    with blame(model, "predict_proba"):
+        found = np.asarray(model.predict_proba(split.examples), dtype=np.float64)
+    want = (len(split), len(split.classes))
+    if found.shape != want:
+        raise PluginError(f"Model '{model.name}': predict_proba returned shape {found.shape}; it must be {want}.")
+    if not np.isfinite(found).all() or found.min() < 0 or abs(found.sum(1) - 1).max() > 1e-3:
+        raise PluginError(
+            f"Model '{model.name}': predict_proba returned rows that are no distributions "
+            f"(smallest value {found.min():.3g}, sums from {found.sum(1).min():.4f} to {found.sum(1).max():.4f})."
+        )
+    # A probability of exactly 0 would be a logit of minus infinity; float32's smallest normal number stands in.
+    return np.log(np.maximum(found, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def probe_rows(ids: tuple[str, ...], count: int) -> np.ndarray:
+    """Rows of the `count` examples whose ids sort first: ids are hashes, so a random subset, and the same for all."""
+    order = sorted(range(len(ids)), key=lambda row: ids[row])
+    return np.array(sorted(order[:count]), dtype=np.int64)
+
+
+def _separate(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights on the CPU, each with memory of its own: a tied weight is stored under each of its names."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}

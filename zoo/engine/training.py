@@ -1,0 +1,297 @@
+"""The training loop: one for every `TorchModel`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
+from zoo.engine import evaluation
+from zoo.engine.batches import Batch, Batches, plan_epoch
+from zoo.errors import PluginError, TrainingError
+
+if TYPE_CHECKING:
+    from zoo.engine.devices import Placement
+
+log = logging.getLogger("zoo")
+
+CHECK_EVERY = 16  # steps between looks at the loss on an accelerator; each look makes the device wait
+
+
+class Reporter(Protocol):
+    """Who shows how training goes on."""
+
+    def step(self, done: int, loss: float | None, examples_per_second: float) -> None:
+        """After a step. loss is None where fetching it would make the device wait."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """After an epoch, with its row of the history."""
+
+
+@dataclass
+class Trained:
+    """The outcome. history: one row an epoch; the module holds the best weights."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    examples_per_second: float = 0.0
+    micro_batch: int = 0
+    stopped: str = "budget"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the loop needs beside the module."""
+
+    train: Batches
+    validation: Batches
+    trainer: Trainer
+    placement: Placement
+    classes: int
+    seed: int
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+
+
+def train(module: torch.nn.Module, job: Job, reporter: Reporter) -> Trained:
+    """Train in place and leave the weights of the best epoch in the module.
+
+    Best is the highest validation accuracy, then the lowest validation loss. Raises TrainingError when the loss is
+    not finite or memory does not suffice for one example at a time, PluginError when the logits have a wrong shape.
+    """
+    loop = _Loop(module, job, reporter)
+    loop.run()
+    return loop.outcome
+
+
+def budget(job: Job) -> int:
+    """The largest number of steps that the job may take."""
+    steps = max(1, math.ceil(job.trainer.epochs * _epoch_steps(job)))
+    return steps if job.trainer.steps is None else min(steps, job.trainer.steps)
+
+
+def _epoch_steps(job: Job) -> int:
+    return math.ceil(len(job.train) / job.trainer.batch_size)
+
+
+def optimizer_for(
+    module: torch.nn.Module, trainer: Trainer, device: torch.device, multipliers: Mapping[str, float]
+) -> torch.optim.Optimizer:
+    """The optimizer over all weights that want a gradient; no decay on biases and norms (one-dimensional weights)."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            multiplier = next((value for prefix, value in multipliers.items() if name.startswith(prefix)), 1.0)
+            decay = trainer.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((multiplier, decay), []).append(parameter)
+    if not groups:
+        raise PluginError("The module has no parameter that wants a gradient, so there is nothing to train.")
+    options: list[dict[str, Any]] = [
+        {"params": group, "weight_decay": decay, "lr": trainer.learning_rate * multiplier, "multiplier": multiplier}
+        for (multiplier, decay), group in groups.items()
+    ]
+    # lr is stated again for the optimizer as a whole: torch 2.7 wants it positive even where each group has its own.
+    if trainer.optimizer is Optimizer.sgd:
+        return torch.optim.SGD(options, lr=trainer.learning_rate, momentum=0.9)
+    kind = torch.optim.AdamW if trainer.optimizer is Optimizer.adamw else torch.optim.Adam
+    return kind(options, lr=trainer.learning_rate, fused=device.type in ("cpu", "cuda"))
+
+
+def rate(schedule: Schedule, warmup: float, progress: float) -> float:
+    """Learning rate as a share of its peak. progress: share of the budget spent, in [0, 1]."""
+    if progress < warmup:
+        return progress / warmup
+    rest = (progress - warmup) / (1 - warmup)
+    if schedule is Schedule.linear:
+        return max(0.0, 1 - rest)
+    if schedule is Schedule.cosine:
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, rest)))
+    return 1.0
+
+
+def loss_of(kind: Loss, answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean loss over a batch, in float32. answers: (batch, classes); labels: (batch,) int64."""
+    answers = answers.float()
+    if kind is Loss.cross_entropy:
+        return F.cross_entropy(answers, labels)
+    return F.mse_loss(answers.softmax(1), F.one_hot(labels, answers.shape[1]).float())
+
+
+class _Loop:
+    """State of one training: counters, optimizer, best weights."""
+
+    def __init__(self, module: torch.nn.Module, job: Job, reporter: Reporter) -> None:
+        self.module, self.job, self.reporter = module, job, reporter
+        self.trainer = job.trainer
+        self.device = job.placement.device
+        self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
+        self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self.call = torch.compile(module, dynamic=True) if self.trainer.compile else module
+        self.rng = np.random.default_rng(job.seed)
+        self.micro_batch = self.trainer.micro_batch or self.trainer.batch_size
+        self.epoch_steps = _epoch_steps(job)
+        self.budget_steps = budget(job)
+        self.outcome = Trained(micro_batch=self.micro_batch)
+        self.pending: list[tuple[int, float, torch.Tensor]] = []
+        self.losses: list[float] = []
+        self.best: tuple[float, float] | None = None
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.since_best = 0
+        self.training_seconds = 0.0
+        self.examples = 0
+
+    def run(self) -> None:
+        while not self.spent():
+            started = time.perf_counter()
+            self.module.train()
+            self.one_epoch(started)
+            self.training_seconds += time.perf_counter() - started
+            self.judge()
+            if self.trainer.patience is not None and self.since_best >= self.trainer.patience:
+                self.outcome.stopped = f"no better validation accuracy for {self.since_best} epochs"
+                break
+        if self.outcome.best_epoch != len(self.outcome.history):
+            self.module.load_state_dict(self.best_weights)
+        self.outcome.seconds = self.training_seconds
+        self.outcome.examples_per_second = self.examples / max(self.training_seconds, 1e-9)
+
+    def spent(self) -> bool:
+        return self.progress(self.training_seconds) >= 1
+
+    def progress(self, seconds: float) -> float:
+        """Share of the budget spent, by whichever of steps and seconds is nearer its end."""
+        by_steps = self.outcome.steps / self.budget_steps
+        return by_steps if self.trainer.seconds is None else max(by_steps, seconds / self.trainer.seconds)
+
+    def one_epoch(self, started: float) -> None:
+        plan = plan_epoch(self.job.train.lengths, len(self.job.train), self.trainer.batch_size, self.rng)
+        with contextlib.closing(_iterator(self.job.train.follow(plan[: self.budget_steps - self.outcome.steps]))) as it:
+            for batch in it:
+                elapsed = self.training_seconds + time.perf_counter() - started
+                if self.progress(elapsed) >= 1:
+                    break
+                self.one_step(batch, elapsed)
+        self.look()
+
+    def one_step(self, batch: Batch, elapsed: float) -> None:
+        # The middle of the step, so that neither the first nor the last one has a rate of 0.
+        middle = self.progress(elapsed) + 0.5 / self.budget_steps
+        share = rate(self.trainer.schedule, self.trainer.warmup, middle)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.trainer.learning_rate * group["multiplier"] * share
+        loss = self.descend(batch)
+        self.outcome.steps += 1
+        self.examples += len(batch)
+        self.pending.append((self.outcome.steps, self.trainer.learning_rate * share, loss))
+        shown = None
+        if self.device.type == "cpu" or len(self.pending) >= CHECK_EVERY:
+            self.look()
+            shown = self.losses[-1]
+        speed = self.examples / max(elapsed, 1e-9) if elapsed > 0 else 0.0
+        self.reporter.step(self.outcome.steps, shown, speed)
+
+    def descend(self, batch: Batch) -> torch.Tensor:
+        """One optimizer step; halves the micro-batch for as long as memory does not suffice."""
+        while True:
+            try:
+                loss = self.gradients(batch)
+                break
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self.halve(batch)
+        if self.trainer.clip:
+            torch.nn.utils.clip_grad_norm_(self.trained_weights, self.trainer.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def gradients(self, batch: Batch) -> torch.Tensor:
+        """Accumulate the gradient of the batch's mean loss in parts of the micro-batch's size. Returns that loss."""
+        if len(batch) <= self.micro_batch:
+            return self.backward(batch, 1.0)
+        parts = [batch.part(at, at + self.micro_batch) for at in range(0, len(batch), self.micro_batch)]
+        return torch.stack([self.backward(part, len(part) / len(batch)) for part in parts]).sum()
+
+    def backward(self, part: Batch, share: float) -> torch.Tensor:
+        bf16 = self.job.placement.precision is Precision.bf16
+        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+            answers = self.call(*part.inputs)
+        answers = evaluation.check_logits(answers, len(part), self.job.classes)
+        loss = loss_of(self.trainer.loss, answers, part.labels) * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def halve(self, batch: Batch) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        size = min(self.micro_batch, len(batch))
+        if size == 1:
+            raise TrainingError(
+                "Memory does not suffice even for one example at a time.\n"
+                "Use a smaller model or shorter inputs (model.max_length), or another device (trainer.device=cpu)."
+            )
+        self.micro_batch = self.outcome.micro_batch = size // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        log.warning("out of memory: going on with micro-batches of %d (batch size unchanged)", self.micro_batch)
+
+    def look(self) -> None:
+        """Fetch the losses not yet looked at. Raises TrainingError at the first that is not finite."""
+        values = torch.stack([loss for *_, loss in self.pending]).tolist() if self.pending else []
+        for (step, learning_rate, _), value in zip(self.pending, values, strict=True):
+            if not math.isfinite(value):
+                epoch = (step - 1) // self.epoch_steps + 1
+                raise TrainingError(
+                    f"The loss is {value} at epoch {epoch}, step {step}, learning rate {learning_rate:.3g}.\n"
+                    f"Try a smaller trainer.learning_rate, trainer.clip=1, or trainer.precision=fp32."
+                )
+            self.losses.append(value)
+        self.pending.clear()
+
+    def judge(self) -> None:
+        """Evaluate on validation, write the history's row and keep the weights when they are the best so far."""
+        answers = evaluation.logits(self.module, self.job.validation, self.trainer.batch_size, self.job.classes)
+        labels = self.job.validation.labels.cpu().numpy()
+        accuracy = float((answers.argmax(1) == labels).mean())
+        chosen = evaluation.softmax(answers)[np.arange(len(labels)), labels]
+        loss = float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+        self.outcome.history.append(
+            {
+                "epoch": len(self.outcome.history) + 1,
+                "step": self.outcome.steps,
+                "loss": float(np.mean(self.losses)) if self.losses else math.nan,
+                "validation_loss": loss,
+                "validation_accuracy": accuracy,
+                "seconds": self.training_seconds,
+                "examples_per_second": self.examples / max(self.training_seconds, 1e-9),
+            }
+        )
+        self.losses.clear()
+        self.since_best += 1
+        if self.best is None or (accuracy, -loss) > self.best:
+            self.best, self.since_best = (accuracy, -loss), 0
+            self.outcome.best_epoch = len(self.outcome.history)
+            if not self.spent():
+                state = self.module.state_dict()
+                self.best_weights = {name: value.detach().clone() for name, value in state.items()}
+        self.reporter.epoch(self.outcome.history[-1])
+
+
+def _iterator(batches: Iterator[Batch]) -> Any:
+    """As a generator, so that closing it ends the thread behind it."""
+    yield from batches
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU allocator raises a plain RuntimeError; its text is the only thing to tell it by.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
