@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from zoo.models import Modality
+
 if TYPE_CHECKING:
     import numpy as np
-
-    from zoo.models import Modality
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -56,6 +56,10 @@ class Dataset(ABC):
     def read(self) -> Data:
         """Read everything. The result must be the same each time. Raises DataError naming file, row and value."""
 
+    def title(self) -> str:
+        """What runs on this dataset are filed under. Default: the name; a reader of files adds which file."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class Split:
@@ -90,10 +94,12 @@ class Splits:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the classes; index = label."""
         return self.test.classes
 
     @property
     def modality(self) -> Modality:
+        """What the examples are."""
         return self.test.modality
 
 

@@ -1,0 +1,252 @@
+"""dataset=image_folder and dataset=arrays on real files: layouts, formats, orientation, and what is broken."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from zoo.data.images import Arrays, ImageFolder, to_pixels
+
+
+def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def fill(folder: Path, count: int, seed: int, suffix: str = ".png") -> None:
+    for index in range(count):
+        for offset, kind in enumerate(("ant", "bee")):
+            path = folder / kind / f"{index}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(1000 * seed + 2 * index + offset).save(path)
+
+
+def sizes(splits: zoo.Splits) -> tuple[int, ...]:
+    return tuple(len(split) for split in (splits.train, splits.validation, splits.test))
+
+
+def message(dataset: zoo.Dataset) -> str:
+    with pytest.raises(zoo.DataError) as caught:
+        zoo.load(dataset)
+    return str(caught.value)
+
+
+def test_split_and_class_folders_are_read(tmp_path):
+    for seed, (split, count) in enumerate({"train": 8, "val": 3, "test": 4}.items()):
+        fill(tmp_path / split, count, seed, (".jpg", ".png", ".webp")[seed])
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("no picture")
+    (tmp_path / "train" / "ant" / ".hidden.jpg").write_text("no picture")
+    splits = zoo.load(ImageFolder(str(tmp_path), size=16))
+    assert sizes(splits) == (16, 6, 8)
+    assert splits.classes == ("ant", "bee")
+    assert splits.test.examples.shape == (8, 16, 16, 3)
+    assert splits.test.examples.dtype == np.uint8
+    assert splits.test.labels.tolist() == [0] * 4 + [1] * 4
+    assert zoo.load(ImageFolder(str(tmp_path), size=8, channels=1)).test.examples.shape == (8, 8, 8, 1)
+    assert zoo.load(ImageFolder(str(tmp_path), size=16)).fingerprint == splits.fingerprint
+
+
+def test_without_a_test_folder_validation_is_the_test_and_without_both_the_whole_is_cut(tmp_path):
+    fill(tmp_path / "a" / "train", 20, 0)
+    fill(tmp_path / "a" / "val", 4, 1, ".bmp")
+    splits = zoo.load(ImageFolder(str(tmp_path / "a"), size=8))
+    assert sizes(splits) == (36, 4, 8)
+    fill(tmp_path / "b", 20, 2, ".gif")
+    assert sizes(zoo.load(ImageFolder(str(tmp_path / "b"), size=8))) == (28, 4, 8)
+
+
+def test_the_middle_square_is_taken_in_proportion():
+    wide = Image.new("RGB", (300, 100), "black")
+    wide.paste((255, 0, 0), (100, 0, 200, 100))
+    for pixels in (to_pixels(wide, 10, 3), np.rot90(to_pixels(wide.rotate(90, expand=True), 10, 3))):
+        assert pixels[:, 1:-1].reshape(-1, 3).tolist() == [[255, 0, 0]] * 80, "but for the blended edges"
+        assert pixels[:, [0, -1], 0].min() > 200
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    upright = Image.new("RGB", (64, 64), "black")
+    upright.paste((255, 255, 255), (0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # orientation: turned by 180 degrees
+    upright.rotate(180).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        pixels = to_pixels(image, 8, 1)[..., 0]
+    assert pixels[0].tolist() == [255] * 8
+    assert pixels[-1].tolist() == [0] * 8
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("RGBA", (9, 9), (0, 0, 0, 0)), 255),
+        (Image.new("LA", (9, 9), (0, 128)), 127),
+        (Image.new("L", (9, 9), 77), 77),
+        (Image.new("1", (9, 9), 1), 255),
+        (Image.new("CMYK", (9, 9), (0, 0, 0, 255)), 0),
+        (Image.fromarray(np.full((9, 9), 32768, np.uint16)), 128),
+        (Image.fromarray(np.full((9, 9), 65535, np.int32)), 255),
+    ],
+    ids=lambda value: getattr(value, "mode", value),
+)
+def test_every_mode_becomes_eight_bits(image, expected):
+    for channels in (1, 3):
+        pixels = to_pixels(image, 4, channels)
+        assert pixels.shape == (4, 4, channels)
+        assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def bomb(path: Path) -> None:
+    """A PNG of a few bytes that says it is 50,000 pixels wide and high."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+def test_all_broken_pictures_are_listed_or_left_out(tmp_path, caplog):
+    fill(tmp_path, 20, 0, ".jpg")
+    whole = (tmp_path / "ant" / "0.jpg").read_bytes()
+    (tmp_path / "ant" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "ant" / "text.png").write_text("hello")
+    (tmp_path / "bee" / "empty.jpg").write_bytes(b"")
+    bomb(tmp_path / "bee" / "bomb.png")
+    text = message(ImageFolder(str(tmp_path), size=8))
+    lines = text.splitlines()
+    assert lines[0] == "4 of 44 pictures cannot be read. Mend or remove them, or say skip_broken=true:"
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in lines[1:]] == [
+        "cut.jpg",
+        "text.png",
+        "bomb.png",
+        "empty.jpg",
+    ]
+    assert "truncated" in lines[1]
+    assert "pixels; refused" in lines[3]
+    assert "an empty file" in lines[4]
+    assert sizes(zoo.load(ImageFolder(str(tmp_path), size=8, skip_broken=True))) == (28, 4, 8)
+    assert "4 of 44 pictures are broken and left out" in caplog.text
+
+
+def test_a_long_list_of_broken_pictures_is_cut_short(tmp_path):
+    fill(tmp_path, 3, 0)
+    for index in range(13):
+        (tmp_path / "ant" / f"x{index}.jpg").write_text("no")
+    lines = message(ImageFolder(str(tmp_path))).splitlines()
+    assert (len(lines), lines[-1]) == (12, "… and 3 more")
+
+
+def test_bad_folders_are_named(tmp_path):
+    assert "root=photos" in message(ImageFolder())
+    assert "No file or folder" in message(ImageFolder(str(tmp_path / "nowhere")))
+    (tmp_path / "file").write_text("")
+    assert "is a file" in message(ImageFolder(str(tmp_path / "file")))
+    assert "No pictures under" in message(ImageFolder(str(tmp_path)))
+    fill(tmp_path / "test", 2, 0)
+    fill(tmp_path / "trian", 2, 1)
+    assert "but no folder train. Did you mean 'trian'?" in message(ImageFolder(str(tmp_path)))
+    fill(tmp_path / "train", 4, 1)
+    fill(tmp_path / "test2" / "wasp", 1, 3)
+    (tmp_path / "test2" / "wasp" / "ant").rename(tmp_path / "test" / "wasp")
+    assert "train split (8 examples" in message(ImageFolder(str(tmp_path)))
+    (tmp_path / "val").mkdir()
+    (tmp_path / "dev").mkdir()
+    assert "more than one validation folder: val and dev" in message(ImageFolder(str(tmp_path)))
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 10_000}, {"channels": 2}, {"test_fraction": 1.0}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(zoo.ConfigError, match=f"dataset.{next(iter(options))}="):
+        ImageFolder("x", **options)
+
+
+def images(count: int, seed: int = 0, shape: tuple[int, ...] = (6, 5)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def test_arrays_come_in_one_pair_with_prefixes_or_in_files(tmp_path):
+    labels = np.arange(60) % 3
+    np.savez(tmp_path / "one.npz", images=images(60), labels=labels)
+    one = zoo.load(Arrays(str(tmp_path / "one.npz")))
+    assert sizes(one) == (42, 6, 12)
+    assert one.classes == ("0", "1", "2")
+    assert one.test.examples.shape == (12, 6, 5, 1)
+    named = ["cat", "dog", "owl"]
+    np.savez_compressed(
+        tmp_path / "many.npz",
+        train_images=images(30),
+        train_labels=labels[:30],
+        val_images=images(6, 1),
+        val_labels=labels[:6],
+        test_images=images(9, 2),
+        test_labels=labels[:9],
+        classes=np.array(named),
+    )
+    many = zoo.load(Arrays(str(tmp_path / "many.npz")))
+    assert (sizes(many), many.classes) == ((30, 6, 9), tuple(named))
+    for split, count in (("train", 30), ("validation", 6), ("test", 9)):
+        seed = {"train": 0, "validation": 1, "test": 2}[split]
+        np.savez(tmp_path / f"{split}.npz", images=images(count, seed), labels=np.array(named)[labels[:count]])
+    for path in (tmp_path, tmp_path / "{split}.npz"):
+        assert zoo.load(Arrays(str(path))).fingerprint == many.fingerprint
+    assert zoo.load(Arrays(str(tmp_path), classes=["owl", "dog", "cat"])).test.labels[0] == 2
+
+
+class Harmful:
+    """Would touch a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_objects_in_an_npz_are_refused_and_not_run(tmp_path):
+    harm = tmp_path / "harm"
+    np.savez(tmp_path / "bad.npz", images=np.array([Harmful(harm)], dtype=object), labels=np.array([0]))
+    assert "holds Python objects" in message(Arrays(str(tmp_path / "bad.npz")))
+    np.array([Harmful(harm)], dtype=object).dump(tmp_path / "pickle.npz")
+    assert "holds Python objects" in message(Arrays(str(tmp_path / "pickle.npz")))
+    assert not harm.exists()
+
+
+def test_bad_arrays_are_named(tmp_path):
+    path = tmp_path / "a.npz"
+    assert "path=images.npz" in message(Arrays())
+
+    def saved(**arrays: np.ndarray) -> str:
+        np.savez(path, **arrays)
+        return message(Arrays(str(path)))
+
+    good = {"images": images(30), "labels": np.arange(30) % 2}
+    assert "no array 'images'. It has: image, labels. Did you mean 'image'?" in saved(
+        image=good["images"], labels=good["labels"]
+    )
+    assert "'images' has the shape (30, 6, 5) and 'labels' (29,)" in saved(**good | {"labels": np.arange(29) % 2})
+    assert "float32, from" in saved(**good | {"images": images(30).astype(np.float32) / 255})
+    assert "a.npz images[0]: the label is 0.5, a float" in saved(**good | {"labels": np.full(30, 0.5)})
+    assert "outside the classes" in saved(**good, classes=np.array(["one"]))
+    np.savez(path, **good)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "no whole npz file" in message(Arrays(str(path)))
+    np.save(tmp_path / "single", images(3))
+    (tmp_path / "single.npy").rename(tmp_path / "single.npz")
+    assert "holds a single array" in message(Arrays(str(tmp_path / "single.npz")))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "title"),
+    [
+        (ImageFolder("~/photos of bees/"), "image_folder-photos-of-bees"),
+        (Arrays("/data/mnist/{split}.npz"), "arrays-mnist"),
+        (Arrays("mnist.npz"), "arrays-mnist"),
+        (Arrays("../.."), "arrays"),
+    ],
+)
+def test_the_title_tells_the_files(dataset, title):
+    assert dataset.title() == title

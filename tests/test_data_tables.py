@@ -1,0 +1,240 @@
+"""dataset=table on real files: formats, layouts, labels, and every message."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import OmegaConf
+
+import zoo
+from zoo.data.tables import Table
+
+ROWS = [(f"text number {i}, with a comma", ["bad", "good"][i % 2]) for i in range(60)]
+
+
+def csv(rows, header="text,label", quote='"') -> str:
+    return "\n".join([header, *(f"{quote}{text}{quote},{label}" for text, label in rows)]) + "\n"
+
+
+def write(path: Path, content: str | bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def sizes(splits: zoo.Splits) -> tuple[int, ...]:
+    return tuple(len(split) for split in (splits.train, splits.validation, splits.test))
+
+
+def message(**options) -> str:
+    with pytest.raises(zoo.DataError) as caught:
+        zoo.load(Table(**options))
+    text = str(caught.value)
+    assert 1 <= len(text.splitlines()) <= 4
+    return text
+
+
+def jsonl(rows) -> str:
+    return "".join(json.dumps({"text": text, "label": label}) + "\n\n" for text, label in rows)
+
+
+def tsv(rows) -> str:
+    return "\n".join(["label\ttext", *(f"{label}\t{text}" for text, label in rows)])
+
+
+def as_parquet(path: Path, rows) -> None:
+    pq.write_table(pa.table({"text": [row[0] for row in rows], "label": [row[1] for row in rows]}), path)
+
+
+def test_every_format_gives_the_same_splits(tmp_path):
+    files = [
+        write(tmp_path / "a.csv", csv(ROWS)),
+        write(tmp_path / "a.tsv", tsv(ROWS)),
+        write(tmp_path / "a.jsonl", jsonl(ROWS)),
+        write(tmp_path / "a.ndjson", jsonl(ROWS)),
+        write(tmp_path / "crlf.csv", csv(ROWS).replace("\n", "\r\n")),
+        write(tmp_path / "bom.csv", b"\xef\xbb\xbf" + csv(ROWS).encode()),
+        write(tmp_path / "a.csv.gz", gzip.compress(csv(ROWS).encode())),
+        write(tmp_path / "a.jsonl.gz", gzip.compress(jsonl(ROWS).encode())),
+        write(tmp_path / "reversed.CSV", csv(ROWS[::-1])),
+    ]
+    as_parquet(tmp_path / "a.parquet", ROWS)
+    all_splits = [zoo.load(Table(path=path)) for path in [*files, str(tmp_path / "a.parquet")]]
+    assert {splits.fingerprint for splits in all_splits} == {all_splits[0].fingerprint}
+    assert sizes(all_splits[0]) == (42, 6, 12)
+    assert all_splits[0].classes == ("bad", "good")
+
+
+def test_fractions_and_seed_are_the_users(tmp_path):
+    path = write(tmp_path / "a.csv", csv(ROWS))
+    assert sizes(zoo.load(Table(path, validation_fraction=0.2, test_fraction=0.5))) == (18, 12, 30)
+    assert zoo.load(Table(path)).test.ids != zoo.load(Table(path, split_seed=1)).test.ids
+    for options in (
+        {"test_fraction": 0.0},
+        {"validation_fraction": 1.5},
+        {"validation_fraction": 0.5, "test_fraction": 0.5},
+    ):
+        with pytest.raises(zoo.ConfigError, match="_fraction="):
+            Table(path, **options)
+
+
+@pytest.mark.parametrize("validation", ["validation", "valid", "val", "dev"])
+def test_a_folder_and_a_pattern_hold_one_file_a_split(tmp_path, validation):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / f"{validation}.tsv", tsv(ROWS[40:48]))
+    write(tmp_path / "test.jsonl", jsonl(ROWS[48:]))
+    write(tmp_path / "README.md", "hello")
+    assert sizes(zoo.load(Table(str(tmp_path)))) == (40, 8, 12)
+    for split, rows in (("train", ROWS[:40]), (validation, ROWS[40:48]), ("test", ROWS[48:])):
+        write(tmp_path / "b" / f"my-{split}.csv", csv(rows))
+    assert sizes(zoo.load(Table(str(tmp_path / "b" / "my-{split}.csv")))) == (40, 8, 12)
+
+
+def test_without_a_test_file_validation_is_the_test_and_without_both_train_is_cut(tmp_path):
+    write(tmp_path / "train.csv", csv(ROWS[:50]))
+    assert sizes(zoo.load(Table(str(tmp_path)))) == (35, 5, 10)
+    write(tmp_path / "dev.csv", csv(ROWS[50:]))
+    splits = zoo.load(Table(str(tmp_path)))
+    assert sizes(splits) == (45, 5, 10)
+    assert "No validation split was given" in splits.notes[0]
+
+
+def test_paths_are_relative_to_the_working_directory_or_to_home(tmp_path, monkeypatch):
+    write(tmp_path / "a.csv", csv(ROWS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert zoo.load(Table("a.csv")).fingerprint == zoo.load(Table("~/a.csv")).fingerprint
+
+
+def test_labels_name_classes_or_index_them(tmp_path):
+    numbers = [(text, {"bad": 2, "good": 10}[label]) for text, label in ROWS]
+    path = write(tmp_path / "n.csv", csv(numbers))
+    assert zoo.load(Table(path)).classes == ("2", "10")
+    zero_one = [(text, int(label == "good")) for text, label in ROWS]
+    path = write(tmp_path / "z.csv", csv(zero_one))
+    named, plain = zoo.load(Table(path, classes=["no", "yes"])), zoo.load(Table(path))
+    assert (named.classes, plain.classes) == (("no", "yes"), ("0", "1"))
+    assert named.test.labels.tolist() == plain.test.labels.tolist()
+    path = write(tmp_path / "w.csv", csv([(text, f"  {label} ") for text, label in ROWS]))
+    swapped = zoo.load(Table(path, classes=["good", "bad"]))
+    assert swapped.classes == ("good", "bad")
+    truth = dict(ROWS)
+    for text, label in zip(swapped.test.examples, swapped.test.labels, strict=True):
+        assert swapped.classes[label] == truth[text]
+    path = write(tmp_path / "b.jsonl", jsonl([(text, label == "good") for text, label in ROWS]))
+    assert zoo.load(Table(path)).classes == ("false", "true")
+    as_parquet(tmp_path / "f.parquet", [(text, float(label)) for text, label in zero_one])
+    assert zoo.load(Table(str(tmp_path / "f.parquet"))).classes == ("0", "1")
+
+
+def test_quotes_lines_and_long_fields_survive(tmp_path):
+    odd = ['He said "no".\nAnd left.', "x" * 200_000, 'tail "']
+    rows = [(text.replace('"', '""'), "good") for text in odd] + ROWS
+    splits = zoo.load(Table(write(tmp_path / "a.csv", csv(rows))))
+    assert set(odd) <= {*splits.train.examples, *splits.validation.examples, *splits.test.examples}
+    lone = [('a lone " mark', "good"), ('"begins so', "bad"), *ROWS]
+    splits = zoo.load(Table(write(tmp_path / "a.tsv", tsv(lone))))
+    assert sum(sizes(splits)) == 62
+
+
+def test_other_separators_columns_and_encodings(tmp_path):
+    content = "id;评论;类别\n" + "".join(f"{i};评论 {i};{['差', '好'][i % 2]}\n" for i in range(40))
+    path = write(tmp_path / "a.csv", content.encode("gb18030"))
+    splits = zoo.load(Table(path, text="评论", label="类别", separator=";", encoding="gb18030"))
+    assert splits.classes == ("好", "差")
+    assert splits.test.examples[0].startswith("评论 ")
+
+
+GOOD = csv(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "parts"),
+    [
+        ("a.csv", GOOD, {"text": "txt"}, ["no column 'txt'", "text, label", "Did you mean 'text'?"]),
+        ("a.csv", GOOD.replace(",label", ";label", 1), {}, ["no column 'text'", "separator=';'"]),
+        ("a.csv", GOOD + "one,two,three\n", {}, ["a.csv line 62", "3 fields", "'one'", "2 columns: text, label"]),
+        ("a.csv", GOOD + "alone\n", {}, ["line 62", "1 fields"]),
+        ("a.csv", GOOD + '"open,good\nmore\n', {}, ["line 62", "malformed CSV", '""yes""']),
+        ("a.csv", GOOD + '"a"b,good\n', {}, ["line 62", "malformed CSV"]),
+        ("a.csv", GOOD + '"two\nlines",good\n"  ",good\n', {}, ["a.csv line 64", "the text is empty ('  ')"]),
+        ("a.csv", GOOD + "fine, \n", {}, ["a.csv line 62", "label is missing"]),
+        ("a.csv", GOOD + "fine,goood\n", {"classes": ["bad", "good"]}, ["line 62", "'goood'", "Did you mean 'good'?"]),
+        (
+            "a.csv",
+            csv([(t, i % 2 + 1) for i, (t, _) in enumerate(ROWS)]),
+            {"classes": ["a", "b"]},
+            ["label '2'", "from 0"],
+        ),
+        ("a.csv", GOOD + "fine,other\n", {}, ["'other' has 1 distinct", "needs three"]),
+        ("a.csv", GOOD.replace("text,", "label,", 1), {}, ["no column 'text'"]),
+        ("a.csv", GOOD.replace("text,", "label,", 1), {"text": "label"}, ["'label' stands 2 times"]),
+        ("a.csv", "", {}, ["is empty", "first line"]),
+        ("a.csv", "text,label\n", {}, ["holds no examples"]),
+        (
+            "a.csv",
+            GOOD.encode() + "größe,good\n".encode("cp1252"),
+            {},
+            ["a.csv line 62", "0xf6 is not utf-8", "cp1252"],
+        ),
+        ("a.csv", GOOD.encode("utf-16"), {}, ["encoding=utf-16"]),
+        ("a.csv", GOOD, {"encoding": "utf-9"}, ["No encoding 'utf-9'"]),
+        ("a.csv", GOOD, {"encoding": "utf-16"}, ["utf-16"]),
+        ("a.csv", GOOD, {"separator": "||"}, ["separator='||'"]),
+        ("a.csv.gz", GOOD, {}, ["no whole gzip file"]),
+        ("a.csv.gz", gzip.compress(GOOD.encode())[:-20], {}, ["no whole gzip file"]),
+        ("a.jsonl", jsonl(ROWS) + '{"text": "x"', {}, ["a.jsonl line 121", "not JSON"]),
+        ("a.jsonl", jsonl(ROWS) + "[1]", {}, ["line 121", "a list"]),
+        (
+            "a.jsonl",
+            jsonl(ROWS) + '{"text": "x", "lable": 1}',
+            {},
+            ["line 121 has no 'label'", "Did you mean 'lable'?"],
+        ),
+        ("a.jsonl", jsonl(ROWS) + '{"text": 5, "label": 1}', {}, ["line 121", "5, an int"]),
+        ("a.jsonl", jsonl(ROWS) + '{"text": "x", "label": null}', {}, ["line 121", "label is missing"]),
+        ("a.jsonl", jsonl(ROWS) + '{"text": "x", "label": 0.5}', {}, ["line 121", "0.5, a float"]),
+        ("a.parquet", GOOD, {}, ["no whole Parquet file"]),
+        ("a.xlsx", GOOD, {}, ["'.xlsx' cannot be read", "Save a spreadsheet as CSV"]),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, options, parts):
+    text = message(path=write(tmp_path / name, content), **options)
+    assert [part for part in parts if part not in text] == [], text
+
+
+def test_bad_parquet_values_are_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    as_parquet(path, [*ROWS, (None, "good")])
+    assert "a.parquet row 61: the text is None" in message(path=str(path))
+    as_parquet(path, [*ROWS, ("x", None)])
+    assert "a.parquet row 61: the label is missing" in message(path=str(path))
+    assert "no column 'body'" in message(path=str(path), text="body")
+
+
+def test_bad_places_are_named(tmp_path):
+    assert "path=reviews.csv" in message()
+    write(tmp_path / "reviews.csv", GOOD)
+    text = message(path=str(tmp_path / "review.csv"))
+    assert "No file or folder" in text
+    assert "Did you mean 'reviews.csv'?" in text
+    assert "It holds: reviews.csv. Expected: train" in message(path=str(tmp_path))
+    assert "It holds: reviews.csv" in message(path=str(tmp_path / "{split}.csv"))
+    write(tmp_path / "train.csv", GOOD)
+    write(tmp_path / "train.tsv", GOOD)
+    assert "more than one file could be the train split: train.csv and train.tsv" in message(path=str(tmp_path))
+
+
+def test_a_class_missing_from_one_file_is_named(tmp_path):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / "test.csv", csv(row for row in ROWS[40:] if row[1] == "good"))
+    assert "the test split (10 examples) has no example of 'bad'" in message(path=str(tmp_path))
+
+
+def test_the_options_are_a_schema_that_hydra_takes():
+    config = OmegaConf.merge(OmegaConf.structured(Table), {"path": "a.csv", "classes": ["x", "y"]})
+    table = OmegaConf.to_object(config)
+    assert table == Table("a.csv", classes=["x", "y"])

@@ -1,0 +1,248 @@
+"""Texts out of the user's own tables: CSV, TSV, JSON Lines and Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, ClassVar, Literal
+
+from zoo.data import Data
+from zoo.data.assembly import Raw, UserData, kind, label_name, locate, option, titled
+from zoo.errors import DataError, did_you_mean
+from zoo.models import Modality
+
+PLAIN = (".csv", ".tsv", ".jsonl", ".ndjson")
+SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN), ".parquet")
+
+
+@dataclass
+class Table(UserData):
+    """Your own texts: a csv, tsv, jsonl or parquet file (also .gz), or one file for each split.
+
+    `path` is one file, which is cut in three by the two fractions (stratified, duplicates kept together, the same every
+    time for one `split_seed`); or a folder with train.*, validation.* (valid, val, dev) and test.*; or a pattern such
+    as `data/{split}.csv`. Without a validation file a tenth of train serves; without a test file validation is the
+    test. The first line of a csv or tsv names the columns. Tsv fields are taken as they are, with no quoting.
+    """
+
+    path: str = option("", "a file, a folder with train.* validation.* test.*, or a pattern such as data/{split}.csv")
+    text: str = option("text", "column that holds the text")
+    label: str = option("label", "column that holds the label")
+    classes: list[str] = option([], "class names in order; default: all labels, sorted. Integer labels may index it")
+    encoding: str = option("utf-8", "encoding of the file; with utf-8 a byte order mark is fine")
+    separator: str = option("", "one character between columns; default: by the file's extension")
+
+    name: ClassVar[str] = "table"
+    modality: ClassVar[Modality] = "text"
+
+    def title(self) -> str:
+        """The name and what the files are called."""
+        return titled(self.name, self.path)
+
+    def read(self) -> Data:
+        """Read every file. Raises DataError naming file, line (or row) and value."""
+        columns = Columns(self.text, self.label, self.encoding, self.separator)
+        found = locate(self.path, SUFFIXES, "reviews.csv")
+        return self.assemble({split: read_file(file, columns) for split, file in found.items()}, self.classes)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What to look for in a file, and how to read it."""
+
+    text: str = "text"
+    label: str = "label"
+    encoding: str = "utf-8"
+    separator: str = ""
+
+
+def read_file(path: Path, columns: Columns) -> Raw:
+    """The texts, labels and line numbers of one file. Raises DataError."""
+    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    readers = {"csv": _delimited, "tsv": _delimited, "jsonl": _json_lines, "ndjson": _json_lines, "parquet": _parquet}
+    if suffix not in readers or (suffix == "parquet" and path.name.lower().endswith(".gz")):
+        raise DataError(
+            f"{path}: files of the kind '.{suffix}' cannot be read. Known: {', '.join(SUFFIXES)}.\n"
+            "Save a spreadsheet as CSV."
+        )
+    texts: list[str] = []
+    labels: list[str] = []
+    origins: list[str] = []
+    with _plainly(path, columns):
+        for place, text, label in readers[suffix](path, columns):
+            origin = f"{path.name} {place}"
+            texts.append(_text(text, origin))
+            labels.append(label_name(label, lambda origin=origin: origin))  # type: ignore[misc]
+            origins.append(origin)
+    if not texts:
+        raise DataError(
+            f"{path} holds no examples. Expected are rows with the columns {columns.text}, {columns.label}."
+        )
+    return Raw(texts, labels, origins)
+
+
+def _text(value: object, origin: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{origin}: the text is {value!r}, {kind(value)}. It has to be a text.")
+    if not value or value.isspace():
+        raise DataError(f"{origin}: the text is empty ({value!r}). Fill it in, or remove the row.")
+    return value
+
+
+@contextlib.contextmanager
+def _plainly(path: Path, columns: Columns) -> Iterator[None]:
+    """What can go wrong below the rows, in plain words."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(_undecodable(path, columns.encoding, error)) from None
+    except UnicodeError as error:
+        raise DataError(f"{path} is not {columns.encoding}: {error}. Name its encoding, e.g. encoding=utf-8.") from None
+    except LookupError as error:
+        if "encoding" not in str(error):
+            raise
+        raise DataError(f"No encoding '{columns.encoding}'. Common ones: utf-8, gb18030, cp1252, utf-16.") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is no whole gzip file: {error}. Compress it again, or unpack it.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> str:
+    """The message for bytes that are not in the encoding; the file is read again to find the line."""
+    with _binary(path) as file:
+        content = file.read()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return f"{path} is not in {encoding}; it begins like UTF-16. Say encoding=utf-16."
+    line, byte = "", error.object[error.start : error.start + 1]
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as whole:
+        before = content[: whole.start].decode(encoding, errors="replace")
+        line = f" line {before.count(chr(10)) + 1}"
+        byte = content[whole.start : whole.start + 1]
+    return (
+        f"{path}{line}: the byte 0x{byte.hex()} is not {encoding}.\n"
+        "Save the file as UTF-8 or name its encoding, e.g. encoding=gb18030 (Chinese) or encoding=cp1252 (Western)."
+    )
+
+
+def _binary(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _lines(path: Path, encoding: str) -> Iterator[IO[str]]:
+    import io
+
+    # utf-8-sig reads UTF-8 with and without the byte order mark that spreadsheets put in front.
+    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    with _binary(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as lines:
+        yield lines
+
+
+def _delimited(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
+    """Rows of a csv or tsv: (line where the row begins, text, label)."""
+    import csv
+
+    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
+    separator = columns.separator or ("\t" if tabs else ",")
+    if len(separator) != 1:
+        raise DataError(f"separator='{separator}' is not one character. Examples: separator=';' or separator='|'")
+    limit = csv.field_size_limit(2**31 - 1)
+    line = 1
+    try:
+        with _lines(path, columns.encoding) as lines:
+            # The registered format of tsv has no quotes: a lone quotation mark must not swallow the rows after it.
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+            rows = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+            header = next(rows, [])
+            text, label = (_column(path, header, wanted, separator) for wanted in (columns.text, columns.label))
+            line = rows.line_num + 1
+            for row in rows:
+                if row and len(row) != len(header):
+                    raise DataError(_ragged(path, line, row, header))
+                if row:
+                    yield f"line {line}", row[text], row[label]
+                line = rows.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path} line {line}: malformed CSV in the row that begins here ({error}).\n"
+            'A text with a quotation mark in it stands in quotation marks, and the mark in it twice: "say ""yes"""'
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _ragged(path: Path, line: int, row: Sequence[str], header: Sequence[str]) -> str:
+    start = row[0] if len(row[0]) <= 40 else row[0][:37] + "..."
+    return (
+        f"{path} line {line}: {len(row)} fields (the first is '{start}'), and the header names {len(header)} columns: "
+        f"{', '.join(header)}.\nPut a text that holds the separator in quotation marks, or choose another separator."
+    )
+
+
+def _column(path: Path, header: Sequence[str], wanted: str, separator: str = "") -> int:
+    """The position of a column. Raises DataError when it is missing or stands twice."""
+    count = list(header).count(wanted)
+    if count == 1:
+        return list(header).index(wanted)
+    if count:
+        raise DataError(f"{path}: the column '{wanted}' stands {count} times in the header. Rename the others.")
+    if not header:
+        raise DataError(f"{path} is empty. The first line has to name the columns.")
+    other = next((mark for mark in ";\t|," if len(header) == 1 and mark != separator and mark in header[0]), "")
+    hint = f"\nIt looks as if the columns were separated by {other!r}: say separator='{other}'" if other else ""
+    names = ", ".join(name if len(name) <= 40 else name[:37] + "..." for name in header[:20])
+    raise DataError(
+        f"{path} has no column '{wanted}'. Its columns: {names}.{did_you_mean(wanted, header)} "
+        f"Name the columns: text=<column> label=<column>{hint}"
+    )
+
+
+def _json_lines(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
+    """Rows of a jsonl file: (line, text, label). Empty lines are skipped."""
+    with _lines(path, columns.encoding) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{path} line {number}: not JSON ({error.msg} at character {error.pos + 1}). "
+                    'Each line has to be one object, e.g. {"text": "good", "label": "positive"}'
+                ) from None
+            if not isinstance(row, Mapping):
+                raise DataError(f"{path} line {number}: {kind(row)}, not an object with named values.")
+            for wanted in (columns.text, columns.label):
+                if wanted not in row:
+                    raise DataError(
+                        f"{path} line {number} has no '{wanted}'. It has: {', '.join(row)}.{did_you_mean(wanted, row)} "
+                        "Name the columns: text=<name> label=<name>"
+                    )
+            yield f"line {number}", row[columns.text], row[columns.label]
+
+
+def _parquet(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
+    """Rows of a parquet file: (row, counted from 1, text, label)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for wanted in (columns.text, columns.label):
+                _column(path, file.schema_arrow.names, wanted)
+            row = 0
+            for batch in file.iter_batches(columns=list(dict.fromkeys([columns.text, columns.label]))):
+                texts, labels = (batch.column(name).to_pylist() for name in (columns.text, columns.label))
+                for text, label in zip(texts, labels, strict=True):
+                    row += 1
+                    yield f"row {row}", text, label
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is no whole Parquet file: {str(error).splitlines()[0]}") from None
