@@ -1,0 +1,199 @@
+"""python -m zoo.ls: what is installed and from where, what is broken and why, and which runs there are."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from zoo.errors import RequestError, UnknownName, ZooError, did_you_mean
+from zoo.progress import console, interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zoo.plugins import Entry, Registry
+    from zoo.store.reading import Run
+
+MOST_NAMES = 6
+PIPED_WIDTH = 1000  # a line a row, for grep; a table takes no more than it needs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code: 0 fine, 1 something failed, 2 the request was wrong."""
+    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows ASCII only gets question marks, not an error
+    try:
+        subjects = _chosen(options.subject)
+        screen = _screen()
+        for subject in subjects:
+            if subject == "runs":
+                _show_runs(screen, options.runs_dir)
+            else:
+                _show_installed(screen, subject)
+    except ZooError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.ls", description="List what is installed, or the runs on disk."
+    )
+    parser.add_argument("subject", nargs="?", help=f"one of {', '.join(SUBJECTS)}; without it all but runs")
+    parser.add_argument("--runs-dir", type=Path, help="the folder in which runs are kept (default: runs)")
+    return parser
+
+
+def _chosen(subject: str | None) -> list[str]:
+    if subject is None:
+        return [name for name in SUBJECTS if name != "runs"]
+    if subject not in SUBJECTS:
+        raise UnknownName(
+            f"There is no list of '{subject}'.{did_you_mean(subject, SUBJECTS)}\nLists: {', '.join(SUBJECTS)}."
+        )
+    return [subject]
+
+
+def _screen() -> Console:
+    screen = console()
+    if not screen.is_terminal:
+        screen.width = PIPED_WIDTH
+    return screen
+
+
+def _show_installed(screen: Console, subject: str) -> None:
+    from zoo.plugins import registry
+
+    found = registry()
+    screen.print(_TABLES[subject](found))
+    if found.broken and subject != "plugins":
+        names = ", ".join(sorted({broken.distribution for broken in found.broken}))
+        screen.print(f"Broken and left out: {names}. Why: python -m zoo.ls plugins", markup=False)
+
+
+def _models(found: Registry) -> Table:
+    entries = found.entries["model"].values()
+    return _table(
+        "models",
+        ("name", "modality", "from", "what it is"),
+        ((entry.name, ", ".join(sorted(entry.cls.modalities)), _origin(entry), entry.summary) for entry in entries),
+    )
+
+
+def _datasets(found: Registry) -> Table:
+    entries = found.entries["dataset"].values()
+    return _table(
+        "datasets",
+        ("name", "modality", "from", "what it is"),
+        ((entry.name, entry.cls.modality, _origin(entry), entry.summary) for entry in entries),
+    )
+
+
+def _tasks(found: Registry) -> Table:
+    entries = found.entries["task"].values()
+    return _table(
+        "tasks",
+        ("name", "modality", "default dataset", "from", "what is asked"),
+        ((entry.name, entry.cls.modality, entry.cls.dataset, _origin(entry), entry.summary) for entry in entries),
+    )
+
+
+def _plugins(found: Registry) -> Table:
+    rows = [(plugin.distribution, plugin.version, "ok", _brought(found, plugin.distribution))
+            for plugin in found.plugins]  # fmt: skip
+    rows += [(broken.distribution, broken.version, "broken", broken.reason) for broken in found.broken]
+    return _table("plugins", ("distribution", "version", "state", "what it brings, or why it is broken"), rows)
+
+
+def _brought(found: Registry, distribution: str) -> str:
+    """`model bow; datasets spam, ham`, and a mere count where there are many."""
+    parts = []
+    for kind, entries in found.entries.items():
+        names = [entry.name for entry in entries.values() if entry.distribution == distribution]
+        if len(names) > MOST_NAMES:
+            parts.append(f"{len(names)} {kind}s")
+        elif names:
+            parts.append(f"{kind}{'s' * (len(names) > 1)} {', '.join(names)}")
+    return "; ".join(parts)
+
+
+_TABLES: dict[str, Callable[[Registry], Table]] = {
+    "models": _models,
+    "datasets": _datasets,
+    "tasks": _tasks,
+    "plugins": _plugins,
+}
+SUBJECTS = (*_TABLES, "runs")
+
+
+def _origin(entry: Entry) -> str:
+    return f"{entry.distribution} {entry.version}"
+
+
+def _show_runs(screen: Console, runs_dir: Path | None) -> None:
+    from zoo.store.reading import runs
+
+    root = runs_dir or Path("runs")
+    if not root.is_dir():
+        if runs_dir is not None:
+            raise RequestError(
+                f"There is no folder '{runs_dir}'.\nName the folder in which runs are kept: --runs-dir …"
+            )
+        screen.print("No runs yet in ./runs. Another folder: --runs-dir …", markup=False)
+        return
+    rows = [_run(run) for run in runs(root)]
+    columns = ("task", "dataset", "model", "seed", "status", "accuracy (95 %)", "age", "key", "note")
+    screen.print(_table(f"{len(rows)} runs in {root}", columns, rows))
+
+
+def _run(run: Run) -> tuple[str, ...]:
+    record, note, accuracy = run.record, "", ""
+    if run.status == "complete":
+        try:
+            accuracy = interval(run.metrics().get("accuracy", {}))
+        except ZooError as error:
+            note = str(error)
+    else:
+        cause = record.get("error")
+        note = str(cause.get("message", "") if isinstance(cause, dict) else record.get("reason", ""))
+    status = "interrupted" if record.get("interrupted") else run.status
+    names = (str(record.get(part, "–")) for part in ("task", "dataset", "model", "seed"))
+    first = note.strip().partition("\n")[0]
+    return (*names, status, accuracy, _age(run), str(record.get("key", run.folder.name)), first)
+
+
+def _age(run: Run) -> str:
+    """Time since the run ended, or began when it did not: `40 s`, `12 min`, `3 h`, `9 d`."""
+    told = run.record.get("ended") or run.record.get("started")
+    try:
+        then = datetime.fromisoformat(str(told))
+        seconds = (datetime.now(UTC) - then).total_seconds()
+    except (ValueError, TypeError):
+        return "–"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(title=Text(title, style="bold"), title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=False, style="bold" if index == 0 else "")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # as text: a docstring's [brackets] are no markup
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

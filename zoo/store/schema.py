@@ -1,0 +1,40 @@
+"""The facts of a run folder, schema version 1: file names, columns, statuses. Every other module takes them from here.
+
+```
+<root>/<task>/<dataset>/<model>/<key>/     a run; `<key>-failed` beside it when a later try of a complete run failed
+<root>/.drafts/<key>-<pid>-<random>/       a run being written, and `….lock`, held locked by the process that writes it
+```
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+Status = Literal["started", "complete", "failed", "skipped"]
+"""started: being written; complete: everything is there; failed: `error` says why; skipped: the parts do not fit."""
+
+RUN = "run.json"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.parquet"
+FEATURES = "features.safetensors"
+WEIGHTS = "model.safetensors"
+HISTORY = "history.parquet"
+EVENTS = "events.log"
+ERROR = "error.txt"
+
+FILES = (RUN, METRICS, PREDICTIONS, FEATURES, WEIGHTS, HISTORY, EVENTS, ERROR)
+
+DRAFTS = ".drafts"
+LOCK_SUFFIX = ".lock"
+PUBLISH_LOCK = "~publish.lock"
+REPLACED_SUFFIX = "~old"  # no escaped name has a tilde, so the draft's own name can be told from it
+FAILED_SUFFIX = "-failed"
+
+SPLIT = "split"
+EXAMPLE_ID = "example_id"
+LABEL = "label"
+PREDICTION = "prediction"
+LOGITS = "logits"
+PREDICTION_COLUMNS = (SPLIT, EXAMPLE_ID, LABEL, PREDICTION, LOGITS)
