@@ -202,7 +202,14 @@ def test_the_interval_of_the_calibration_error_is_reflected():
     truth = evaluate(*sample(500_000), names(2), bootstrap=NONE)["ece"]["value"]
     entries = [evaluate(*sample(200), names(2), bootstrap=Bootstrap(draws=300))["ece"] for _ in range(150)]
     assert all(0 <= entry["low"] <= entry["value"] <= entry["high"] <= 1 for entry in entries)
-    assert np.mean([entry["low"] <= truth <= entry["high"] for entry in entries]) > 0.78
+    assert np.mean([entry["low"] <= truth <= entry["high"] for entry in entries]) > 0.85
+
+
+def test_an_error_of_nothing_on_these_examples_is_not_certain():
+    """Always 0.5 and right half of the time: the calibration error is 0 here, and need not be elsewhere."""
+    got = evaluate(np.arange(400) % 2, np.full((400, 2), 0.5), names(2))["ece"]
+    assert (got["value"], got["low"]) == (0, 0)
+    assert 0.02 < got["high"] < 0.1
 
 
 def test_25000_examples_take_little_time_and_memory():

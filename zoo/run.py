@@ -20,7 +20,7 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
     from zoo import data, overrides, records
-    from zoo.engine import evaluation, fitting, metrics
+    from zoo.engine import fitting, metrics
 
     overrides.check_fit(config.model, config.task)
     splits = data.load(config.dataset)
@@ -30,9 +30,7 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
         return kept
     with records.recording(config, plan, registry) as draft:
         answers = fitting.fit(config, plan.trainer, splits, records.observers(plan, registry, screen))
-        scores = metrics.evaluate(
-            splits.test.labels, evaluation.softmax(answers.test), splits.classes, config.task.metrics()
-        )
+        scores = metrics.score(config.task, splits.test, answers.test)
         return records.write(draft, plan, splits, answers, scores)
 
 

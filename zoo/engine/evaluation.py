@@ -92,11 +92,3 @@ def pool(output: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         weight = mask.to(output.dtype)[:, :, None]
         return (output * weight).sum(1) / weight.sum(1)
     return output.flatten(2).mean(2)
-
-
-def softmax(answers: np.ndarray) -> np.ndarray:
-    """Probabilities (examples, classes) float64 from logits; float64, or confident rows would round to 0 and 1."""
-    shifted = answers.astype(np.float64) - answers.max(axis=1, keepdims=True)
-    raised = np.exp(shifted)
-    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
-    return probabilities

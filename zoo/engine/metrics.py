@@ -80,10 +80,10 @@ def evaluate(
 
     n is the number of examples the value rests on: all; for precision those predicted as the class; for recall and F1
     those labelled with it. low and high: the percentile interval of the bootstrap over the draws in which the metric is
-    defined; for `ece` the reflected one, [2·value − upper, 2·value − lower] within [0, 1] and widened to the value.
-    A calibration error is biased upwards, and a resample's more than the sample's. In simulations with 200 to 4,000
-    examples the percentile interval held the true error in 53 to 93 % of the cases of a miscalibrated model and in
-    none of a calibrated one; the reflected interval in 88 to 97 % and in 65 to 69 %.
+    defined. For `ece` the lower bound is reflected, 2·value − upper quantile, at least 0 and at most the value: a
+    calibration error is biased upwards, and a resample's more than the sample's. In simulations (400 samples each of
+    200 and 1,000 examples) the plain percentile interval held the true error of a miscalibrated model in 0 to 94 % of
+    the samples, this one in 87 to 98 %; of a calibrated one, whose error of 0 no estimate reaches, in 0 and 60 to 62 %.
 
     What is undefined is None. Raises ValueError for labels that do not fit, PluginError for probabilities that are
     not distributions, for a further metric that raises, and for one that takes a name from above.
@@ -315,7 +315,7 @@ def _percentile(value: float, lower: float, upper: float) -> tuple[float, float]
 
 
 def _reflected(value: float, lower: float, upper: float) -> tuple[float, float]:
-    return max(0.0, min(value, 2 * value - upper)), min(1.0, max(value, 2 * value - lower))
+    return max(0.0, min(value, 2 * value - upper)), max(value, upper)
 
 
 _INTERVALS: dict[str, Interval] = {"ece": _reflected}

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
-from zoo.engine import evaluation
+from zoo.engine import evaluation, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.errors import PluginError, TrainingError
 
@@ -263,7 +263,7 @@ class _Loop:
         answers = evaluation.logits(self.module, self.job.validation, self.trainer.batch_size, self.job.classes)
         labels = self.job.validation.labels.cpu().numpy()
         accuracy = float((answers.argmax(1) == labels).mean())
-        chosen = evaluation.softmax(answers)[np.arange(len(labels)), labels]
+        chosen = metrics.softmax(answers)[np.arange(len(labels)), labels]
         loss = float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
         self.outcome.history.append(
             {
