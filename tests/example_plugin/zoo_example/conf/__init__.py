@@ -1,0 +1,1 @@
+"""Extra YAML of the plugin."""
