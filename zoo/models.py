@@ -102,6 +102,12 @@ class Model(ABC):
     name: ClassVar[str]
     modalities: ClassVar[frozenset[Modality]]
 
+    def fingerprint(self) -> str:
+        """A hash of what the options only point at, such as the weights in a checkpoint folder; part of a run's key.
+
+        Default: empty, for a model that its options describe completely."""
+        return ""
+
 
 @dataclass
 class TorchModel(Model):

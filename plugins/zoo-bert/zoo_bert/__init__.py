@@ -1,0 +1,112 @@
+"""Any Hugging Face encoder checkpoint as a model: BERT, RoBERTa, DistilBERT, ModernBERT, MiniLM …
+
+Besides the model, other plugins may use `find_checkpoint`, `Checkpoint`, `DEFAULT_CHECKPOINT` and `sentence_vectors`.
+Importing this module imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import zoo
+from zoo_bert.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["BERT", "DEFAULT_CHECKPOINT", "Checkpoint", "find_checkpoint", "sentence_vectors", "zoo_models"]
+
+
+@dataclass
+class BERT(zoo.TorchModel):
+    """A pretrained encoder, fine-tuned: pooled output, dropout, a linear layer.
+
+    checkpoint: a folder, an installed distribution that carries a checkpoint, or a name on the Hugging Face hub.
+    download: whether a hub name may be fetched; else it must lie in the local cache already.
+    pooling: "mean" over real tokens or "cls", the first token.
+    trainable_layers: how many of the top layers are trained; -1 for all, 0 for a frozen encoder.
+    freeze_embeddings: leave the token and position tables as they are. They hold half the weights of a small encoder
+        and few of their rows are touched by a data set.
+    max_length: tokens of a text that are read, with the special ones; never more than the checkpoint has positions.
+    dropout: before the last layer; within the encoder the checkpoint's own rate holds.
+    hidden: width of a tanh layer between pooling and the last layer; 0 for none.
+    """
+
+    checkpoint: str = DEFAULT_CHECKPOINT
+    download: bool = False
+    pooling: str = "mean"
+    trainable_layers: int = -1
+    freeze_embeddings: bool = False
+    max_length: int = 128
+    dropout: float = 0.1
+    hidden: int = 0
+
+    name: ClassVar[str] = "bert"
+    modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text"})
+
+    def __post_init__(self) -> None:
+        _require("checkpoint", self.checkpoint, bool(self.checkpoint.strip()), "a folder, a package or a hub name")
+        _require("pooling", self.pooling, self.pooling in ("mean", "cls"), "'mean' or 'cls'")
+        _require("trainable_layers", self.trainable_layers, self.trainable_layers >= -1, "-1 for all, or 0 and up")
+        _require("max_length", self.max_length, self.max_length >= 3, "at least 3: two special tokens and one of text")
+        _require("dropout", self.dropout, 0 <= self.dropout < 1, "a share from 0 up to, not including, 1")
+        _require("hidden", self.hidden, self.hidden >= 0, "0 for none, or a width")
+
+    def fingerprint(self) -> str:
+        """The checkpoint's files, so that other weights in the same folder are another model."""
+        return find_checkpoint(self.checkpoint, self.download).digest()
+
+    def encoder(self, train: zoo.Split) -> zoo.Encoder:
+        """The checkpoint's own tokenizer. Nothing is fitted on the data."""
+        from zoo_bert.tokens import TokenEncoder
+
+        if train.modality != "text":
+            raise zoo.Incompatible(f"Model 'bert' reads texts and the training split holds {train.modality} examples.")
+        return TokenEncoder(find_checkpoint(self.checkpoint, self.download), self.max_length)
+
+    def build(self, inputs: zoo.InputSpec, classes: int) -> torch.nn.Module:
+        """The pretrained encoder with a fresh head. Raises CheckpointError when the weights are missing or refused."""
+        from zoo_bert.model import EncoderClassifier, load_encoder
+
+        encoder = load_encoder(find_checkpoint(self.checkpoint, self.download))
+        return EncoderClassifier(encoder, self, inputs, classes)
+
+    def recipe(self, modality: zoo.Modality) -> Mapping[str, Any]:
+        """Two epochs of AdamW with a linear schedule. A frozen encoder leaves only a head, which wants more of both."""
+        shared = {"optimizer": "adamw", "schedule": "linear", "batch_size": 32, "weight_decay": 0.01, "warmup": 0.1}
+        if self.trainable_layers == 0:
+            return {**shared, "epochs": 10, "learning_rate": 1e-3}
+        return {**shared, "epochs": 2, "learning_rate": 1e-4}
+
+    def layers(self, module: torch.nn.Module) -> Mapping[str, torch.nn.Module]:
+        """The embeddings, every layer of the encoder and the pooled vector."""
+        from zoo_bert.model import feature_layers
+
+        return feature_layers(module)
+
+
+def sentence_vectors(
+    texts: Sequence[str], checkpoint: str = DEFAULT_CHECKPOINT, max_length: int = 128, download: bool = False
+) -> np.ndarray:
+    """The first token's vector and the mean over real tokens of a frozen encoder, end to end.
+
+    Returns (texts, 2 x width) float32, not scaled, in the order of the texts; the same every time on one device.
+    Raises CheckpointError when the checkpoint is missing or refused.
+    """
+    from zoo_bert.sentences import embed
+
+    return embed(texts, find_checkpoint(checkpoint, download), max_length)
+
+
+def _require(option: str, got: object, holds: bool, want: str) -> None:
+    if not holds:
+        raise zoo.ConfigError(f"model.{option}={got} is out of range for bert: it takes {want}.")
+
+
+@zoo.hookimpl
+def zoo_models() -> list[type[zoo.TorchModel]]:
+    """The one model of this plugin."""
+    return [BERT]
