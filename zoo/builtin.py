@@ -8,6 +8,7 @@ from zoo.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from zoo.data import Dataset
+    from zoo.homogeneity.measures import Measure
     from zoo.models import Model
     from zoo.tasks import Task
 
@@ -34,3 +35,11 @@ def zoo_tasks() -> list[type[Task]]:
     from zoo.tasks import ImageClassification, Sentiment, TextClassification
 
     return [TextClassification, ImageClassification, Sentiment]
+
+
+@hookimpl
+def zoo_measures() -> list[type[Measure]]:
+    """Behaviour, failures, kinship."""
+    from zoo.homogeneity.measures import MEASURES
+
+    return list(MEASURES)

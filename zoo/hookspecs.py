@@ -10,6 +10,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from zoo.data import Dataset
+    from zoo.homogeneity.measures import Measure
     from zoo.models import Model
     from zoo.tasks import Task
 
@@ -33,6 +34,11 @@ def zoo_tasks() -> list[type[Task]]:  # type: ignore[empty-body]
 
 
 @hookspec
+def zoo_measures() -> list[type[Measure]]:  # type: ignore[empty-body]
+    """The measure classes of this plugin: subclasses of `zoo.Measure`."""
+
+
+@hookspec
 def zoo_config_package() -> str:  # type: ignore[empty-body]
     """An importable package of extra YAML, e.g. `"zoo_mlp.conf"`: its folders are config groups.
 
@@ -53,3 +59,8 @@ def zoo_epoch_ended(run: Mapping[str, Any], epoch: Mapping[str, float]) -> None:
 @hookspec
 def zoo_run_ended(run: Mapping[str, Any], folder: Path) -> None:
     """A run ended, whatever its status. run: the final `run.json`; folder: where it lies now."""
+
+
+@hookspec
+def zoo_report_written(document: Mapping[str, Any], folder: Path) -> None:
+    """A report was written. document: what `report.json` holds; folder: where index.html, report.md and the rest lie."""

@@ -23,6 +23,7 @@ import pluggy
 from zoo import hookspecs
 from zoo.data import Dataset
 from zoo.errors import NameCollision, PluginError, RequestError, UnknownName, did_you_mean
+from zoo.homogeneity.measures import Measure
 from zoo.models import Modality, Predictor, TorchModel
 from zoo.tasks import Task
 
@@ -35,12 +36,13 @@ KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "model": ("zoo_models", (TorchModel, Predictor)),
     "dataset": ("zoo_datasets", (Dataset,)),
     "task": ("zoo_tasks", (Task,)),
+    "measure": ("zoo_measures", (Measure,)),
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered class. kind: `"model"`, `"dataset"` or `"task"`."""
+    """One registered class. kind: `"model"`, `"dataset"`, `"task"` or `"measure"`."""
 
     kind: str
     name: str
@@ -142,7 +144,7 @@ def registry() -> Registry:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The installed model, dataset or task of that name. Raises UnknownName."""
+    """The installed model, dataset, task or measure of that name. Raises UnknownName."""
     return registry().find(kind, name)
 
 
@@ -229,7 +231,7 @@ def entry_of(kind: str, cls: Any, distribution: str, version: str) -> Entry:
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise PluginError(f"{cls.__name__} does not define {', '.join(missing)}")
     stated = getattr(cls, "modalities", None) if kind == "model" else {getattr(cls, "modality", None)}
-    if not stated or not set(stated) <= set(get_args(Modality)):
+    if kind != "measure" and (not stated or not set(stated) <= set(get_args(Modality))):
         raise PluginError(f"{cls.__name__} states no modality out of {', '.join(get_args(Modality))}; got {stated!r}")
     if "name" in {field.name for field in dataclasses.fields(cls)}:
         raise PluginError(f"{cls.__name__}.name must be annotated as ClassVar[str], or it becomes an option")

@@ -1,0 +1,265 @@
+"""The sections of a report that rest on answers alone, one function each: a panel in, a part of the document out."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.analysis.convert import finite, from_models, from_pairs, from_scalar
+from zoo.homogeneity import failures, kinship
+from zoo.homogeneity.bootstrap import Bootstrap
+from zoo.homogeneity.leaderboard import Leaderboard
+from zoo.reporting import schema
+from zoo.reporting.schema import number, undefined
+
+if TYPE_CHECKING:
+    from zoo.homogeneity.measures import Measure
+    from zoo.homogeneity.results import Pairs, Result
+    from zoo.store.panel import Panel
+
+LISTED = 12
+"""Examples listed for a pair."""
+LISTED_IN_ALL = 4000
+"""Examples listed for all pairs together: a page of a hundred models must stay small."""
+FAILED_LISTED = 60
+CONFIDENT = 0.9
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What each model says as one. answers: (M, N) the class that most of its replicas answered, the first of equals;
+    probabilities: (M, N, C) means over replicas, or None."""
+
+    answers: np.ndarray
+    probabilities: np.ndarray | None
+
+    @classmethod
+    def of(cls, panel: Panel) -> Votes:
+        """From a panel."""
+        owner, classes = np.asarray(panel.runs), np.arange(len(panel.classes))
+        answers, means = [], []
+        for model in range(len(panel.models)):
+            said = panel.predictions[owner == model]
+            answers.append((said[:, :, None] == classes).sum(0).argmax(1))
+            if panel.probabilities is not None:
+                means.append(panel.probabilities[owner == model].mean(0))
+        return cls(np.stack(answers), np.stack(means) if means else None)
+
+
+def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> list[schema.Measure]:
+    """How to read each measure."""
+    return [
+        schema.Measure(
+            name=kind.name,
+            title=kind.title,
+            scope="set" if kind.scope == "set" else "pairs",
+            needs=sorted(kind.needs),
+            higher_is=kind.higher_is,
+            range=[finite(bound) for bound in kind.range],
+            chance=kind.chance,
+            accuracy_adjusted=kind.accuracy_adjusted,
+            source=kind.source,
+            formula=(inspect.getdoc(kind) or "").partition("\n")[0],
+            note=getattr(results[kind.name], "note", "") or None,
+        )
+        for kind in kinds
+        if kind.scope != "models"
+    ]
+
+
+def answer(panel: Panel, kinships: Pairs, effective: Any) -> schema.Answer:
+    """The one sentence: the effective number, and the pairs at the ends of the scale."""
+    models = len(panel.models)
+    defined = [
+        (float(kinships.value[a, b]), a, b)
+        for a, b in itertools.combinations(range(models), 2)
+        if np.isfinite(kinships.value[a, b])
+    ]
+
+    def pair(found: tuple[float, int, int]) -> schema.PairOfModels:
+        _, a, b = found
+        return schema.PairOfModels(a=a, b=b, kinship=from_pairs(kinships, a, b))
+
+    return schema.Answer(
+        models=models,
+        effective=undefined("needs_two_models", len(panel.ids)) if models < 2 else from_scalar(effective),
+        most_alike=pair(max(defined)) if defined else None,
+        least_alike=pair(min(defined)) if len(defined) > 1 else None,
+    )
+
+
+def pairs(panel: Panel, votes: Votes, results: Mapping[str, Pairs], claims: kinship.Claims) -> list[schema.Pair]:
+    """All pairs with a ≤ b; a self-pair compares a model's replicas."""
+    found = []
+    models = len(panel.models)
+    listed = min(LISTED, max(1, LISTED_IN_ALL // max(1, models * (models - 1))))
+    wrong = votes.answers != panel.labels
+    for a, b in itertools.combinations_with_replacement(range(models), 2):
+        apart, both = votes.answers[a] != votes.answers[b], wrong[a] & wrong[b]
+        found.append(
+            schema.Pair(
+                a=a,
+                b=b,
+                measures={name: from_pairs(result, a, b) for name, result in results.items()},
+                p_values=None if a == b else _p_values(claims, a, b),
+                differing=None if a == b else _listed(panel, apart, listed),
+                failed_together=None if a == b else _listed(panel, both, listed),
+            )
+        )
+    return found
+
+
+def _listed(panel: Panel, chosen: np.ndarray, most: int) -> schema.ExampleList:
+    rows = np.flatnonzero(chosen)
+    return schema.ExampleList(total=len(rows), ids=[panel.ids[row] for row in rows[:most]])
+
+
+def _p_values(claims: kinship.Claims, a: int, b: int) -> schema.PValues:
+    def claim(raw: np.ndarray, corrected: np.ndarray) -> schema.Claim:
+        value = finite(raw[a, b])
+        return schema.Claim(
+            raw=value, corrected=finite(corrected[a, b]), reason="needs_replicas" if value is None else None
+        )
+
+    return schema.PValues(
+        more_alike_than_replicas=claim(claims.more_than_replicas, claims.more_than_replicas_adjusted),
+        less_than_independent=claim(claims.less_than_independent, claims.less_than_independent_adjusted),
+    )
+
+
+def picture(panel: Panel, kinships: Pairs) -> schema.Map:
+    """Map and dendrogram of 1 − kinship, where all kinships are defined."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    models = len(panel.models)
+    empty = schema.Map(coordinates=[], explained=None, merges=[], leaf_order=[], reason=None)
+    if models < 2:
+        return {**empty, "reason": "needs_two_models"}
+    if not np.isfinite(kinships.value).all():
+        return {**empty, "reason": "needs_replicas" if len(panel.runs) < 2 * models else "unreliable"}
+    distances = np.clip(1 - kinships.value, 0, None)
+    np.fill_diagonal(distances, 0)
+    flat = squareform(distances, checks=False)
+    tree = linkage(flat, "average")
+    order = leaves_list(optimal_leaf_ordering(tree, flat))
+    coordinates, explained = classical_scaling(distances)
+    merges = [schema.Merge(left=int(row[0]), right=int(row[1]), height=float(row[2])) for row in tree]
+    return schema.Map(
+        coordinates=coordinates.tolist(),
+        explained=explained,
+        merges=merges,
+        leaf_order=[int(leaf) for leaf in order],
+        reason=None,
+    )
+
+
+def classical_scaling(distances: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Points in a plane whose distances come near the given ones (Torgerson 1952).
+
+    distances: (M, M). Returns (M, 2) and the share of the positive eigenvalues that the plane holds. The sign of an
+    axis is set so that its largest coordinate is positive: the same matrix gives the same picture everywhere."""
+    models = len(distances)
+    centring = np.eye(models) - 1 / models
+    values, vectors = np.linalg.eigh(-0.5 * centring @ distances**2 @ centring)
+    values, vectors = values[::-1][:2], vectors[:, ::-1][:, :2]
+    points = vectors * np.sqrt(np.clip(values, 0, None))
+    if points.shape[1] < 2:
+        points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    points *= np.where(points[np.abs(points).argmax(0), np.arange(2)] < 0, -1, 1)
+    total = np.clip(np.linalg.eigvalsh(-0.5 * centring @ distances**2 @ centring), 0, None).sum()
+    return points, finite(np.clip(values, 0, None).sum() / total) if total > 0 else None
+
+
+def failed(panel: Panel, votes: Votes, plan: Bootstrap) -> schema.Failures:
+    """Failures together against chance, and the examples that every model fails."""
+    found = failures.failure_counts(panel, plan)
+    systemic = failures.systemic_failure(panel, plan)
+    n = found.n
+    every = np.flatnonzero((votes.answers != panel.labels).all(0))
+    told = sorted((_failed_example(panel, votes, int(row)) for row in every), key=_suspected_first)
+    none = undefined("too_few_examples", n)
+    return schema.Failures(
+        distribution=[
+            schema.FailureCount(
+                models=count,
+                observed=number(float(found.observed[count]), finite(found.low[count]), finite(found.high[count]), n),
+                expected=float(found.expected[count]),
+            )
+            for count in range(len(found.observed))
+        ],
+        observed=from_scalar(systemic),
+        expected=from_scalar(systemic.parts["expected"]) if systemic.parts else none,
+        log_ratio=from_scalar(systemic.parts["log_ratio"]) if systemic.parts else none,
+        total=len(every),
+        every_model_fails=told[:FAILED_LISTED],
+    )
+
+
+def _suspected_first(example: schema.FailedExample) -> tuple[bool, bool, str]:
+    return not example["suspected_wrong_label"], example["why"] != "all_agree_confident", example["id"]
+
+
+def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExample:
+    """One example that all models fail. Its label is suspected when several models give one and the same other answer:
+    with two models, or of two classes, that says little, so they have to be sure of it as well."""
+    said = votes.answers[:, row]
+    agree = len(said) > 1 and bool((said == said[0]).all())
+    sure = votes.probabilities is not None and bool((votes.probabilities[:, row, said[0]] >= CONFIDENT).all())
+    suspected = agree and (sure or (len(panel.classes) > 2 and len(said) > 2))
+    return schema.FailedExample(
+        id=panel.ids[row],
+        suspected_wrong_label=suspected,
+        suggested_label=panel.classes[int(said[0])] if suspected else None,
+        why=None if not suspected else "all_agree_confident" if sure else "all_agree",
+    )
+
+
+def diversity(panel: Panel, board: Leaderboard, plan: Bootstrap) -> schema.Diversity:
+    """What having several models is worth."""
+    n, best = len(panel.ids), board.order[0]
+    accuracy = accuracy_of(board, best)
+    vote, oracle = failures.vote_gain(panel, plan), failures.oracle_gap(panel, plan)
+    systemic, adds = failures.systemic_failure(panel, plan), failures.marginal_diversity(panel, plan)
+    none = from_scalar(vote) if vote.value is None else undefined("needs_two_models", n)
+    top = float(board.accuracy[best])
+
+    def independent(gain: Any) -> schema.Number:
+        return none if gain is None or gain.value is None else number(top + gain.value, n=n)
+
+    return schema.Diversity(
+        best_model=best,
+        best=accuracy,
+        vote=from_scalar(vote.parts["vote"]) if vote.parts else none,
+        oracle=_complement(from_scalar(systemic)),
+        vote_independent=independent(vote.parts.get("independent")),
+        oracle_independent=independent(oracle.parts.get("independent")),
+        vote_gain=from_scalar(vote),
+        oracle_gap=from_scalar(oracle),
+        contributions=[
+            schema.Contribution(
+                model=model,
+                oracle=from_models(adds, model),
+                vote=from_models(adds.parts["vote"], model) if adds.parts else none,
+                effective=from_models(adds.parts["effective"], model) if adds.parts else none,
+            )
+            for model in range(len(panel.models))
+        ],
+    )
+
+
+def accuracy_of(board: Leaderboard, model: int) -> schema.Number:
+    """A model's accuracy with its interval over examples and seeds."""
+    return number(float(board.accuracy[model]), finite(board.low[model]), finite(board.high[model]), board.n)
+
+
+def _complement(share: schema.Number) -> schema.Number:
+    if share["value"] is None:
+        return share
+    low, high = (None if bound is None else 1 - bound for bound in (share["high"], share["low"]))
+    return number(1 - share["value"], low, high, share["n"])

@@ -1,0 +1,144 @@
+"""Resampling as weights: a draw of the bootstrap is a row of weights over the examples, many draws are a matrix.
+
+The draws depend on the number of examples and the seed alone, so that all measures of one panel see the same draws and
+differences may be taken draw by draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.homogeneity.results import MIN_EXAMPLES, Scalar
+
+if TYPE_CHECKING:
+    import torch
+
+_TILE = 2**25  # weights held at a time, as float32: 128 MiB
+
+MOST_UNDEFINED = 0.5
+"""An interval from fewer than this share of the draws would speak about other samples than ours: there is none."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made, and where.
+
+    draws: resamples of the examples (0: no intervals); seed: of the draws; confidence: of the intervals, in (0, 1);
+    device: where the matrix products run, as torch names it; progress: called with a share in [0, 1].
+    """
+
+    draws: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+    device: str = "cpu"
+    progress: Callable[[float], None] | None = field(default=None, compare=False)
+
+
+def tiles(examples: int, plan: Bootstrap) -> Iterator[np.ndarray]:
+    """The draws as weights, (draws in this tile, examples) float32: how often each example was drawn. A row sums to
+    `examples`. float32 holds counts exactly up to 2^24."""
+    random = np.random.default_rng(plan.seed)
+    most = max(1, _TILE // max(examples, 1))
+    for start in range(0, plan.draws, most):
+        draws = min(most, plan.draws - start)
+        weights = np.empty((draws, examples), dtype=np.float32)
+        for row in weights:
+            row[:] = np.bincount(random.integers(0, examples, size=examples), minlength=examples)
+        yield weights
+
+
+def drawn_means(values: np.ndarray, plan: Bootstrap) -> np.ndarray:
+    """The mean over examples in every draw. values: (..., N) float64. Returns (draws, ...) float64."""
+    import torch
+
+    flat = values.reshape(-1, values.shape[-1])
+    columns = torch.as_tensor(np.ascontiguousarray(flat.T), dtype=torch.float64, device=plan.device)
+    rows = [np.empty((0, len(flat)))]
+    for weights in tiles(values.shape[-1], plan):
+        # float64: differences between near-equal means (what a model adds) are read off these
+        product = torch.as_tensor(weights, device=plan.device).to(torch.float64) @ columns
+        rows.append((product / values.shape[-1]).cpu().numpy())
+    return np.concatenate(rows).reshape(plan.draws, *values.shape[:-1])
+
+
+def interval(draws: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval over the draws that are defined. draws: (D, ...) float64, NaN where undefined.
+
+    Returns low and high, (...) float64: NaN with no draws, or when more than half of them are undefined."""
+    shape = draws.shape[1:]
+    if not len(draws):
+        return np.full(shape, np.nan), np.full(shape, np.nan)
+    flat = draws.reshape(len(draws), -1)
+    usable = np.isfinite(flat).mean(axis=0) >= MOST_UNDEFINED
+    bounds = np.full((2, flat.shape[1]), np.nan)
+    tail = (1 - confidence) / 2
+    whole = usable & np.isfinite(flat).all(axis=0)  # the quick way; nanquantile sorts column by column
+    if whole.any():
+        bounds[:, whole] = np.quantile(flat[:, whole], [tail, 1 - tail], axis=0)
+    if (usable & ~whole).any():
+        partly = np.where(np.isfinite(flat), flat, np.nan)[:, usable & ~whole]
+        bounds[:, usable & ~whole] = np.nanquantile(partly, [tail, 1 - tail], axis=0)
+    low, high = bounds.reshape(2, *shape)
+    return low, high
+
+
+def undefined_share(draws: np.ndarray) -> np.ndarray:
+    """The share of draws that are undefined, (...) float64; 0 without draws."""
+    if not len(draws):
+        return np.zeros(draws.shape[1:])
+    share: np.ndarray = (~np.isfinite(draws)).mean(axis=0)
+    return share
+
+
+def minding(share: float) -> str:
+    """The words for a share of undefined draws, or an empty string."""
+    return f"undefined in {share:.1%} of the bootstrap draws, which do not count" if share > 0 else ""
+
+
+def scalar(value: float, draws: np.ndarray, examples: int, plan: Bootstrap, reason: str) -> Scalar:
+    """A Scalar from its value and draws (D,). reason: why it is undefined, when the value is not finite."""
+    if examples < MIN_EXAMPLES:
+        return undefined(examples, too_few(examples))
+    if not np.isfinite(value):
+        return undefined(examples, reason)
+    low, high = interval(draws, plan.confidence)
+    known = bool(np.isfinite(low))
+    bounds = (float(low) if known else None, float(high) if known else None)
+    return Scalar(float(value), bounds[0], bounds[1], examples, minding(float(undefined_share(draws))))
+
+
+def undefined(examples: int, reason: str) -> Scalar:
+    """A Scalar that is not defined, with its reason."""
+    return Scalar(None, None, None, examples, reason)
+
+
+def too_few(examples: int) -> str:
+    """Why a measure of so few examples is undefined."""
+    return f"{MIN_EXAMPLES} test examples at least are needed, and there are {examples}"
+
+
+def replica_weights(models: Sequence[int] | np.ndarray, plan: Bootstrap) -> np.ndarray:
+    """Resampled replicas, (draws, R) float64: rows of weights that sum to 1 within each model.
+
+    models: (R,) model of each run. Of S replicas S − 1 are drawn with replacement: the variance of their mean is then
+    the unbiased s²/S, where drawing S gives (S − 1)/S of it, half for two replicas (Rao & Wu 1988)."""
+    random = np.random.default_rng((plan.seed, 1))
+    owner = np.asarray(models)
+    weights = np.ones((plan.draws, len(owner)))
+    for model in np.unique(owner):
+        runs = np.flatnonzero(owner == model)
+        if len(runs) > 1:
+            counts = random.multinomial(len(runs) - 1, np.full(len(runs), 1 / len(runs)), size=plan.draws)
+            weights[:, runs] = counts / (len(runs) - 1)
+    return weights
+
+
+def tensor(array: Any, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The array on the device; a tensor that is there already is not copied."""
+    import torch
+
+    return torch.as_tensor(array, device=device, dtype=dtype)

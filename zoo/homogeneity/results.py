@@ -1,0 +1,66 @@
+"""What a measure returns. An estimate stands with its interval and n, or it is undefined and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MIN_EXAMPLES = 4
+"""With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One number for each pair of models.
+
+    value, low, high: (M, M) float64, symmetric, NaN where undefined (low and high also where there are no draws). The
+        diagonal is the replica baseline: the mean over pairs of distinct replicas of the model.
+    n: (M, M) int64, the examples each value rests on.
+    reasons: (i, j) with i <= j -> why the value is undefined, or what to mind about it; every NaN of value has one.
+    note: what holds for all pairs, e.g. that examples were sampled.
+    parts: further numbers for the same pairs by name, e.g. `chance`, `maximum`.
+    """
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+    reasons: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    note: str = ""
+    parts: Mapping[str, Pairs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PerModel:
+    """One number for each model: as `Pairs`, with arrays (M,) and reasons by model index."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    note: str = ""
+    parts: Mapping[str, PerModel] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One number for the set of models.
+
+    value, low, high: None where undefined; then `reason` says why. A reason beside a value is something to mind.
+    n: the examples it rests on. parts: further numbers by name, e.g. `expected`.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str = ""
+    parts: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+Result = Pairs | PerModel | Scalar

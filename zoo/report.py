@@ -1,0 +1,192 @@
+"""python -m zoo.report: a study's runs written up; `verify` recomputes a report and compares every number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean
+
+if TYPE_CHECKING:
+    from zoo.analysis.document import Options
+    from zoo.reporting.schema import Document
+
+USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
+python -m zoo.report verify reports/<name>      recompute every number from the run folders
+
+study=       a folder, a pattern such as 'runs/*/digits', or several with commas between them
+out=reports  where the report's folder is made
+name=        the report's name; without it <task>-<dataset>
+language=en  or zh
+examples=true     false keeps every text and image of the data out
+draws=1000        of the bootstrap behind the intervals
+permutations=200  of the null of the representations
+seed=0            of both
+device=cpu        where the matrix products run, e.g. cuda"""
+
+TOLERANCE = 1e-9
+# What differs between two makings of one report although nothing of it changed.
+_OF_THE_MAKING = frozenset({"created", "command"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    study: str = ""
+    out: str = "reports"
+    name: str = ""
+    language: str = "en"
+    examples: bool = True
+    draws: int = 1000
+    permutations: int = 200
+    seed: int = 0
+    device: str = "cpu"
+
+    def options(self) -> Options:
+        """What the analysis is told of it."""
+        from zoo.analysis.document import Options
+
+        return Options(self.draws, self.permutations, self.seed, self.examples, self.device)
+
+
+def main() -> None:
+    """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
+    sys.exit(command(sys.argv[1:]))
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Do what the command line asks for. Returns the exit code."""
+    # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        return _command(list(arguments))
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except ZooError as error:
+        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _command(arguments: list[str]) -> int:
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0 if arguments else RequestError.exit_code
+    if arguments[0] == "verify":
+        return verify(arguments[1:])
+    request = parse(arguments)
+    paths = [part for part in request.study.split(",") if part]
+    folder = write(paths, request, ["python", "-m", "zoo.report", *arguments])
+    print(f"Report: {folder / 'index.html'}")
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """Options from the words of a command line. Raises ConfigError for one that is unknown or has a wrong value."""
+    known = {item.name: item for item in dataclasses.fields(Request)}
+    said: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or name not in known:
+            raise ConfigError(f"No option '{name}'.{did_you_mean(name, known)} Options: {', '.join(known)}.")
+        said[name] = _value(name, value, type(known[name].default))
+    request = Request(**said)
+    if not request.study:
+        raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
+    if request.language not in ("en", "zh"):
+        raise ConfigError(f"language={request.language}: there are en and zh.")
+    if request.draws < 2 or request.permutations < 1:
+        raise ConfigError("draws must be 2 or more, and permutations 1 or more.")
+    if request.name and not re.fullmatch(r"[\w.-]+", request.name):
+        raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
+    return request
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{name}={text}: it is true or false.")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{name}={text}: it must be a whole number.") from None
+
+
+def write(paths: Sequence[str | Path], request: Request, words: Sequence[str]) -> Path:
+    """Analyse the runs under some paths and write the report; words: the command. Returns its folder."""
+    from zoo import reporting
+    from zoo.analysis.document import analyse
+    from zoo.plugins import registry
+
+    document = analyse(paths, request.options(), words)
+    name = request.name or re.sub(r"[^\w.-]+", "-", f"{document['study']['task']}-{document['study']['dataset']}")
+    folder = Path(request.out).expanduser() / name
+    reporting.write(document, folder, request.language)
+    registry().notify("zoo_report_written", document=document, folder=folder)
+    return folder
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """Recompute a report from its run folders and compare. Returns 0 when every number is the same, else 1."""
+    from zoo.analysis.document import Options, analyse
+
+    if len(arguments) != 1:
+        raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
+    old = read(Path(arguments[0]))
+    method = old["method"]
+    options = Options(method["draws"], method["permutations"] or 1, method["seed"], old["examples_included"])
+    new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
+    # Folders that could not be compared then are not looked for now: what was left out is the former report's to say.
+    found = difference({**new, "left_out": old["left_out"]}, old, "")
+    if found is None:
+        print(f"{arguments[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
+        return 0
+    print(f"{arguments[0]}: the first that differs is {found}", file=sys.stderr)
+    return 1
+
+
+def read(folder: Path) -> Document:
+    """The document of a report. Raises RequestError when there is none, or it is no report."""
+    from zoo.reporting.schema import check
+
+    file = folder if folder.name == "report.json" else folder / "report.json"
+    try:
+        return check(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{file} is no report of this version: {error}") from error
+
+
+def difference(new: Any, old: Any, path: str) -> str | None:
+    """Where two documents first differ, in words; None when they do not. Numbers may differ by rounding."""
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        if new.keys() != old.keys():
+            return f"{path or 'the document'}: fields {sorted(new.keys() ^ old.keys())}"
+        inner = ((f"{path}.{key}".lstrip("."), key) for key in old if path or key not in _OF_THE_MAKING)
+        return next((found for at, key in inner if (found := difference(new[key], old[key], at)) is not None), None)
+    if isinstance(new, list) and isinstance(old, list):
+        if len(new) != len(old):
+            return f"{path}: {len(old)} entries in the report, {len(new)} recomputed"
+        pairs = enumerate(zip(new, old, strict=True))
+        return next((found for at, (n, o) in pairs if (found := difference(n, o, f"{path}[{at}]")) is not None), None)
+    numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (new, old))
+    same = abs(new - old) <= TOLERANCE * max(1.0, abs(old)) if numbers else new == old
+    return None if same else f"{path}: {old!r} in the report, {new!r} recomputed"
+
+
+if __name__ == "__main__":
+    main()

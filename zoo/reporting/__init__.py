@@ -1,0 +1,98 @@
+"""From findings to files: one document in, a folder that people and programs can read out.
+
+Nothing here computes a statistic: what the report says is in the document (`zoo.reporting.schema`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RequestError
+from zoo.store import disk
+
+DOCUMENT = "report.json"
+PAGE = "index.html"
+MARKDOWN = "report.md"
+
+_PARTS = frozenset({DOCUMENT, PAGE, MARKDOWN, "figures", "tables"})
+
+
+def write(document: Mapping[str, Any], folder: str | Path, language: str = "en") -> Path:
+    """Write a report: index.html, report.md with figures/*.svg, report.json and tables/*.csv.
+
+    document: findings as `zoo.reporting.schema.Document` has them; folder: made, or replaced when it holds a report;
+    language: of the texts, `en` or `zh`. Returns the path of the page. The folder changes in one step: nobody sees
+    half a report. Raises ValueError when the document has not the form of the schema, ConfigError for a language there
+    is no catalogue of, RequestError when the folder holds something else, StoreError when it cannot be written.
+    """
+    target = Path(folder)
+    _refuse_foreign(target)
+    parts = render(document, language)
+    with disk.writing(target):
+        disk.make_folders(target.parent)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            for name, content in parts.items():
+                (draft / name).parent.mkdir(exist_ok=True)
+                disk.write_file(draft / name, [content])
+            for written in (*{(draft / name).parent for name in parts}, draft):
+                disk.sync(written)
+            # mkdtemp makes folders that only their owner can enter.
+            draft.chmod(0o777 & ~_umask())
+            _put(draft, target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    return target / PAGE
+
+
+def render(document: Mapping[str, Any], language: str = "en") -> dict[str, bytes]:
+    """The files of a report by their path within it, without writing any. Raises as `write` does."""
+    from zoo.reporting.figures import figures, svg
+    from zoo.reporting.markdown import markdown
+    from zoo.reporting.page import page
+    from zoo.reporting.schema import check
+    from zoo.reporting.tables import tables
+    from zoo.reporting.words import Words
+
+    checked, words = check(document), Words(language)
+    charts = figures(checked, words)
+    texts = {
+        PAGE: page(checked, words),
+        MARKDOWN: markdown(checked, words, charts),
+        DOCUMENT: json.dumps(checked, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
+        **{f"figures/{name}.svg": svg(figure) for name, figure in charts.items()},
+        **{f"tables/{name}": text for name, text in tables(checked).items()},
+    }
+    # Half of a surrogate pair may come out of a damaged data file, and no encoding has it.
+    return {name: text.encode("utf-8", "replace") for name, text in texts.items()}
+
+
+def _refuse_foreign(target: Path) -> None:
+    if target.is_dir() and (foreign := sorted(set(os.listdir(target)) - _PARTS)):
+        raise RequestError(
+            f"{target} holds something that is no part of a report: {foreign[0]}\n"
+            "A report replaces the whole folder. Name another, or move that away."
+        )
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Rename the draft to the target; a report that is there already gives way first."""
+    former = draft.with_name(f"{draft.name}-former")
+    if target.exists():
+        target.rename(former)
+    draft.rename(target)
+    disk.sync(target.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

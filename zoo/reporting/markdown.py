@@ -1,0 +1,254 @@
+"""The report as Markdown that a code host renders: the same order as the page, with the charts as SVG files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from zoo.reporting import story
+from zoo.reporting.page import commands
+from zoo.reporting.schema import Document, Example, FailedExample, Number
+from zoo.reporting.words import Words, clean
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|$~@:&^=\"'])")
+_EXAMPLES = 10
+_EXAMPLE_LENGTH = 300
+_PAIRS = 30
+_ROWS = 100
+
+
+def markdown(document: Document, words: Words, figures: Iterable[str]) -> str:
+    """The text of report.md. figures: names of the charts that lie beside it as figures/<name>.svg."""
+    drawn = set(figures)
+    sections = [
+        _head(document, words),
+        _leaderboard(document, words),
+        _pairs(document, words, drawn),
+        [*_title("map", words), *_picture("map", words("map.caption"), drawn), *_picture("dendrogram", words("map.tree_caption"), drawn)]
+        if {"map", "dendrogram"} & drawn
+        else [*_title("map", words), words("map.none")],
+        _failures(document, words, drawn),
+        _diversity(document, words, drawn),
+        [*_title("layers", words), *_picture("layers", words("layers.caption"), drawn)]
+        if "layers" in drawn
+        else [*_title("layers", words), words("layers.none")],
+        _cost(document, words, drawn),
+        _compared(document, words),
+        _methods(document, words),
+        _provenance(document, words),
+    ]
+    return "\n\n".join("\n\n".join(section) for section in sections) + "\n"
+
+
+def escape(text: str) -> str:
+    """Untrusted text as Markdown that shows exactly this text, on one line, in a sentence or in a table."""
+    escaped = _SPECIAL.sub(r"\\\1", clean(text))
+    # Code hosts make links of bare addresses.
+    return re.sub(r"(?i)\bwww\.", r"www\\.", escaped)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells that are escaped already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell or ' ' for cell in line)} |" for line in lines)
+
+
+def _title(key: str, words: Words) -> list[str]:
+    return [f"## {words(f'sections.{key}')}"]
+
+
+def _picture(name: str, caption: str, drawn: set[str]) -> list[str]:
+    return [f"![{caption}](figures/{name}.svg)"] if name in drawn else []
+
+
+def _number(number: Number | None, words: Words, style: str = "plain") -> str:
+    if number is None:
+        return "—"
+    reason = f" {escape(words.reason(number['reason']))}" if number["reason"] else ""
+    return words.number(number, style) + reason
+
+
+def _names(document: Document) -> list[str]:
+    return [escape(name) for name in story.names(document)]
+
+
+def _head(document: Document, words: Words) -> list[str]:
+    study = document["study"]
+    facts = [
+        f"{words('page.study')} {escape(study['task'])} · {escape(study['dataset'])}",
+        words("page.examples", count=words.count(study["examples"])),
+        words("page.classes", count=words.count(len(study["classes"]))),
+    ]
+    tiles = [(tile.label, f"{tile.value} {tile.interval}", escape(tile.detail)) for tile in story.tiles(document, words)]
+    return [
+        f"# {escape(document['title'])}",
+        " · ".join(facts),
+        f"**{escape(story.headline(document, words))}**",
+        *(escape(sentence) for sentence in story.verdict(document, words)),
+        table(["", "", ""], tiles),
+    ]
+
+
+def _leaderboard(document: Document, words: Words) -> list[str]:
+    names = _names(document)
+    header = ["leaderboard.rank", "leaderboard.model", "metrics.accuracy", "metrics.macro_f1", "leaderboard.replicas"]
+    rows = [
+        [
+            str(model["rank"]), names[index], _number(model["metrics"]["accuracy"], words, "percent"),
+            _number(model["metrics"].get("macro_f1"), words), str(len(model["seeds"])), _number(model["reliability"], words),
+        ]
+        for index in story.by_rank(document)
+        for model in [document["models"][index]]
+    ]  # fmt: skip
+    return [
+        *_title("leaderboard", words),
+        words("leaderboard.how"),
+        table([words(key) for key in (*header, "leaderboard.reliability")], rows),
+    ]
+
+
+def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
+    if len(document["models"]) < 2:
+        return [*_title("pairs", words), words("pairs.one_model")]
+    names, measures = _names(document), story.table_measures(document)
+    header = [words("pairs.first"), words("pairs.second"), *(escape(words.measure(measure)) for measure in measures)]
+    rows = []
+    pairs = story.pairs_by_likeness(document)
+    for pair in pairs[:_PAIRS]:
+        claims = pair["p_values"]
+        numbers = [_number(pair["measures"].get(measure["name"]), words) for measure in measures]
+        p_values = (
+            [words.p_value(claims["more_alike_than_replicas"]["corrected"]), words.p_value(claims["less_than_independent"]["corrected"])]
+            if claims
+            else ["—", "—"]
+        )
+        rows.append([names[pair["a"]], names[pair["b"]], *numbers, *p_values])
+    return [
+        *_title("pairs", words),
+        words("pairs.how"),
+        *_picture("pairs", words("pairs.table"), drawn),
+        words("pairs.table_caption", shown=len(rows), count=len(pairs)),
+        table([*header, words("pairs.p_copies"), words("pairs.p_apart")], rows),
+    ]
+
+
+def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
+    found = document["failures"]
+    row = [
+        _number(found["observed"], words, "percent"),
+        _number(found["expected"], words, "percent"),
+        _number(found["log_ratio"], words),
+    ]
+    listed = found["every_model_fails"][:_EXAMPLES]
+    examples = [_failed_example(item, document["examples"].get(item["id"]), document, words) for item in listed]
+    how = words("failures.list_how", total=words.count(found["total"]), shown=len(listed))
+    return [
+        *_title("failures", words),
+        words("failures.how"),
+        table([words("failures.seen"), words("failures.chance"), words("failures.ratio")], [row]),
+        *_picture("failures", words("failures.caption"), drawn),
+        f"### {words('failures.list')}",
+        how if found["total"] else words("failures.nothing"),
+        *(["\n".join(examples)] if examples else []),
+    ]
+
+
+def _failed_example(item: FailedExample, example: Example | None, document: Document, words: Words) -> str:
+    if example is None:
+        return f"- {escape(item['id'][:12])}"
+    text = item["id"][:12] if example["text"] is None else example["text"]
+    text = text if len(text) <= _EXAMPLE_LENGTH else text[:_EXAMPLE_LENGTH] + " …"
+    answers = " · ".join(
+        f"{name}: {escape('—' if answer is None else answer)}"
+        for name, answer in zip(_names(document), example["predictions"], strict=True)
+    )
+    flag = f" — **{words('failures.suspected')}**" if item["suspected_wrong_label"] else ""
+    return f"- {escape(text)}<br>{words('failures.labelled')} {escape(example['label'])} · {answers}{flag}"
+
+
+def _diversity(document: Document, words: Words, drawn: set[str]) -> list[str]:
+    if len(document["models"]) < 2:
+        return [*_title("diversity", words), words("pairs.one_model")]
+    found, names = document["diversity"], _names(document)
+    rows = [
+        [f"{words('diversity.best')}: {names[found['best_model']]}", _number(found["best"], words, "percent"), "—", "—"],
+        *(
+            [words(f"diversity.{key}"), _number(seen, words, "percent"), _number(chance, words, "percent"), story.points(gain, words)]
+            for key, seen, chance, gain in (
+                ("vote", found["vote"], found["vote_independent"], found["vote_gain"]),
+                ("oracle", found["oracle"], found["oracle_independent"], found["oracle_gap"]),
+            )
+        ),
+    ]
+    header = [words(f"diversity.{key}") for key in ("what", "seen", "chance", "gain")]
+    sections = [*_title("diversity", words), words("diversity.how"), *_picture("diversity", words("diversity.caption"), drawn), table(header, rows)]
+    if found["contributions"]:
+        shares = [
+            [names[share["model"]], story.points(share["vote"], words), story.points(share["oracle"], words), _number(share["effective"], words)]
+            for share in found["contributions"]
+        ]
+        header = [words("leaderboard.model"), *(words(f"diversity.loss_{key}") for key in ("vote", "oracle", "effective"))]
+        sections += [f"### {words('diversity.each')}", words("diversity.each_how"), table(header, shares)]
+    return sections
+
+
+def _cost(document: Document, words: Words, drawn: set[str]) -> list[str]:
+    keys = ("param_count", "train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib")
+    rows = [
+        [
+            name, words.value(model["metrics"]["accuracy"]["value"], "percent"),
+            *(words.count(model["cost"][key]) for key in keys), escape(model["cost"]["device"] or "—"),  # type: ignore[literal-required]
+        ]
+        for name, model in zip(_names(document), document["models"], strict=True)
+    ]  # fmt: skip
+    header = [words("leaderboard.model"), words("metrics.accuracy"), *(words(f"cost.{key}") for key in (*keys, "device"))]
+    return [*_title("cost", words), words("cost.how"), *_picture("cost", words("cost.caption"), drawn), table(header, rows)]
+
+
+def _compared(document: Document, words: Words) -> list[str]:
+    runs = len(document["provenance"]["runs"])
+    examples = words.count(document["study"]["examples"])
+    sections = [*_title("compared", words), words("compared.how", models=len(document["models"]), runs=runs, examples=examples)]
+    left_out = document["left_out"]
+    if not left_out:
+        return [*sections, words("compared.nothing")]
+    rows = [[escape(item["what"]), escape(words.translate(item["reason"]))] for item in left_out[:_ROWS]]
+    sections += [f"### {words('compared.left_out')}", table([words("compared.what"), words("compared.why")], rows)]
+    return [*sections, words("compared.more", count=len(left_out) - _ROWS)] if len(left_out) > _ROWS else sections
+
+
+def _methods(document: Document, words: Words) -> list[str]:
+    sections = _title("methods", words)
+    for key in ("kinship", "excess", "effective", "claims", "ties", "failures", "layers"):
+        sections += [f"### {words(f'methods.{key}_title')}", words(f"methods.{key}")]
+        sections += [f"`{words.formula(key)}`"] if words.formula(key) else []
+    rows = [
+        [escape(words.measure(measure)), escape(measure["formula"]), escape(measure["source"])]
+        for measure in document["measures"]
+    ]
+    return [
+        *sections,
+        f"### {words('methods.measures')}",
+        table([words("script.measure"), "", words("methods.references")], rows),
+        f"### {words('methods.references')}",
+        "\n".join(f"- {escape(reference)}" for reference in words.references()),
+    ]
+
+
+def _provenance(document: Document, words: Words) -> list[str]:
+    how = words("provenance.how", version=escape(document["zoo_version"]), created=escape(document["created"]))
+    lines = "\n".join(f"    {line}" for line in commands(document))
+    names = _names(document)
+    rows = [
+        [names[run["model"]], "—" if run["seed"] is None else str(run["seed"]), escape(run["key"]), escape(run["folder"])]
+        for run in document["provenance"]["runs"][:_ROWS]
+    ]
+    header = [words(key) for key in ("leaderboard.model", "provenance.seed", "provenance.key", "provenance.folder")]
+    return [
+        *_title("provenance", words),
+        f"{how} {words('provenance.fingerprint')} {escape(document['study']['fingerprint'])}",
+        f"### {words('provenance.commands')}",
+        lines,
+        f"### {words('provenance.runs', count=len(document['provenance']['runs']))}",
+        table(header, rows),
+    ]

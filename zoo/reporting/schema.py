@@ -1,0 +1,459 @@
+"""The findings: one plain, JSON-able document. The analysis makes it, the report is written from it, and it is kept.
+
+Written out it is `report.json`. Every field is described where it stands; `describe()` turns that into the table that users read, and `check` holds a
+document against it. Only JSON's own types occur: no NaN (an undefined number is `null` with a reason), no tuples.
+
+Positions: a model is referred to by its index in `models`, a measure by its name, an example by its id.
+Shares and probabilities are fractions in [0, 1], never percentages. Intervals are 95 % intervals. Reasons, notes and
+the titles of measures are English here; the report translates those that its catalogue of the language knows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
+
+SCHEMA_VERSION = 1
+
+
+class Number(TypedDict):
+    """A number with its interval, or the reason why there is none. Where one is not asked for, it may be null."""
+
+    value: Annotated[float | None, "the estimate; null when undefined"]
+    low: Annotated[float | None, "lower end of the 95 % interval; null when there is none"]
+    high: Annotated[float | None, "upper end of the 95 % interval"]
+    n: Annotated[int | None, "how many examples (or pairs, or cases) it was computed from"]
+    reason: Annotated[
+        str | None,
+        "why the value is undefined, as a short English clause; beside a value, something to mind about it",
+    ]
+
+
+class Study(TypedDict):
+    """What the models were asked."""
+
+    task: Annotated[str, "e.g. `sentiment`"]
+    dataset: Annotated[str, "e.g. `rotten_tomatoes`"]
+    modality: Annotated[Literal["text", "image"], "what an example is"]
+    classes: Annotated[list[str], "the names of the classes, in order"]
+    examples: Annotated[int, "number of test examples that all models answered"]
+    fingerprint: Annotated[str, "hash of the data"]
+
+
+class PairOfModels(TypedDict):
+    """Two models and their kinship."""
+
+    a: Annotated[int, "index of a model"]
+    b: Annotated[int, "index of another"]
+    kinship: Annotated[Number, "0: as independent models; 1: as alike as replicas of one recipe"]
+
+
+class Answer(TypedDict):
+    """The answer of the report."""
+
+    models: Annotated[int, "M, the number of models"]
+    effective: Annotated[Number, "the number of independent models that they behave like, in [1, M]"]
+    most_alike: Annotated[PairOfModels | None, "null when no kinship is defined"]
+    least_alike: Annotated[PairOfModels | None, "null when fewer than two pairs have a defined kinship"]
+
+
+class Cost(TypedDict):
+    """What a model costs: the median over its runs; null where it was not recorded."""
+
+    param_count: Annotated[int | None, "number of parameters"]
+    train_seconds: Annotated[float | None, "seconds of one training"]
+    train_samples_per_sec: Annotated[float | None, "examples a second while training"]
+    infer_samples_per_sec: Annotated[float | None, "examples a second while predicting"]
+    peak_memory_mib: Annotated[float | None, "peak memory of the process or device, MiB"]
+    device: Annotated[str | None, "where it was measured, e.g. `cpu, 2 threads`; times compare only within a device"]
+
+
+class Model(TypedDict):
+    """One model: all runs of one recipe."""
+
+    name: Annotated[str, "distinguishes it within the study"]
+    backend: Annotated[str, "the kind of model, e.g. `cnn`"]
+    recipe: Annotated[dict[str, str], "the options in which it differs from the other models of its kind"]
+    seeds: Annotated[list[int], "one a replica, in order"]
+    metrics: Annotated[dict[str, Number], "`accuracy` always; `macro_f1`, `log_loss`, `ece` … where known"]
+    rank: Annotated[int, "1 is best; models that a corrected paired test cannot tell apart share a rank"]
+    reliability: Annotated[Number, "mean error correlation between its replicas"]
+    cost: Annotated[Cost, "time, memory and size"]
+
+
+class Measure(TypedDict):
+    """One measure that was computed, and how to read it."""
+
+    name: Annotated[str, "as in `pairs[].measures` or `set_measures`"]
+    title: Annotated[str, "English title"]
+    scope: Annotated[Literal["pairs", "set"], "a number for each pair of models, or one for all together"]
+    needs: Annotated[list[str], "of `labels`, `probabilities`, `features`, `replicas`"]
+    higher_is: Annotated[Literal["more alike", "less alike"], "its direction"]
+    range: Annotated[list[float | None], "two numbers: least and greatest possible value; null for unbounded"]
+    chance: Annotated[str | None, "the value for independent models: a number or a formula as text"]
+    accuracy_adjusted: Annotated[bool, "whether independent models of any accuracy get the same value"]
+    source: Annotated[str, "publication, e.g. `Geirhos et al. 2020`"]
+    formula: Annotated[str, "the definition as plain text"]
+    note: Annotated[str | None, "anything to mind, e.g. that examples were sampled"]
+
+
+class Claim(TypedDict):
+    """A test over a pair."""
+
+    raw: Annotated[float | None, "p-value before correction; null when undefined"]
+    corrected: Annotated[float | None, "p-value corrected over all pairs"]
+    reason: Annotated[str | None, "why undefined: as in `Number.reason`"]
+
+
+class PValues(TypedDict):
+    """The two claims that are tested for each pair."""
+
+    more_alike_than_replicas: Annotated[Claim, "the two models are more alike than replicas of one recipe"]
+    less_than_independent: Annotated[Claim, "the two models are less alike than independent ones"]
+
+
+class ExampleList(TypedDict):
+    """Some of the examples with a property."""
+
+    total: Annotated[int, "how many there are in all"]
+    ids: Annotated[list[str], "a bounded number of them; each may be a key of `examples`"]
+
+
+class Pair(TypedDict):
+    """Two models, or one with itself: a self-pair (a = b) compares its replicas, the baseline."""
+
+    a: Annotated[int, "index of a model"]
+    b: Annotated[int, "index of a model, at least `a`"]
+    measures: Annotated[dict[str, Number], "name of the measure to number; one that is missing was not computed"]
+    p_values: Annotated[PValues | None, "null for self-pairs"]
+    differing: Annotated[ExampleList | None, "examples on which the two answer differently; null for self-pairs"]
+    failed_together: Annotated[ExampleList | None, "examples on which both are wrong; null for self-pairs"]
+
+
+class Merge(TypedDict):
+    """One step of the clustering: two clusters become one."""
+
+    left: Annotated[int, "a model's index when below M, else M + the position of an earlier merge"]
+    right: Annotated[int, "likewise"]
+    height: Annotated[float, "1 − kinship at which they join"]
+
+
+class Map(TypedDict):
+    """Two pictures of all pairs at once; empty lists and a reason when kinship is not defined for all pairs."""
+
+    coordinates: Annotated[list[list[float]], "x and y for each model: classical scaling of 1 − kinship"]
+    explained: Annotated[float | None, "share of the squared distances that the plane shows, in [0, 1]"]
+    merges: Annotated[list[Merge], "M − 1 steps of average linkage"]
+    leaf_order: Annotated[list[int], "the models as the dendrogram's leaves, which is the heatmap's order as well"]
+    reason: Annotated[str | None, "why there is none: as in `Number.reason`"]
+
+
+class Example(TypedDict):
+    """One test example and what the models said. `content` is null in a document without examples."""
+
+    label: Annotated[str, "name of the class it is labelled with"]
+    predictions: Annotated[list[str | None], "for each model the class that most of its replicas answered"]
+    text: Annotated[str | None, "the (shortened) text, or null"]
+    png: Annotated[str | None, "a thumbnail: PNG, base64, or null"]
+
+
+class FailureCount(TypedDict):
+    """How many examples are failed by exactly that many models."""
+
+    models: Annotated[int, "number of models that fail, 0 to M"]
+    observed: Annotated[Number, "share of the examples"]
+    expected: Annotated[float, "that share if failures were independent"]
+
+
+class FailedExample(TypedDict):
+    """An example that every model fails."""
+
+    id: Annotated[str, "a key of `examples`"]
+    suspected_wrong_label: Annotated[bool, "whether the label, rather than the models, may be wrong"]
+    suggested_label: Annotated[str | None, "what the models say instead"]
+    why: Annotated[str | None, "the grounds of the suspicion as a short English clause"]
+
+
+class Failures(TypedDict):
+    """Failures of the models together, against chance."""
+
+    distribution: Annotated[list[FailureCount], "M + 1 entries, from no model to all"]
+    observed: Annotated[Number, "share of examples that every model fails"]
+    expected: Annotated[Number, "that share if failures were independent"]
+    log_ratio: Annotated[Number, "natural logarithm of observed over expected"]
+    total: Annotated[int, "how many examples every model fails"]
+    every_model_fails: Annotated[list[FailedExample], "a bounded number of them, suspected labels first"]
+
+
+class Contribution(TypedDict):
+    """What is lost when one model leaves the set."""
+
+    model: Annotated[int, "index of the model"]
+    oracle: Annotated[Number, "loss of oracle accuracy"]
+    vote: Annotated[Number, "loss of vote accuracy; negative when the vote is better without it"]
+    effective: Annotated[Number, "loss of the effective number of models"]
+
+
+class Diversity(TypedDict):
+    """What having several models is worth."""
+
+    best_model: Annotated[int, "index of the most accurate model"]
+    best: Annotated[Number, "its accuracy"]
+    vote: Annotated[Number, "accuracy of the majority vote"]
+    oracle: Annotated[Number, "share of the examples that some model answers rightly"]
+    vote_independent: Annotated[Number, "accuracy of the vote if these models failed independently"]
+    oracle_independent: Annotated[Number, "the oracle if these models failed independently"]
+    vote_gain: Annotated[Number, "vote − best"]
+    oracle_gap: Annotated[Number, "oracle − best"]
+    contributions: Annotated[list[Contribution], "one for each model"]
+
+
+class LayerGrid(TypedDict):
+    """The representations of two models, layer by layer."""
+
+    a: Annotated[int, "index of a model: the rows"]
+    b: Annotated[int, "index of a model: the columns"]
+    layers_a: Annotated[list[str], "names of the layers of `a`, from the input on"]
+    layers_b: Annotated[list[str], "names of the layers of `b`"]
+    cka: Annotated[list[list[float | None]], "rows × columns: linear CKA, unbiased"]
+    best: Annotated[Number, "the best match of layers"]
+    best_a: Annotated[int | None, "its row"]
+    best_b: Annotated[int | None, "its column"]
+    null_quantile: Annotated[float | None, "95 % quantile of the best match when examples are shuffled"]
+    p_value: Annotated[float | None, "permutation p-value of the best match, corrected over all pairs"]
+
+
+class Representations(TypedDict):
+    """Layer-by-layer likeness; no grids and a reason when features were not kept."""
+
+    probe: Annotated[int | None, "number of test examples whose features were kept"]
+    grids: Annotated[list[LayerGrid], "one for each pair of models with features"]
+    reason: Annotated[str | None, "why there is none: as in `Number.reason`"]
+
+
+class LeftOut(TypedDict):
+    """Something that was found and is not compared."""
+
+    what: Annotated[str, "a run, or some examples, in words"]
+    folder: Annotated[str | None, "of the run"]
+    reason: Annotated[str, "why, in a sentence"]
+
+
+class RunOrigin(TypedDict):
+    """Where one run came from."""
+
+    model: Annotated[int, "index of its model"]
+    seed: Annotated[int | None, "its seed"]
+    key: Annotated[str, "its content-addressed key"]
+    folder: Annotated[str, "where it lay when the report was made"]
+    environment: Annotated[int, "index in `environments`"]
+
+
+class Environment(TypedDict):
+    """Versions and hardware that some of the runs share."""
+
+    zoo_version: Annotated[str | None, "version of the program"]
+    versions: Annotated[dict[str, str], "library to version"]
+    plugins: Annotated[dict[str, str], "distribution to version"]
+    hardware: Annotated[dict[str, str], "e.g. `device`, `cpu`, `threads`, `memory`"]
+
+
+class Provenance(TypedDict):
+    """All that is needed to repeat it."""
+
+    runs: Annotated[list[RunOrigin], "every run that was compared"]
+    environments: Annotated[list[Environment], "the distinct environments of those runs"]
+    commands: Annotated[list[list[str]], "the commands that made the runs, then the report; one list of words each"]
+
+
+class Method(TypedDict):
+    """Settings of the analysis."""
+
+    draws: Annotated[int, "bootstrap draws"]
+    confidence: Annotated[float, "of the intervals: 0.95"]
+    permutations: Annotated[int | None, "permutations of the null of representations"]
+    correction: Annotated[str, "of the p-values over pairs: `Benjamini-Yekutieli`"]
+    calibrated: Annotated[bool, "whether probabilities were temperature-scaled on the validation split first"]
+    seed: Annotated[int, "of the bootstrap and the permutations"]
+
+
+class Document(TypedDict):
+    """The whole report."""
+
+    schema_version: Annotated[int, "1"]
+    title: Annotated[str, "title of the report"]
+    created: Annotated[str, "ISO 8601, UTC, e.g. `2026-01-31T12:00:00Z`"]
+    zoo_version: Annotated[str, "version of the program that wrote it"]
+    command: Annotated[list[str], "the command that made this report, word by word"]
+    examples_included: Annotated[bool, "false: no text and no image of the data is in it"]
+    study: Annotated[Study, "what the models were asked"]
+    answer: Annotated[Answer, "the answer"]
+    models: Annotated[list[Model], "the models, in the order in which indices refer to them"]
+    measures: Annotated[list[Measure], "the measures, in the order in which they are shown"]
+    pairs: Annotated[list[Pair], "all pairs with a ≤ b"]
+    set_measures: Annotated[dict[str, Number], "measures of scope `set`, e.g. `ambiguity`, `rashomon_capacity`"]
+    map: Annotated[Map, "map and dendrogram"]
+    failures: Annotated[Failures, "failures together"]
+    diversity: Annotated[Diversity, "what each further model buys"]
+    representations: Annotated[Representations, "layer by layer"]
+    examples: Annotated[dict[str, Example], "example id to example: all that are referred to and could be kept"]
+    left_out: Annotated[list[LeftOut], "what was found and not compared"]
+    method: Annotated[Method, "settings of the analysis"]
+    provenance: Annotated[Provenance, "where all of it came from"]
+
+
+def number(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    reason: str | None = None,
+) -> Number:
+    """A `Number` from floats that may be NaN or infinite: they become null.
+
+    reason: why there is no value, or what to mind about it. Raises ValueError when there is neither value nor reason.
+    """
+    cleaned = [None if item is None or not math.isfinite(item) else float(item) for item in (value, low, high)]
+    if cleaned[0] is None and not reason:
+        raise ValueError("an undefined number needs a reason")
+    return Number(
+        value=cleaned[0],
+        low=cleaned[1],
+        high=cleaned[2],
+        n=None if n is None else int(n),
+        reason=reason or None,
+    )
+
+
+def undefined(reason: str, n: int | None = None) -> Number:
+    """A number that is not defined. reason: a short English clause."""
+    return number(None, n=n, reason=reason)
+
+
+def check(document: Mapping[str, Any]) -> Document:
+    """The document, when it has the form described here. Raises ValueError that names the first path that has not."""
+    _check(document, Document, "document")
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"document.schema_version is {document['schema_version']}, and {SCHEMA_VERSION} is understood")
+    checked = cast(Document, document)
+    _check_positions(checked)
+    return checked
+
+
+def describe() -> str:
+    """The whole schema as Markdown: a table of fields for each part, in the order of the document."""
+    shown: list[type] = []
+    _collect(Document, shown)
+    return "\n".join(_describe_part(part) for part in shown)
+
+
+def _collect(part: type, shown: list[type]) -> None:
+    if part in shown:
+        return
+    shown.append(part)
+    for hint in get_type_hints(part).values():
+        for inner in _parts_in(hint):
+            _collect(inner, shown)
+
+
+def _parts_in(hint: Any) -> list[type]:
+    if is_typeddict(hint):
+        return [hint]
+    return [part for inner in get_args(hint) for part in _parts_in(inner)]
+
+
+def _describe_part(part: type) -> str:
+    lines = [
+        f"### {part.__name__}",
+        "",
+        (part.__doc__ or "").strip(),
+        "",
+        "| field | type | meaning |",
+        "|---|---|---|",
+    ]
+    for name, hint in get_type_hints(part, include_extras=True).items():
+        kind, meaning = get_args(hint)
+        lines.append(f"| `{name}` | {_type_in_words(kind)} | {meaning.replace('|', '&#124;')} |")
+    return "\n".join([*lines, ""])
+
+
+_WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
+
+
+def _type_in_words(hint: Any) -> str:
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if is_typeddict(hint):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is list:
+        return f"list of {_type_in_words(arguments[0])}"
+    if origin is dict:
+        return f"object of {_type_in_words(arguments[1])}"
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    return " or ".join(_type_in_words(argument) for argument in arguments)
+
+
+def _check(value: Any, hint: Any, path: str) -> None:
+    if is_typeddict(hint):
+        _check_fields(value, hint, path)
+    elif get_origin(hint) is list:
+        _require(isinstance(value, list), path, "a list", value)
+        for position, item in enumerate(value):
+            _check(item, get_args(hint)[0], f"{path}[{position}]")
+    elif get_origin(hint) is dict:
+        _require(isinstance(value, dict) and all(isinstance(key, str) for key in value), path, "an object", value)
+        for key, item in value.items():
+            _check(item, get_args(hint)[1], f"{path}[{key!r}]")
+    elif get_origin(hint) is UnionType:
+        # Only unions with null occur, so the other member is what a value that is not null must be.
+        if value is not None:
+            _check(value, next(member for member in get_args(hint) if member is not NoneType), path)
+    elif get_origin(hint) is Literal:
+        _require(value in get_args(hint), path, f"one of {', '.join(get_args(hint))}", value)
+    else:
+        _require(_is_plain(value, hint), path, _WORDS[hint], value)
+
+
+def _check_fields(value: Any, hint: Any, path: str) -> None:
+    _require(isinstance(value, dict), path, "an object", value)
+    fields = get_type_hints(hint)
+    for name, kind in fields.items():
+        if name not in value:
+            raise ValueError(f"{path}.{name} is missing; it should be {_type_in_words(kind)}")
+        _check(value[name], kind, f"{path}.{name}")
+    if unknown := sorted(set(value) - set(fields)):
+        raise ValueError(f"{path} has a field {unknown[0]!r} that is not in the schema")
+
+
+def _is_plain(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _require(fine: bool, path: str, wanted: str, got: Any) -> None:
+    if not fine:
+        raise ValueError(f"{path} should be {wanted}, and it is {got!r:.80}")
+
+
+def _check_positions(document: Document) -> None:
+    """Indices that point nowhere, and lists that should have one entry a model."""
+    models = len(document["models"])
+    for number_, pair in enumerate(document["pairs"]):
+        path = f"document.pairs[{number_}]"
+        _require(0 <= pair["a"] <= pair["b"] < models, path, f"a pair of models below {models}", (pair["a"], pair["b"]))
+    for id_, example in document["examples"].items():
+        path = f"document.examples[{id_!r}].predictions"
+        _require(len(example["predictions"]) == models, path, f"{models} answers", example["predictions"])
+    for name, items in (("coordinates", document["map"]["coordinates"]), ("leaf_order", document["map"]["leaf_order"])):
+        _require(len(items) in (0, models), f"document.map.{name}", f"{models} entries, or none", items)
+    if not document["examples_included"]:
+        for id_, example in document["examples"].items():
+            path = f"document.examples[{id_!r}]"
+            _require(example["text"] is None and example["png"] is None, path, "without text and image", "one with")

@@ -1,0 +1,212 @@
+"""What the numbers say, in sentences: the answer, how sure it is, and the few figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zoo.reporting.schema import Document, Measure, Number, Pair, PairOfModels
+from zoo.reporting.words import Words, clean
+
+_NAME_LENGTH = 60
+
+# The first that is defined for some pair is what the heatmap shows at first.
+_MAIN_MEASURES = ("kinship", "error_correlation", "error_consistency", "agreement")
+_TABLE_MEASURES = ("kinship", "excess_kinship", "error_consistency", "agreement", "both_wrong_agreement")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure that stands beside the answer: what it is, the figure, its interval or nothing, and what it means."""
+
+    label: str
+    value: str
+    interval: str
+    detail: str
+
+
+def names(document: Document) -> list[str]:
+    """The models' names as they are shown: harmless, at most 60 characters, and still distinct."""
+    shown: list[str] = []
+    for model in document["models"]:
+        name = clean(model["name"]) or "—"
+        name = name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
+        copies = 1
+        candidate = name
+        while candidate in shown:
+            copies += 1
+            candidate = f"{name} ({copies})"
+        shown.append(candidate)
+    return shown
+
+
+def true_pairs(document: Document) -> Iterator[Pair]:
+    """The pairs of two different models."""
+    return (pair for pair in document["pairs"] if pair["a"] != pair["b"])
+
+
+def pair_measures(document: Document) -> list[Measure]:
+    """The measures that some pair has a number for, in the order of the document."""
+    present = {name for pair in document["pairs"] for name in pair["measures"]}
+    return [measure for measure in document["measures"] if measure["scope"] == "pairs" and measure["name"] in present]
+
+
+def main_measure(document: Document) -> str | None:
+    """The name of the measure that the heatmap begins with: kinship, or the next best that is defined."""
+    defined = {
+        name
+        for pair in true_pairs(document)
+        for name, number in pair["measures"].items()
+        if number["value"] is not None
+    }
+    known = [measure["name"] for measure in pair_measures(document)]
+    return next((name for name in (*_MAIN_MEASURES, *known) if name in defined and name in known), None)
+
+
+def table_measures(document: Document) -> list[Measure]:
+    """The few measures that have a column in the table of pairs: kinship, and of the others those defined somewhere."""
+    defined = {
+        name
+        for pair in true_pairs(document)
+        for name, number in pair["measures"].items()
+        if number["value"] is not None or name == "kinship"
+    }
+    wanted = defined.intersection(_TABLE_MEASURES)
+    return [measure for measure in pair_measures(document) if measure["name"] in wanted]
+
+
+def by_rank(document: Document) -> list[int]:
+    """The models as the leaderboard has them: by rank, then by accuracy."""
+
+    def place(index: int) -> tuple[int, float]:
+        model = document["models"][index]
+        accuracy = model["metrics"]["accuracy"]["value"]
+        return model["rank"], 1.0 if accuracy is None else -accuracy
+
+    return sorted(range(len(document["models"])), key=place)
+
+
+def pairs_by_likeness(document: Document) -> list[Pair]:
+    """The pairs of two models, most alike first, as the main measure has it; undefined ones last."""
+    name = main_measure(document)
+    direction = -1
+    for measure in document["measures"]:
+        if measure["name"] == name and measure["higher_is"] == "less alike":
+            direction = 1
+
+    def place(pair: Pair) -> tuple[bool, float]:
+        number = pair["measures"].get(name or "")
+        value = None if number is None else number["value"]
+        return value is None, 0.0 if value is None else direction * value
+
+    return sorted(true_pairs(document), key=place)
+
+
+def headline(document: Document, words: Words) -> str:
+    """The answer in one sentence, with its interval; or in the same place why there is none."""
+    models, effective = document["answer"]["models"], document["answer"]["effective"]
+    if models < 2:
+        return words("answer.one_model")
+    if effective["value"] is None:
+        return words("answer.unknown", models=models)
+    return words("answer.sentence", models=models, effective=effective_number(effective, words))
+
+
+def effective_number(number: Number, words: Words) -> str:
+    """`1.6 (1.4–1.9)`; with two decimals where one would hide the interval."""
+    low, high = number["low"], number["high"]
+    narrow = low is not None and high is not None and high - low < 0.15
+    return words.number(number, digits=2 if narrow else 1)
+
+
+def verdict(document: Document, words: Words) -> list[str]:
+    """The answer explained to somebody who decides: one sentence an entry, honest about what is not known."""
+    if document["answer"]["models"] < 2:
+        return [words("answer.one_model_more")]
+    effective = document["answer"]["effective"]
+    sentences = [_judgement(document, words)]
+    if effective["value"] is None:
+        sentences.append(words("answer.reason", reason=words.reason(effective["reason"])))
+    elif effective["reason"]:
+        sentences.append(words("answer.caution", caution=words.reason(effective["reason"])))
+    sentences += _extremes(document, words)
+    return sentences
+
+
+def _judgement(document: Document, words: Words) -> str:
+    models, effective = document["answer"]["models"], document["answer"]["effective"]
+    if effective["value"] is None:
+        return words("answer.judge_none")
+    ends = [effective[end] if effective[end] is not None else effective["value"] for end in ("low", "high")]
+    low, high = ((float(end or 0) - 1) / (models - 1) for end in ends)
+    if high - low > 0.5:
+        return words("answer.judge_wide")
+    if high < 0.25:
+        return words("answer.judge_alike")
+    return words("answer.judge_apart" if low > 0.75 else "answer.judge_between")
+
+
+def _extremes(document: Document, words: Words) -> list[str]:
+    shown = names(document)
+    most, least = document["answer"]["most_alike"], document["answer"]["least_alike"]
+
+    def say(key: str, pair: PairOfModels) -> str:
+        kinship = words.number(pair["kinship"])
+        return words(key, a=shown[pair["a"]], b=shown[pair["b"]], kinship=kinship)
+
+    sentences = [say("answer.most_alike", most)] if most else []
+    if most and least and (most["a"], most["b"]) != (least["a"], least["b"]):
+        sentences.append(say("answer.least_alike", least))
+    return sentences
+
+
+def tiles(document: Document, words: Words) -> list[Tile]:
+    """The few figures beside the answer, those that are defined."""
+    diversity, failures = document["diversity"], document["failures"]
+    best = words.number(diversity["best"], "percent")
+    found = [_tile(words("tiles.best"), best, names(document)[diversity["best_model"]])]
+    if document["answer"]["models"] < 2:
+        return found
+    if failures["observed"]["value"] is not None:
+        chance = words.value(failures["expected"]["value"], "percent")
+        value = words.number(failures["observed"], "percent")
+        found.append(_tile(words("tiles.fail"), value, words("tiles.fail_more", chance=chance)))
+    if diversity["vote_gain"]["value"] is not None:
+        vote = words.value(diversity["vote"]["value"], "percent")
+        found.append(
+            _tile(words("tiles.vote"), points(diversity["vote_gain"], words), words("tiles.vote_more", vote=vote))
+        )
+    if diversity["oracle"]["value"] is not None:
+        oracle = words.number(diversity["oracle"], "percent")
+        found.append(_tile(words("tiles.oracle"), oracle, words("tiles.oracle_more")))
+    return found
+
+
+def _tile(label: str, number: str, detail: str) -> Tile:
+    value, _, interval = number.partition("\u00a0(")
+    return Tile(label, value, f"({interval}" if interval else "", detail)
+
+
+def points(number: Number, words: Words) -> str:
+    """A difference of accuracies in percentage points with its sign: `+0.6 (−0.2 to 1.4)`."""
+    scaled: Number = {**number}
+    for end in ("value", "low", "high"):
+        item = number[end]
+        scaled[end] = None if item is None else item * 100
+    sign = "+" if (scaled["value"] or 0) > 0 else ""
+    return sign + words.number(scaled, digits=1)
+
+
+def confident_claims(document: Document) -> tuple[list[Pair], list[Pair]]:
+    """The pairs that are, at a corrected p below .05, more alike than replicas; and those less than independent."""
+    found: tuple[list[Pair], list[Pair]] = ([], [])
+    for pair in true_pairs(document):
+        claims = pair["p_values"]
+        if claims is None:
+            continue
+        for where, claim in zip(
+            found, (claims["more_alike_than_replicas"], claims["less_than_independent"]), strict=True
+        ):
+            if claim["corrected"] is not None and claim["corrected"] < 0.05:
+                where.append(pair)
+    return found

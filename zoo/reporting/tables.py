@@ -1,0 +1,150 @@
+"""The findings as CSV tables. Text that a spreadsheet would run as a formula is preceded by an apostrophe."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+from zoo.reporting.schema import Document, Number
+from zoo.reporting.words import clean_lines
+
+Cell = str | float | int | bool | None
+Row = Iterable[Cell]
+
+_NUMBER = ("value", "low", "high", "n", "reason")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def tables(document: Document) -> dict[str, str]:
+    """File name to CSV text (UTF-8, a header row, `\\n` at line ends; an empty cell is an undefined number)."""
+    return {
+        "models.csv": _text(_models(document)),
+        "metrics.csv": _text(_metrics(document)),
+        "pairs.csv": _text(_pairs(document)),
+        "claims.csv": _text(_claims(document)),
+        "set_measures.csv": _text(_set_measures(document)),
+        "failures.csv": _text(_failures(document)),
+        "failed_examples.csv": _text(_failed_examples(document)),
+        "contributions.csv": _text(_contributions(document)),
+        "layers.csv": _text(_layers(document)),
+        "runs.csv": _text(_runs(document)),
+        "left_out.csv": _text(_left_out(document)),
+    }
+
+
+def _text(rows: Iterator[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return out.getvalue()
+
+
+def _safe(cell: Cell) -> Cell:
+    if not isinstance(cell, str):
+        return cell
+    text = clean_lines(cell)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+
+
+def _number(number: Number) -> list[Cell]:
+    return [number["value"], number["low"], number["high"], number["n"], number["reason"]]
+
+
+def _names(document: Document) -> list[str]:
+    return [model["name"] for model in document["models"]]
+
+
+def _models(document: Document) -> Iterator[Row]:
+    cost = ("param_count", "train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib", "device")
+    yield ["model", "backend", "recipe", "replicas", "seeds", "rank", *(f"reliability_{part}" for part in _NUMBER), *cost]
+    for model in document["models"]:
+        recipe = " ".join(f"{key}={value}" for key, value in model["recipe"].items())
+        seeds = " ".join(map(str, model["seeds"]))
+        costs = [model["cost"][key] for key in cost]  # type: ignore[literal-required]
+        yield [
+            model["name"], model["backend"], recipe, len(model["seeds"]), seeds, model["rank"],
+            *_number(model["reliability"]), *costs,
+        ]  # fmt: skip
+
+
+def _metrics(document: Document) -> Iterator[Row]:
+    yield ["model", "metric", *_NUMBER]
+    for model in document["models"]:
+        for metric, number in model["metrics"].items():
+            yield [model["name"], metric, *_number(number)]
+
+
+def _pairs(document: Document) -> Iterator[Row]:
+    names = _names(document)
+    yield ["a", "b", "measure", *_NUMBER]
+    for pair in document["pairs"]:
+        for measure, number in pair["measures"].items():
+            yield [names[pair["a"]], names[pair["b"]], measure, *_number(number)]
+
+
+def _claims(document: Document) -> Iterator[Row]:
+    names = _names(document)
+    yield ["a", "b", "claim", "p", "p_corrected", "reason"]
+    for pair in document["pairs"]:
+        claims = pair["p_values"]
+        if claims is None:
+            continue
+        for name, claim in (
+            ("more_alike_than_replicas", claims["more_alike_than_replicas"]),
+            ("less_than_independent", claims["less_than_independent"]),
+        ):
+            yield [names[pair["a"]], names[pair["b"]], name, claim["raw"], claim["corrected"], claim["reason"]]
+
+
+def _set_measures(document: Document) -> Iterator[Row]:
+    yield ["measure", *_NUMBER]
+    for measure, number in document["set_measures"].items():
+        yield [measure, *_number(number)]
+
+
+def _failures(document: Document) -> Iterator[Row]:
+    yield ["models_that_fail", *_NUMBER, "expected"]
+    for count in document["failures"]["distribution"]:
+        yield [count["models"], *_number(count["observed"]), count["expected"]]
+
+
+def _failed_examples(document: Document) -> Iterator[Row]:
+    yield ["example", "label", "suspected_wrong_label", "suggested_label", "why", *_names(document)]
+    for failed in document["failures"]["every_model_fails"]:
+        example = document["examples"].get(failed["id"])
+        label = example["label"] if example else None
+        answers = example["predictions"] if example else []
+        yield [
+            failed["id"], label, failed["suspected_wrong_label"], failed["suggested_label"], failed["why"], *answers,
+        ]  # fmt: skip
+
+
+def _contributions(document: Document) -> Iterator[Row]:
+    yield ["model", "loss_of", *_NUMBER]
+    names = _names(document)
+    for share in document["diversity"]["contributions"]:
+        for what, number in (("oracle", share["oracle"]), ("vote", share["vote"]), ("effective", share["effective"])):
+            yield [names[share["model"]], what, *_number(number)]
+
+
+def _layers(document: Document) -> Iterator[Row]:
+    names = _names(document)
+    yield ["a", "b", "layer_a", "layer_b", "cka"]
+    for grid in document["representations"]["grids"]:
+        for layer_a, row in zip(grid["layers_a"], grid["cka"], strict=True):
+            for layer_b, value in zip(grid["layers_b"], row, strict=True):
+                yield [names[grid["a"]], names[grid["b"]], layer_a, layer_b, value]
+
+
+def _runs(document: Document) -> Iterator[Row]:
+    names = _names(document)
+    yield ["model", "seed", "key", "folder", "environment"]
+    for run in document["provenance"]["runs"]:
+        yield [names[run["model"]], run["seed"], run["key"], run["folder"], run["environment"]]
+
+
+def _left_out(document: Document) -> Iterator[Row]:
+    yield ["what", "folder", "reason"]
+    for item in document["left_out"]:
+        yield [item["what"], item["folder"], item["reason"]]

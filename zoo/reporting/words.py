@@ -1,0 +1,170 @@
+"""The words of a report: one catalogue a language, numbers and reasons as people read them, and names made harmless."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from zoo.errors import ConfigError, did_you_mean
+from zoo.reporting.schema import Measure, Number
+
+# Controls, and the characters that turn the direction of the text around them: in a name they can only mislead.
+_MISLEADING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_MINUS = "−"
+
+_FORMULAS = {
+    "kinship": "kinship(A, B) = mean φ(Aₛ, Bₜ) / √(rel(A) · rel(B)),   rel(A) = mean φ(Aₛ, Aₜ) over s ≠ t",
+    "excess": "excess(A, B) = K(A, B) − λ(A) · λ(B),   K(i, j) ≈ λ(i) · λ(j) fitted without the pair (A, B)",
+    "effective": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
+    "failures": "S = mean over examples of Πₘ (1 − cₘ),   log ratio = log(S / S expected)",
+    "layers": "CKA(X, Y) = HSIC₁(X, Y) / √(HSIC₁(X, X) · HSIC₁(Y, Y))",
+}
+_REFERENCES = (
+    "Benjamini, Yekutieli 2001. The control of the false discovery rate in multiple testing under dependency.",
+    "Bommasani et al. 2022. Picking on the same person: does algorithmic monoculture lead to outcome homogenization?",
+    "Friedman, Dieng 2023. The Vendi score: a diversity evaluation metric for machine learning.",
+    "Geirhos, Meding, Wichmann 2020. Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans by "
+    "measuring error consistency.",
+    "Goel et al. 2025. Great models think alike and this undermines AI oversight.",
+    "Hsu, Calmon 2022. Rashomon capacity: a metric for predictive multiplicity in classification.",
+    "Kornblith et al. 2019. Similarity of neural network representations revisited.",
+    "Marx, Calmon, Ustun 2020. Predictive multiplicity in classification.",
+    "Song et al. 2012. Feature selection via dependence maximization.",
+    "Spearman 1904. The proof and measurement of association between two things.",
+    "Toups et al. 2023. Ecosystem-level analysis of deployed machine learning reveals homogeneous outcomes.",
+)
+
+
+class Words:
+    """The fixed text of one language. language: `en`, `zh`, … Raises ConfigError for one there is no catalogue of."""
+
+    def __init__(self, language: str = "en") -> None:
+        known = languages()
+        if language not in known:
+            raise ConfigError(
+                f"There is no report in language={language}. "
+                f"Written: {', '.join(known)}.{did_you_mean(language, known)}"
+            )
+        self.language = language
+        self._texts = catalogue(language)
+        self._translations = [(_pattern(english), translation) for english, translation in translations(language)]
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of `key` with its {placeholders} filled. The values are never searched for placeholders."""
+        text = self._texts[key]
+        return text.format(**values) if values else text
+
+    def reason(self, reason: str | None) -> str:
+        """Why a number is undefined, or what to mind about it. Translated when the catalogue knows the clause."""
+        return self.translate(reason or "") or self._texts["numbers.not_recorded"]
+
+    def translate(self, clause: str) -> str:
+        """An English clause of the analysis in this language, or as it is when the catalogue does not know it."""
+        for pattern, translation in self._translations:
+            if found := pattern.fullmatch(clause):
+                return clean(translation.format(**found.groupdict()))
+        return clean(clause)
+
+    def formula(self, key: str) -> str:
+        """The formula of a section on methods, which no language changes; empty where there is none."""
+        return _FORMULAS.get(key, "")
+
+    def references(self) -> list[str]:
+        """The publications that the methods are from."""
+        return list(_REFERENCES)
+
+    def measure(self, measure: Measure) -> str:
+        """The title of a measure: translated when the catalogue has it, else its own."""
+        return self._texts.get(f"measures.{measure['name']}") or clean(measure["title"])
+
+    def number(self, number: Number, style: str = "plain", digits: int = 2) -> str:
+        """`0.41 (0.35–0.47)`, `82.1 % (80.3–83.9)` with style `percent`, or a dash when it is undefined."""
+        if number["value"] is None:
+            return "—"
+        percent = style == "percent"
+        digits = 1 if percent else digits
+        text = self.value(number["value"], style, digits)
+        if number["low"] is None or number["high"] is None:
+            return text
+        scale = 100 if percent else 1
+        low, high = (_fixed(end * scale, digits) for end in (number["low"], number["high"]))
+        # A dash between negative numbers reads as another minus.
+        dash = "–" if not low.startswith(_MINUS) and not high.startswith(_MINUS) else self._texts["numbers.to"]
+        return f"{text}\u00a0({low}{dash}{high})"
+
+    def value(self, value: float | None, style: str = "plain", digits: int = 2) -> str:
+        """A number alone: `0.41`, `82.1 %`, or a dash."""
+        if value is None:
+            return "—"
+        if style == "percent":
+            return self._texts["numbers.percent"].format(value=_fixed(value * 100, 1))
+        return _fixed(value, digits)
+
+    def count(self, value: float | None) -> str:
+        """A count, or three significant digits of a measurement, with thousands grouped: `1,234`, `0.512`."""
+        if value is None:
+            return "—"
+        if value == int(value) or abs(value) >= 1000:
+            return f"{value:,.0f}".replace("-", _MINUS)
+        return f"{value:.3g}".replace("-", _MINUS)
+
+    def p_value(self, value: float | None) -> str:
+        """`0.03`, `< 0.001`, or a dash."""
+        if value is None:
+            return "—"
+        return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.095 else f"{value:.2f}"
+
+
+def languages() -> list[str]:
+    """The languages there is a catalogue of, sorted."""
+    return sorted(entry.name[: -len(".toml")] for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+
+
+def catalogue(language: str) -> dict[str, str]:
+    """All texts of a language by dotted key, e.g. `leaderboard.title`."""
+    return dict(_flat({key: value for key, value in _read(language).items() if key != "translations"}))
+
+
+def translations(language: str) -> list[tuple[str, str]]:
+    """What the analysis may say, in English, and the same in that language; both may have {placeholders}."""
+    return list(_read(language).get("translations", {}).items())
+
+
+def clean(text: str) -> str:
+    """A name or a message for one line of text: white space collapsed, misleading characters made visible."""
+    return _MISLEADING.sub("�", " ".join(text.split()))
+
+
+def clean_lines(text: str) -> str:
+    """As `clean`, with line breaks kept: the text of an example."""
+    return _MISLEADING.sub("�", text)
+
+
+def _folder() -> Any:
+    return files("zoo.reporting") / "languages"
+
+
+def _read(language: str) -> dict[str, Any]:
+    return tomllib.loads((_folder() / f"{language}.toml").read_text("utf-8"))
+
+
+def _pattern(english: str) -> re.Pattern[str]:
+    """`it takes {least} examples` as an expression that matches any number or name in the place of {least}."""
+    parts = re.split(r"\{(\w+)\}", english)
+    return re.compile("".join(f"(?P<{part}>.+)" if index % 2 else re.escape(part) for index, part in enumerate(parts)))
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    entries: list[tuple[str, str]] = []
+    for key, value in table.items():
+        entries += _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(f"{before}{key}", value)]
+    return entries
+
+
+def _fixed(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    # −0.00 would claim a sign that the digits shown do not have.
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", _MINUS)
