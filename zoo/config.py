@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import math
 import sys
 import types
 import typing
@@ -69,6 +70,13 @@ class Device(enum.Enum):
     mps = "mps"
 
 
+class Report(enum.Enum):
+    """Whether a sweep ends with a report on its runs."""
+
+    auto = "auto"
+    off = "off"
+
+
 def _option(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"help": meaning})
 
@@ -97,10 +105,13 @@ class Trainer:
     resident_mib: int = 2048
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _require(name, value, not isinstance(value, float) or math.isfinite(value), "a finite number")
         for name in ("batch_size", "learning_rate", "epochs"):
             _require(name, getattr(self, name), getattr(self, name) > 0, "more than 0")
         for name in ("steps", "seconds", "patience", "threads", "micro_batch"):
-            _require(name, getattr(self, name), (getattr(self, name) or 1) > 0, "more than 0, or null")
+            value = getattr(self, name)
+            _require(name, value, value is None or value > 0, "more than 0, or null")
         for name in ("weight_decay", "clip", "resident_mib"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         _require("warmup", self.warmup, 0 <= self.warmup < 1, "a share of the steps, from 0 to below 1")
@@ -135,6 +146,8 @@ class TrainerOptions:
     resident_mib: int = _option(2048, "encoded data up to this size stay in the device's memory, larger are streamed")
 
 
+SEEDS = 2**32  # numpy's and scikit-learn's generators take no more
+
 RECIPE = frozenset(
     {"epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "warmup", "clip", "patience"}
 )
@@ -164,6 +177,8 @@ class RunSchema:
     runs_dir: str = _option("runs", "folder in which runs are kept")
     rerun: bool = _option(False, "run again although a complete run is there")
     keep_weights: bool = _option(True, "store the trained weights with the run")
+    report: Report = _option(Report.auto, "auto: a sweep ends with a report in reports_dir; off: it does not")
+    reports_dir: str = _option("reports", "folder in which reports are kept")
     probe: int = _option(500, "test examples whose layer outputs are stored as features; 0 stores none")
 
 
@@ -304,14 +319,14 @@ def _walk(folder: Any, prefix: str) -> list[str]:
 
 def typed(config: DictConfig, registry: Registry, label: str | None = None) -> RunConfig:
     """From Hydra's DictConfig to objects. Raises ConfigError for values that a model or dataset refuses."""
-    from omegaconf import OmegaConf
-
     parts = {kind: _instance(config[kind], kind, registry) for kind in ("model", "dataset", "task")}
-    trainer = OmegaConf.to_object(config.trainer)
+    trainer = _resolved(config.trainer)
     assert isinstance(trainer, TrainerOptions)
     decide(trainer, {})  # out-of-range values are refused before anything is read
     if config.probe < 0:
         raise ConfigError(f"probe={config.probe}: it must be 0 or more.")
+    if not 0 <= config.seed < SEEDS:
+        raise ConfigError(f"seed={config.seed}: it must be from 0 to {SEEDS - 1}.")
     return RunConfig(
         trainer=trainer,
         label=label or config.model.name,
@@ -325,12 +340,21 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
 
 
 def _instance(node: DictConfig, kind: str, registry: Registry) -> Any:
-    from omegaconf import OmegaConf
-
     entry = registry.find(kind, node.name)
-    options = OmegaConf.to_object(node)
+    options = _resolved(node)
     names = [item.name for item in dataclasses.fields(entry.cls)]
     return entry.cls(**{name: getattr(options, name) for name in names})
+
+
+def _resolved(node: DictConfig) -> Any:
+    """The dataclass of a section, references such as ${oc.env:HOME} followed."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
 
 
 def plain(value: Any) -> Any:

@@ -22,12 +22,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ZooError(Exception):
-    """Base of all errors raised on purpose. `exit_code` is what a command line ends with."""
+    """Base of all errors raised on purpose. `exit_code` is what a command line ends with.
+
+    folder: where the run that failed is recorded, once it is.
+    """
 
     exit_code = 1
+    folder: Path | None = None
 
 
 class RequestError(ZooError):

@@ -16,6 +16,8 @@ from zoo import overrides, progress
 from zoo.config import RunSchema, TrainerOptions, field_types, variants
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from zoo.plugins import Entry, Registry
 
 USAGE = """python -m zoo.run model=NAME [task=NAME] [dataset=NAME] [option=value …]
@@ -39,10 +41,11 @@ def show(arguments: list[str], installed: Registry) -> None:
     screen.print(f"{'experiment':<10} {', '.join(variants(installed, 'experiment'))}", markup=False)
     if installed.broken:
         screen.print(installed.broken_note().strip(), markup=False)
-    screen.print(_options("Options", "", RunSchema, ("model", "dataset", "task", "trainer")))
-    screen.print(_options("Training options", "trainer.", TrainerOptions))
+    _show_options(screen, "Options", _options("", RunSchema, ("model", "dataset", "task", "trainer")))
+    _show_options(screen, "Training options", _options("trainer.", TrainerOptions))
     for entry in _named(arguments, installed):
-        screen.print(_options(f"Options of {entry.kind} {entry.name}: {entry.summary}", f"{entry.kind}.", entry.cls))
+        title = f"Options of {entry.kind} {entry.name}: {entry.summary}"
+        _show_options(screen, title, _options(f"{entry.kind}.", entry.cls))
 
 
 def _named(arguments: list[str], installed: Registry) -> Iterable[Entry]:
@@ -51,8 +54,14 @@ def _named(arguments: list[str], installed: Registry) -> Iterable[Entry]:
             yield from overrides.chosen(arguments, kind, installed)
 
 
-def _options(title: str, prefix: str, schema: type[Any], leave_out: tuple[str, ...] = ()) -> Table:
-    table = Table("option", "type", "default", "meaning", title=Text(f"\n{title}"), title_justify="left", box=None)
+def _show_options(screen: Console, title: str, table: Table) -> None:
+    screen.print(f"\n{title}", markup=False)  # not as the table's own title, which breaks at the table's edge
+    if table.row_count:
+        screen.print(table)
+
+
+def _options(prefix: str, schema: type[Any], leave_out: tuple[str, ...] = ()) -> Table:
+    table = Table("option", "type", "default", "meaning", box=None)
     hints = field_types(schema)
     for item in dataclasses.fields(schema):
         if item.name not in leave_out:

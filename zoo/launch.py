@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 
-from zoo.errors import Incompatible, RequestError, StoreError, ZooError
+from zoo.config import Report
+from zoo.errors import Incompatible, StoreError, ZooError
+from zoo.store.disk import write_file, writing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,18 +39,28 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Nothing here uses tokenizers in a process that forks afterwards; without the variable it warns of that.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    shown = logging.StreamHandler()
+    shown.setLevel(logging.WARNING)  # of the handler: what is less than a warning still goes to a run's events.log
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an output that knows ASCII only is no reason to fail
     full = os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")
     try:
         return _command(list(arguments))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except ZooError as error:
+    except Exception as error:
         if full:
             raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+        told = error if isinstance(error, ZooError) else unforeseen(error)
+        print(told, file=sys.stderr)
+        return told.exit_code
+
+
+def unforeseen(error: BaseException) -> ZooError:
+    """The ZooError for an error that nobody foresaw."""
+    return ZooError(f"{type(error).__name__}: {error}\nHYDRA_FULL_ERROR=1 shows the traceback.")
 
 
 def _command(arguments: list[str]) -> int:
@@ -74,22 +88,57 @@ def _hydra(arguments: list[str]) -> int:
 
     _sweep.clear()
     _failure.clear()
-    # With this set Hydra raises instead of printing a traceback and ending the process: the answer is ours to give.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # One name for the sweep in this process and in those that a launcher starts.
-    os.environ["ZOO_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
+        with _environment():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
+    except OSError as error:
+        if error.errno is None:  # a config that is not there: Hydra counts it among these
+            raise
+        with writing(Path(error.filename or ".")):  # of Hydra's own files, which are those of a sweep
+            raise
     finally:
         sys.argv = given
         code = close_sweep(_sweep[0]) if _sweep else 0
     if _failure:
         raise _failure[0]
+    if _sweep:
+        report_sweep(_sweep[0])
     return code
 
 
-_sweep: list[Path] = []
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """Variables that Hydra reads, here and in the processes that a launcher starts."""
+    ours = {
+        # With this set Hydra raises instead of printing a traceback and ending the process: the answer is ours to give.
+        "HYDRA_FULL_ERROR": "1",
+        # One name for the sweep in all its processes.
+        "ZOO_SWEEP": f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}",
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What Hydra said of a sweep before it began. folder: of its notes; reports: where its report goes, None for none;
+    words: the command."""
+
+    folder: Path
+    reports: Path | None
+    words: tuple[str, ...]
+
+
+_sweep: list[Sweep] = []
 _failure: list[ZooError] = []
 
 
@@ -97,8 +146,10 @@ class Watch(Callback):
     """Told by Hydra that a sweep begins, and where it keeps its notes."""
 
     def on_multirun_start(self, config: DictConfig, **_more: Any) -> None:
-        """Remember the sweep's folder: its cells may run in other processes."""
-        _sweep.append(Path(config.hydra.sweep.dir))
+        """Remember it here: its cells may run in other processes."""
+        reports = Path(config.reports_dir).expanduser() if config.report is Report.auto else None
+        words = ("python", "-m", "zoo.run", "-m", *config.hydra.overrides.task)
+        _sweep.append(Sweep(Path(config.hydra.sweep.dir), reports, words))
 
 
 def cell(composed: DictConfig) -> None:
@@ -112,9 +163,13 @@ def cell(composed: DictConfig) -> None:
     label = str(hydra.runtime.choices["model"])
     screen = progress.console()
     if hydra.mode == RunMode.MULTIRUN:
-        told = sweep_cell(composed, label, screen)
-        note = Path(hydra.sweep.dir) / f"cell-{hydra.job.num:04d}.json"
-        note.write_text(json.dumps(told, indent=2), encoding="utf-8")
+        names = {"model": label, "dataset": composed.dataset.name, "task": composed.task.name, "seed": composed.seed}
+        told: Cell = {**names, "status": "interrupted"}
+        try:
+            told = sweep_cell(composed, names, screen)
+        finally:
+            note = Path(hydra.sweep.dir) / f"cell-{hydra.job.num:04d}.json"
+            write_file(note, [json.dumps(told, indent=2).encode()])
         return
     try:
         single(config.typed(composed, plugins.registry(), label), screen)
@@ -136,11 +191,38 @@ def single(settled: RunConfig, screen: Console) -> None:
         screen.print(line, soft_wrap=True, markup=False)
 
 
-def close_sweep(folder: Path) -> int:
+def cells_of(sweep: Sweep) -> list[Cell]:
+    """What each cell of a sweep left, in their order."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("cell-*.json"))]
+
+
+def report_sweep(sweep: Sweep) -> None:
+    """Write up the complete cells, one report for each dataset and task with more than one. A report that cannot be
+    written does not make the runs less complete: it is told, and no more."""
+    from zoo import report
+
+    together: dict[tuple[str, str], list[str]] = {}
+    for told in cells_of(sweep):
+        if told["status"] == "complete":
+            together.setdefault((told["task"], told["dataset"]), []).append(told["folder"])
+    for folders in together.values():
+        if sweep.reports is None or len(folders) < 2:
+            continue
+        try:
+            written = report.write(folders, report.Request(out=str(sweep.reports)), sweep.words)
+        except ZooError as error:
+            print(f"No report: {error}", file=sys.stderr)
+            continue
+        print(f"Report: {written / 'index.html'}")
+
+
+def close_sweep(sweep: Sweep) -> int:
     """Print the closing table of a sweep, from what each cell left. Returns the exit code."""
     from zoo import progress
 
-    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("cell-*.json"))]
+    cells = cells_of(sweep)
+    if not cells:  # the request was wrong, and no cell began
+        return 0
     screen = progress.console()
     screen.print(progress.cell_table(cells))
     for line in progress.reasons(cells):
@@ -156,36 +238,28 @@ def guarded(settled: RunConfig, installed: Registry, screen: Console) -> Outcome
         return run(settled, installed, screen)
     except (ZooError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise ZooError(
-            f"{type(error).__name__}: {error}\nThe traceback stands in the run's error.txt; "
-            f"HYDRA_FULL_ERROR=1 shows it here."
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise unforeseen(error) from error
 
 
-def sweep_cell(composed: DictConfig, label: str, screen: Console) -> Cell:
+def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> Cell:
     """One cell of a sweep, in JSON types: what fails is told, and the sweep goes on."""
     from zoo import config, plugins, records
 
-    installed, settled = plugins.registry(), None
-    told: Cell = {
-        "model": label,
-        "dataset": composed.dataset.name,
-        "task": composed.task.name,
-        "seed": composed.seed,
-    }
-    screen.rule(" · ".join(f"{name} {value}" for name, value in told.items()), style="dim")
+    installed, settled, told = plugins.registry(), None, dict(names)
+    screen.rule(" · ".join(f"{name} {value}" for name, value in names.items()), style="dim")
     try:
-        settled = config.typed(composed, installed, label)
+        settled = config.typed(composed, installed, names["model"])
         told["dataset"] = settled.dataset.title()
         outcome = guarded(settled, installed, screen)
     except ZooError as error:
         status = "skipped" if isinstance(error, Incompatible) else "failed"
         screen.print(f"{status}: {error}", markup=False, soft_wrap=True)
-        if settled is not None and isinstance(error, RequestError):  # other errors have left a folder already
-            with suppress(StoreError):
-                records.note(settled, installed, error, status)
-        return {**told, "status": status, "message": str(error)}
+        if settled is not None and error.folder is None:
+            with contextlib.suppress(StoreError):
+                error.folder = records.note(settled, installed, error, status)
+        folder = None if error.folder is None else str(error.folder)
+        return {**told, "status": status, "message": str(error), "folder": folder}
     screen.print(outcome.folder, soft_wrap=True, markup=False)
     return {
         **told,

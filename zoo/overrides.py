@@ -9,30 +9,64 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.config import RunSchema, TrainerOptions, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
 
 if TYPE_CHECKING:
+    from zoo.config import RunConfig
     from zoo.plugins import Entry, Registry
 
 GROUPS = ("model", "dataset", "task", "trainer", "experiment")
 ROOT = tuple(item.name for item in dataclasses.fields(RunSchema))
 DEFAULT_TASK = "sentiment"
-# Hydra's flags whose next word is their value
-FLAGS_WITH_VALUE = frozenset({"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd"})
+# Hydra's flags; those of the second kind take the next word as their value
+FLAGS = frozenset({"-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help"})
+FLAGS_WITH_VALUE = frozenset(
+    {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--shell-completion", "-sc"}
+)
 
 
 def expand(arguments: list[str], registry: Registry) -> list[str]:
     """Hydra's overrides from what was typed. Raises ConfigError for a name that nothing knows, or for `+x=1`."""
     owners = _owners(arguments, registry)
-    before = ["", *arguments]
-    return [
-        argument if argument.startswith("-") or flag in FLAGS_WITH_VALUE else _expand(argument, owners)
-        for flag, argument in zip(before, arguments, strict=False)
-    ]
+    expanded: list[str] = []
+    for flag, argument in zip(["", *arguments], arguments, strict=False):
+        if argument.startswith("-"):
+            _check_flag(argument)
+            expanded.append(argument)
+        else:
+            expanded.append(argument if flag in FLAGS_WITH_VALUE else _readable(_expand(argument, owners)))
+    return expanded
+
+
+def _check_flag(argument: str) -> None:
+    flag = argument.partition("=")[0]
+    known = {"--help", *FLAGS, *FLAGS_WITH_VALUE}
+    if flag not in known:
+        raise ConfigError(
+            f"There is no flag '{flag}'.{did_you_mean(flag, known)} Options have no dashes: seed=1. "
+            f"All options: python -m zoo.run --help"
+        )
+
+
+def _readable(override: str) -> str:
+    """The override as Hydra can read it: a value with special characters, such as `;` or `it's.csv`, is quoted."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    name, _, value = override.partition("=")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        # Between Hydra's quotes a backslash counts only before a quote, and then it is doubled.
+        quoted = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value)
+        return f'{name}="{quoted}"'
+    return override
 
 
 def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
@@ -40,7 +74,7 @@ def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
     if match is None:
         raise ConfigError(f"'{argument}' is not an override. Write name=value, e.g. model=bert or trainer.epochs=3.")
     sign, name, value = match[1], match[2], match[3]
-    if name.split(".")[0].split("/")[0] == "hydra" or name == "experiment":
+    if name.split(".")[0].split("/")[0] == "hydra":
         return argument
     if sign is not None:
         raise ConfigError(
@@ -48,8 +82,17 @@ def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
         )
     if value is None:
         raise ConfigError(f"'{argument}' has no value. Write {argument}=value, e.g. model=bert.")
-    if "." in name or name in ROOT or name in GROUPS:
-        return argument
+    if name in GROUPS:
+        return _group(name, value, argument)
+    section, _, option = name.partition(".")
+    if section in GROUPS and option == "name":
+        raise ConfigError(f"'{argument}': a name is no option. Write {section}{value}")
+    if name == "runs_dir":
+        return _runs_dir(value)
+    return argument if "." in name or name in ROOT else _short_form(name, value, owners)
+
+
+def _short_form(name: str, value: str, owners: Mapping[str, set[str]]) -> str:
     if name not in owners:
         raise ConfigError(
             f"No option '{name}'.{did_you_mean(name, [*ROOT, *GROUPS, *owners])} All options: python -m zoo.run --help"
@@ -58,6 +101,26 @@ def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
         forms = " or ".join(f"{owner}.{name}{value}" for owner in sorted(owners[name]))
         raise ConfigError(f"'{name}' is an option of more than one part. Write {forms}.")
     return f"{next(iter(owners[name]))}.{name}{value}"
+
+
+def _group(name: str, value: str, argument: str) -> str:
+    names = [choice.strip() for choice in value.removeprefix("=").split(",")]
+    if "(" not in value and not all(re.fullmatch(r"[A-Za-z_][\w./-]*", choice) for choice in names):
+        raise ConfigError(
+            f"'{argument}': a {name} is chosen by its name, several with -m and commas, as in -m {name}=a,b\n"
+            f"`python -m zoo.ls` lists what there is."
+        )
+    if "null" in names:
+        raise ConfigError(f"'{argument}': null is no {name}. Name one, or leave {name}= out.")
+    return argument
+
+
+def _runs_dir(value: str) -> str:
+    folder = value.removeprefix("=")
+    if not folder.strip("'\" "):
+        raise ConfigError("'runs_dir=' has no value. Write the folder in which runs are to be kept, e.g. runs_dir=runs")
+    # Not every shell expands it behind the equals sign, and a sweep's notes go there as well as the runs.
+    return f"runs_dir={Path(folder).expanduser()}" if folder.startswith("~") else f"runs_dir={folder}"
 
 
 def _owners(arguments: list[str], registry: Registry) -> dict[str, set[str]]:
@@ -101,8 +164,6 @@ def plain_errors(arguments: list[str], registry: Registry) -> Iterator[None]:
 
 def explain(error: BaseException, arguments: list[str], registry: Registry) -> ZooError:
     """The error in our words. An error of ours that Hydra wrapped is given back as it was."""
-    from hydra.errors import OverrideParseException
-
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -110,12 +171,6 @@ def explain(error: BaseException, arguments: list[str], registry: Registry) -> Z
         link = link.__cause__ or link.__context__
     if ours := next((item for item in chain if isinstance(item, ZooError)), None):
         return ours
-    if unread := next((item for item in chain if isinstance(item, OverrideParseException)), None):
-        name, _, value = str(unread.override).partition("=")
-        return ConfigError(
-            f"'{unread.override}' cannot be read as an override. A value with special characters is quoted twice, "
-            f"once for the shell and once for us:\n  '{name}=\"{value}\"'"
-        )
     text = "\n".join(str(item) for item in chain)
     for pattern, answer in _PATTERNS:
         if found := re.search(pattern, text, flags=re.DOTALL):
@@ -124,9 +179,10 @@ def explain(error: BaseException, arguments: list[str], registry: Registry) -> Z
 
 
 def _unknown_choice(found: re.Match[str], _arguments: list[str], registry: Registry) -> ZooError:
-    group, name = found[1], found[2]
+    group, _, name = found[1].rpartition("/")
     if group not in registry.entries:
         names = [*variants(registry, group), *(["default"] if group == "trainer" else [])]
+        names = names or re.findall(r"^\t(\S+)$", found.string, flags=re.MULTILINE)  # one of Hydra's own groups
         return UnknownName(f"No {group} '{name}'. There are: {', '.join(names)}.{did_you_mean(name, names)}")
     extra = variants(registry, group)
     names = sorted([*registry.entries[group], *extra])
@@ -168,16 +224,17 @@ def _bad_value(found: re.Match[str], _arguments: list[str], _registry: Registry)
     return ConfigError(f"{found[2]}: {what}.")
 
 
-def _several(found: re.Match[str], _arguments: list[str], _registry: Registry) -> ZooError:
+def _several(found: re.Match[str], arguments: list[str], _registry: Registry) -> ZooError:
     return ConfigError(
-        f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {found[1]}"
+        f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}"
     )
 
 
 _PATTERNS = (
-    (r"Could not find '(\w+)/([^']*)'", _unknown_choice),
+    (r"Could not find '([^']*/[^']*)'", _unknown_choice),
     (r"You must specify '(\w+)'", _missing_choice),
     (r"Ambiguous value for argument '(.*?)'\n", _several),
+    (r"Sweep parameters '(.*?)' requires", _several),
     (r"Key '[^']*' (?:is not in struct|not in '\w+')\s+full_key: ([\w.\[\]]+)", _unknown_option),
     (r"Could not override '([\w./@]+)'\.\s*(?:No match|To append)", _unknown_option),
     (
@@ -187,10 +244,17 @@ _PATTERNS = (
 )
 
 
-def check_fit(model: Any, task: Any) -> None:
-    """Raise Incompatible when the model cannot take the task's modality; called before any data is read."""
+def check_fit(config: RunConfig) -> None:
+    """Raise Incompatible when the model or the dataset is of another modality than the task; called before any data is
+    read."""
+    model, dataset, task = config.model, config.dataset, config.task
     if task.modality not in model.modalities:
         raise Incompatible(
             f"Model '{model.name}' takes {' and '.join(sorted(model.modalities))}, and task '{task.name}' is about "
             f"{task.modality}s. `python -m zoo.ls models` shows what each model takes."
+        )
+    if task.modality != dataset.modality:
+        raise Incompatible(
+            f"Task '{task.name}' is about {task.modality}s, and dataset '{dataset.name}' holds {dataset.modality}s. "
+            f"`python -m zoo.ls datasets` shows what each dataset holds."
         )

@@ -139,6 +139,10 @@ def cell_table(cells: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def closing(record: Mapping[str, Any], folder: Path, reused: bool) -> list[str]:
     """What it took and where it lies, a line each."""
     training = record.get("training", {})
@@ -149,6 +153,6 @@ def closing(record: Mapping[str, Any], folder: Path, reused: bool) -> list[str]:
         facts = [f"{record['seconds']:.1f} s in all", f"peak memory {record['peak_memory_mib']:.0f} MiB"]
         facts.append(f"{training['param_count']:,} weights")
         if "threads" in training:
-            facts.append(f"{training['device']}, {training['precision']}, {training['threads']} threads")
+            facts.append(f"{training['device']}, {training['precision']}, {_count(training['threads'], 'thread')}")
         lines.append(", ".join(facts))
     return [*lines, f"Results: {folder}"]

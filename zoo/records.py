@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Trainer, decide, plain
-from zoo.models import TorchModel
+from zoo.errors import StoreError, ZooError
+from zoo.models import Model, TorchModel
 from zoo.store.folder import Draft, clear_leftovers
 from zoo.store.keys import RunPlace, run_key
-from zoo.store.schema import FEATURES, METRICS, WEIGHTS
+from zoo.store.schema import ERROR, FEATURES, METRICS, WEIGHTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +71,7 @@ def identify(config: RunConfig, splits: Splits, registry: Registry) -> Plan:
     trainer = _trainer(config, splits)
     decisive = {
         "model": plain(config.model),
+        "model_fingerprint": _fingerprint(config.model),
         "dataset": config.dataset.name,
         "task": plain(config.task),
         "trainer": _decisive(trainer),
@@ -99,6 +101,13 @@ def _trainer(config: RunConfig, splits: Splits) -> Trainer | None:
 
     with blame(config.model, "recipe"):
         return decide(config.trainer, config.model.recipe(splits.modality))
+
+
+def _fingerprint(model: Model) -> str:
+    from zoo.engine.fitting import blame
+
+    with blame(model, "fingerprint"):
+        return model.fingerprint()
 
 
 def _decisive(trainer: Trainer | None) -> dict[str, Any] | None:
@@ -142,7 +151,6 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
 
     A damaged run is reported and run again."""
     from zoo import store
-    from zoo.errors import StoreError
 
     if config.rerun:
         return None
@@ -162,17 +170,26 @@ def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Dra
         registry.notify("zoo_run_started", run=plan.record)
         try:
             yield draft
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
-            raise
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            if isinstance(error, ZooError):
+                error.folder = folder
+                raise
+            raise _unforeseen(error, folder) from error
         registry.notify("zoo_run_ended", run=_read_record(draft.folder), folder=draft.folder)
+
+
+def _unforeseen(error: BaseException, folder: Path) -> ZooError:
+    told = ZooError(f"{type(error).__name__}: {error}\nThe traceback stands in {folder / ERROR}")
+    told.folder = folder
+    return told
 
 
 def publish_failure(draft: Draft, record: Mapping[str, Any], error: BaseException) -> Path:
     """Publish a draft as failed. On a full disk what was written so far makes room for the reason."""
-    from zoo.errors import StoreError
-
     text = "".join(traceback.format_exception(error))
     try:
         return draft.publish_failure(record, error, text)
@@ -196,11 +213,13 @@ def _logging_to(draft: Draft) -> Iterator[None]:
             if draft.is_open:
                 draft.log(f"{entry.levelname.lower()} {entry.getMessage()}")
 
-    handler = ToDraft(logging.INFO)
+    handler, before = ToDraft(logging.INFO), log.level
     log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
+        log.setLevel(before)
         log.removeHandler(handler)
 
 
@@ -227,6 +246,7 @@ def write(
     if answers.weights:
         draft.write_tensors(WEIGHTS, answers.weights)
     plan.record["training"] = dict(answers.facts)
+    plan.record["layers"] = list(answers.features)
     plan.record["probe_ids"] = [splits.test.ids[row] for row in answers.probe_rows]
     plan.record["seconds"] = time.perf_counter() - plan.began
     plan.record["peak_memory_mib"] = _peak_memory()

@@ -22,7 +22,7 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     from zoo import data, overrides, records
     from zoo.engine import fitting, metrics
 
-    overrides.check_fit(config.model, config.task)
+    overrides.check_fit(config)
     splits = data.load(config.dataset)
     config.task.check(splits)
     plan = records.identify(config, splits, registry)

@@ -18,7 +18,7 @@ from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.layers import Grid, Null, compare
 from zoo.homogeneity.leaderboard import Leaderboard, leaderboard
-from zoo.homogeneity.results import Pairs, Result
+from zoo.homogeneity.results import Pairs, PerModel, Result
 from zoo.plugins import registry
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined
@@ -89,6 +89,9 @@ class _Found:
     votes: sections.Votes
     grids: schema.Representations
     plan: Bootstrap
+
+    def of_models(self) -> dict[str, PerModel]:
+        return {name: result for name, result in self.results.items() if isinstance(result, PerModel)}
 
     def of_pairs(self) -> dict[str, Pairs]:
         return {name: result for name, result in self.results.items() if isinstance(result, Pairs)}
@@ -171,6 +174,7 @@ def _models(comparison: Comparison, answers: Panel, found: _Found) -> list[schem
                 rank=int(found.board.rank[index]),
                 reliability=from_models(reliability, index),
                 cost=_cost(runs),
+                measures={name: from_models(result, index) for name, result in found.of_models().items()},
             )
         )
     return told
@@ -283,10 +287,14 @@ def _examples(
 
 def _left_out(comparison: Comparison) -> list[schema.LeftOut]:
     told = [
-        schema.LeftOut(what=item.what, folder=None if item.folder is None else str(item.folder), reason=item.reason)
+        schema.LeftOut(
+            what=item.what, folder=None if item.folder is None else str(item.folder), why=item.why, reason=item.reason
+        )
         for item in comparison.left_out
     ]
-    return told + [schema.LeftOut(what="note", folder=None, reason=note) for note in comparison.notes]
+    return told + [
+        schema.LeftOut(what="note", folder=None, why="compared nevertheless", reason=note) for note in comparison.notes
+    ]
 
 
 def _provenance(comparison: Comparison, answers: Panel, command: Sequence[str]) -> schema.Provenance:

@@ -57,7 +57,7 @@ def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> l
         schema.Measure(
             name=kind.name,
             title=kind.title,
-            scope="set" if kind.scope == "set" else "pairs",
+            scope=kind.scope,
             needs=sorted(kind.needs),
             higher_is=kind.higher_is,
             range=[finite(bound) for bound in kind.range],
@@ -68,7 +68,6 @@ def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> l
             note=getattr(results[kind.name], "note", "") or None,
         )
         for kind in kinds
-        if kind.scope != "models"
     ]
 
 

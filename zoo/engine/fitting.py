@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import PluginError, ZooError
-from zoo.models import Predictor, TorchModel
+from zoo.models import Model, Predictor, TorchModel
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def blame(model: TorchModel | Predictor, method: str) -> Iterator[None]:
+def blame(model: Model, method: str) -> Iterator[None]:
     """Errors out of a model's own methods name the model and the method."""
     try:
         yield
@@ -77,8 +77,6 @@ def blame(model: TorchModel | Predictor, method: str) -> Iterator[None]:
 
 
 def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: Observers) -> Answers:
-    import torch
-
     from zoo.data import cache
     from zoo.engine import devices, evaluation, training
     from zoo.engine.batches import Batches
@@ -89,11 +87,12 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
     with blame(model, "encoder"):
         encoder = model.encoder(splits.train)
         encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
+    # Encoding may have drawn random numbers, or none when the cache had it already.
+    seed_everything(config.seed)
     module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
     precision = devices.choose_precision(trainer.precision, device, module)
     placement = devices.Placement(device, precision, devices.choose_threads(trainer.threads, module))
-    torch.set_num_threads(placement.threads)
     ready = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
@@ -101,19 +100,25 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
     job = training.Job(
         ready["train"], ready["validation"], trainer, placement, len(splits.classes), config.seed, multipliers
     )
-    with observers.display(training.budget(job)) as reporter:
-        trained = training.train(module, job, _Observed(reporter, observers))
     rows = probe_rows(splits.test.ids, config.probe)
-    with blame(model, "layers"):
-        kept = evaluation.features(model, module, ready["test"], rows) if config.probe else {}
+    with devices.threads(placement.threads):
+        with observers.display(training.budget(job)) as reporter:
+            trained = training.train(module, job, _Observed(reporter, observers))
+        with blame(model, "layers"):
+            kept = evaluation.features(model, module, ready["test"], rows) if config.probe else {}
+        size = min(trained.micro_batch, trainer.batch_size)
+        validation = evaluation.logits(module, ready["validation"], size, len(splits.classes))
+        began = time.perf_counter()
+        test = evaluation.logits(module, ready["test"], size, len(splits.classes))
+        seconds = time.perf_counter() - began
     return Answers(
-        validation=evaluation.logits(module, ready["validation"], trainer.batch_size, len(splits.classes)),
-        test=evaluation.logits(module, ready["test"], trainer.batch_size, len(splits.classes)),
+        validation=validation,
+        test=test,
         features=kept,
         probe_rows=rows,
         weights=_separate(module.state_dict()) if config.keep_weights else {},
         history=trained.history,
-        facts=_facts(module, placement, trained, trainer.batch_size),
+        facts=_facts(module, placement, trained, size) | {"infer_samples_per_sec": len(test) / max(seconds, 1e-9)},
     )
 
 
@@ -133,7 +138,7 @@ def _build(model: TorchModel, spec: InputSpec, classes: int) -> tuple[torch.nn.M
         return module, model.parameter_groups(module)
 
 
-def _facts(module: torch.nn.Module, placement: Any, trained: Any, batch_size: int) -> dict[str, Any]:
+def _facts(module: torch.nn.Module, placement: Any, trained: Any, micro_batch: int) -> dict[str, Any]:
     """Column names as timm has them where timm has one."""
     return {
         "device": placement.device.type,
@@ -145,7 +150,7 @@ def _facts(module: torch.nn.Module, placement: Any, trained: Any, batch_size: in
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,
         "stopped": trained.stopped,
-        "micro_batch": min(trained.micro_batch, batch_size),
+        "micro_batch": micro_batch,
         "train_seconds": trained.seconds,
         "train_samples_per_sec": trained.examples_per_second,
     }
@@ -170,18 +175,17 @@ def _fit_predictor(model: Predictor, seed: int, splits: Splits) -> Answers:
     seconds = time.perf_counter() - started
     with blame(model, "weights"):
         weights = dict(model.weights())
+    validation = _log_probabilities(model, splits.validation)
+    began = time.perf_counter()
+    test = _log_probabilities(model, splits.test)
     facts = {
         "device": "cpu",
         "param_count": sum(int(np.size(array)) for array in weights.values()),
         "train_seconds": seconds,
         "train_samples_per_sec": len(splits.train) / max(seconds, 1e-9),
+        "infer_samples_per_sec": len(test) / max(time.perf_counter() - began, 1e-9),
     }
-    return Answers(
-        validation=_log_probabilities(model, splits.validation),
-        test=_log_probabilities(model, splits.test),
-        weights=weights,
-        facts=facts,
-    )
+    return Answers(validation=validation, test=test, weights=weights, facts=facts)
 
 
 def _log_probabilities(model: Predictor, split: Any) -> np.ndarray:

@@ -1,0 +1,251 @@
+"""From run folders to findings: hand-made runs whose answers can be counted by hand."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.analysis import convert, sections
+from zoo.analysis.document import Options, analyse
+from zoo.errors import RequestError
+from zoo.homogeneity.results import Scalar
+from zoo.reporting.schema import check
+from zoo.store.folder import Draft
+from zoo.store.keys import RunPlace
+from zoo.store.panel import Panel
+from zoo.store.schema import FEATURES, METRICS
+from zoo.store.tables import PredictionTable
+
+CLASSES = ("cat", "dog", "eel")
+QUICK = Options(draws=100, permutations=20)
+
+
+def write_run(root: Path, model: str, seed: int, answers: np.ndarray, labels: np.ndarray, **more) -> Path:
+    """A complete run whose test answers are given; its logits are 4 for the answer and 0 elsewhere."""
+    ids = [f"{row:016x}" for row in range(len(labels))]
+    logits = np.where(np.arange(len(CLASSES)) == answers[:, None], 4.0, 0.0).astype(np.float32)
+    place = RunPlace("text_classification", more.get("dataset", "animals"), model, f"{model}{seed}")
+    record = {
+        "config": {"model": {"name": more.get("backend", model)}, "dataset": {"name": "gone"}, "trainer": None},
+        "seed": seed,
+        "label": model,
+        "command": ["zoo-run", f"model={model}", f"seed={seed}"],
+        "versions": {"zoo-harness": "0.1.0", "zoo-mlp": "0.1.0", "torch": "2"},
+        "hardware": {"cpu": "abacus", "cores": 2},
+        "data": {"fingerprint": "f" * 16, "modality": "text", "classes": list(CLASSES), "notes": [], "splits": {}},
+        "training": {"param_count": 10 * (seed + 1), "device": "cpu", "threads": 1},
+        "probe_ids": ids[:30],
+        "layers": list(more.get("features", ())),
+    }
+    with Draft.open(root, place, record) as draft:
+        table = PredictionTable(np.full(len(ids), "test"), np.array(ids), labels, answers, logits)
+        draft.write_predictions(table)
+        draft.write_json(METRICS, {})
+        if "features" in more:
+            draft.write_tensors(FEATURES, more["features"])
+        return draft.publish(record, "complete")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three models with two replicas each on 200 examples: `twin` repeats most of what `first` says."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+
+    def noisy(source: np.ndarray, share: float) -> np.ndarray:
+        return np.where(rng.random(200) < share, rng.integers(0, 3, 200), source)
+
+    hard = noisy(labels, 0.3)
+    for seed in (0, 1):
+        write_run(tmp_path, "first", seed, noisy(hard, 0.05), labels, features=_features(seed))
+        write_run(tmp_path, "twin", seed, noisy(hard, 0.05), labels, features=_features(seed + 1))
+        write_run(tmp_path, "other", seed, noisy(noisy(labels, 0.3), 0.05), labels)
+    return tmp_path
+
+
+def _features(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    base = rng.normal(size=(30, 6)).astype(np.float32)
+    return {"low": base, "high": (base @ np.random.default_rng(seed).normal(size=(6, 4))).astype(np.float32)}
+
+
+def test_the_document_has_the_form_of_the_schema_and_is_plain_json(study):
+    document = analyse([study], QUICK, ["python", "-m", "zoo.report"])
+    assert check(json.loads(json.dumps(document, allow_nan=False))) == document
+
+
+def test_models_pairs_and_answer_say_what_the_answers_say(study):
+    document = analyse([study], QUICK)
+    names = [model["name"] for model in document["models"]]
+    assert names == ["first", "other", "twin"]
+    assert [model["seeds"] for model in document["models"]] == [[0, 1]] * 3
+    alike = document["answer"]["most_alike"]
+    assert {names[alike["a"]], names[alike["b"]]} == {"first", "twin"}
+    assert alike["kinship"]["value"] > 0.8
+    assert 1 < document["answer"]["effective"]["value"] < 3
+    assert document["answer"]["effective"]["low"] < document["answer"]["effective"]["high"]
+    assert len(document["pairs"]) == 6
+    assert {model["cost"]["param_count"] for model in document["models"]} == {15}
+    assert document["map"]["merges"][0]["height"] == pytest.approx(max(0.0, 1 - alike["kinship"]["value"]))
+
+
+def test_agreement_of_a_pair_is_the_mean_over_pairs_of_runs(study):
+    document = analyse([study], QUICK)
+    from zoo.store import guards, panel
+    from zoo.store import study as opening
+
+    answers = panel.build(guards.compare(opening.open([study])))
+    first, twin = (answers.predictions[[i for i, m in enumerate(answers.runs) if m == k]] for k in (0, 2))
+    expected = np.mean([(a == b).mean() for a in first for b in twin])
+    pair = next(pair for pair in document["pairs"] if (pair["a"], pair["b"]) == (0, 2))
+    assert pair["measures"]["agreement"]["value"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_representations_are_compared_where_features_were_kept(study):
+    found = analyse([study], QUICK)["representations"]
+    assert found["probe"] == 30
+    (grid,) = found["grids"]
+    assert (grid["layers_a"], grid["layers_b"]) == (["low", "high"], ["low", "high"])
+    assert grid["cka"][0][0] == pytest.approx(1)  # the same features on both sides
+    assert (grid["best_a"], grid["best_b"]) == (0, 0)
+    assert grid["p_value"] <= 0.05
+
+
+def test_examples_that_every_model_fails_are_the_ones_counted_by_hand(study):
+    document = analyse([study], QUICK)
+    for failed in document["failures"]["every_model_fails"]:
+        example = document["examples"][failed["id"]]
+        assert all(said != example["label"] for said in example["predictions"])
+        assert failed["suspected_wrong_label"] == (len(set(example["predictions"])) == 1)
+    distribution = document["failures"]["distribution"]
+    assert sum(count["observed"]["value"] for count in distribution) == pytest.approx(1)
+    assert sum(count["expected"] for count in distribution) == pytest.approx(1)
+    assert document["failures"]["total"] == len(document["failures"]["every_model_fails"]) > 0
+
+
+def test_a_dataset_that_is_gone_costs_the_texts_only(study, caplog):
+    document = analyse([study], QUICK)
+    assert document["examples"]
+    assert all(example["text"] is None for example in document["examples"].values())
+    assert "the examples cannot be shown: No dataset 'gone'" in caplog.text
+
+
+def test_without_examples_nothing_is_even_looked_for(study, caplog):
+    document = analyse([study], replace(QUICK, examples=False))
+    assert document["examples_included"] is False
+    assert "cannot be shown" not in caplog.text
+
+
+def test_the_texts_and_thumbnails_of_a_dataset_that_is_there():
+    import zoo
+    from zoo.data.builtin import DATASETS
+
+    digits = next(kind for kind in DATASETS if kind.name == "digits")
+    split = zoo.load(digits()).test
+    record = {
+        "config": {"dataset": {"name": "digits"}},
+        "data": {"splits": {"test": {"fingerprint": split.fingerprint}}},
+    }
+    from zoo.analysis import content
+
+    found = content.shown(content.test_split(record), [split.ids[3], "unknown"])
+    assert found["unknown"] == (None, None)
+    text, png = found[split.ids[3]]
+    assert text is None
+    import base64
+    import io
+
+    from PIL import Image
+
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+    assert (picture == split.examples[3][:, :, 0]).all()
+    record["data"]["splits"]["test"]["fingerprint"] = "another"
+    assert content.test_split(record) is None
+
+
+def test_one_model_alone_has_a_page_of_reasons(tmp_path):
+    labels = np.arange(30) % 3
+    write_run(tmp_path, "only", 0, np.zeros(30, np.int64), labels)
+    document = analyse([tmp_path], QUICK)
+    assert document["answer"]["effective"]["reason"] == "needs_two_models"
+    assert document["answer"]["most_alike"] is None
+    assert document["map"]["reason"] == "needs_two_models"
+    assert document["representations"]["reason"] == "needs_features"
+
+
+def test_two_models_without_replicas_are_told_to_run_with_more_seeds(tmp_path):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 60)
+    for model in ("one", "two"):
+        write_run(tmp_path, model, 0, np.where(rng.random(60) < 0.3, 0, labels), labels)
+    document = analyse([tmp_path], QUICK)
+    assert document["answer"]["effective"]["reason"] == "needs_replicas"
+    assert document["map"]["reason"] == "needs_replicas"
+    pair = next(pair for pair in document["pairs"] if pair["a"] != pair["b"])
+    assert pair["measures"]["kinship"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 60,
+        "reason": "needs_replicas",
+    }
+    assert pair["measures"]["agreement"]["value"] is not None
+
+
+@pytest.mark.parametrize("examples", [1, 3, 12])
+def test_a_perfect_model_and_few_examples_are_undefined_with_a_reason(tmp_path, examples):
+    labels = np.arange(examples) % 3
+    for seed in (0, 1):
+        write_run(tmp_path, "perfect", seed, labels, labels)
+        write_run(tmp_path, "constant", seed, np.zeros(examples, np.int64), labels)
+    document = analyse([tmp_path], QUICK)
+    assert document["answer"]["effective"]["value"] is None
+    assert document["answer"]["effective"]["reason"]
+    for pair in document["pairs"]:
+        for number in pair["measures"].values():
+            assert number["value"] is not None or number["reason"]
+
+
+def test_nothing_there_is_a_wrong_request(tmp_path):
+    with pytest.raises(RequestError, match="nowhere"):
+        analyse([tmp_path / "nowhere"], QUICK)
+
+
+def test_classical_scaling_gives_back_points_of_a_plane():
+    points = np.random.default_rng(3).normal(size=(6, 2))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    found, explained = sections.classical_scaling(distances)
+    again = np.linalg.norm(found[:, None] - found[None], axis=2)
+    assert np.allclose(again, distances)
+    assert explained == pytest.approx(1)
+
+
+def test_votes_take_the_answer_of_most_replicas():
+    predictions = np.array([[0, 1], [2, 1], [2, 0], [1, 1]])
+    panel = Panel(
+        ("a", "b"), (0, 0, 0, 1), (0, 1, 2, 0), ("x", "y"), CLASSES, np.array([0, 1]), predictions, None, False
+    )
+    assert sections.Votes.of(panel).answers.tolist() == [[2, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("cnn has one run: kinship is measured against replicas, so run it with more seeds", "needs_replicas"),
+        ("4 models at least are needed to tell what all share, and there are 2", "needs_four_models"),
+        ("it needs the probabilities of every run, and some run has none", "needs_probabilities"),
+        ("of two classes, two wrong answers are always the same", "needs_more_classes"),
+        ("something new", "something new"),
+    ],
+)
+def test_reasons_become_codes_that_every_language_has(text, code):
+    assert convert.reason(text) == code
+
+
+def test_a_reason_beside_a_value_is_kept_and_none_is_invented():
+    assert convert.from_scalar(Scalar(0.5, 0.4, 0.6, 9))["reason"] is None
+    assert convert.from_scalar(Scalar(0.5, 0.4, 0.6, 9, "sampled"))["reason"] == "sampled"
+    assert convert.from_scalar(Scalar(math.nan, None, None, 9))["reason"] == "no_variation"

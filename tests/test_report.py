@@ -1,0 +1,120 @@
+"""`python -m zoo.report` on real runs: written, verified, tampered with, asked wrongly."""
+
+import json
+import shutil
+
+import pytest
+
+from zoo import report
+from zoo.errors import ConfigError, RequestError
+
+SWEEP = ["-m", "model=mlp,linear", "task=image_classification", "dataset=digits", "seed=0,1", "trainer.epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def place(installed, tmp_path_factory):
+    """A folder with a sweep's runs, and the sweep's own report."""
+    folder = tmp_path_factory.mktemp("report")
+    done = installed()("-m", "zoo.run", *SWEEP, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "Report: reports/image_classification-digits/index.html" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def zoo_report(installed, place):
+    """Runs `python -m zoo.report` in that folder."""
+    return lambda *words: installed()("-m", "zoo.report", *words, cwd=place)
+
+
+def test_a_sweep_ends_with_its_report(place):
+    folder = place / "reports" / "image_classification-digits"
+    document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert [model["name"] for model in document["models"]] == ["linear", "mlp"]
+    assert document["study"]["examples"] == 1097
+    assert any(example["png"] for example in document["examples"].values())
+    assert "digits" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_report_off_writes_none(installed, place, tmp_path):
+    runs = f"runs_dir={place / 'runs'}"
+    done = installed()("-m", "zoo.run", *SWEEP, runs, "report=off", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "complete (kept)" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_reach_the_page(place, zoo_report):
+    done = zoo_report("study=runs/*/digits", "out=other", "name=chinese", "language=zh", "examples=false", "draws=50")
+    assert done.returncode == 0, done.stderr
+    document = report.read(place / "other" / "chinese")
+    assert document["examples_included"] is False
+    assert all(example["png"] is None for example in document["examples"].values())
+    assert document["method"]["draws"] == 50
+    assert 'lang="zh' in (place / "other" / "chinese" / "index.html").read_text(encoding="utf-8")
+
+
+def test_verify_recomputes_every_number_and_names_the_first_that_differs(place, zoo_report, tmp_path):
+    written = place / "reports" / "image_classification-digits"
+    fine = zoo_report("verify", str(written))
+    assert fine.returncode == 0, fine.stderr
+    assert "every number is the same, recomputed from 4 runs" in fine.stdout
+    copy = tmp_path / "tampered"
+    shutil.copytree(written, copy)
+    document = json.loads((copy / "report.json").read_text(encoding="utf-8"))
+    document["models"][1]["metrics"]["accuracy"]["value"] += 0.001
+    (copy / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    wrong = zoo_report("verify", str(copy))
+    assert wrong.returncode == 1
+    assert "models[1].metrics.accuracy.value" in wrong.stderr
+
+
+def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(place / "runs", runs)
+    damaged = next((runs / "image_classification" / "digits" / "mlp").iterdir())
+    content = bytearray((damaged / "predictions.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "predictions.parquet").write_bytes(bytes(content))
+    done = zoo_report(f"study={runs}", f"out={tmp_path}", "name=less", "draws=20", "permutations=10")
+    assert done.returncode == 0, done.stderr
+    left = report.read(tmp_path / "less")["left_out"]
+    assert any(damaged.name in str(item["folder"]) and "predictions.parquet" in item["reason"] for item in left)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sudy=runs"], "Did you mean 'study'"),
+        (["study=runs", "language=fr"], "there are en and zh"),
+        (["study=runs", "draws=many"], "whole number"),
+        (["study=runs", "draws=1"], "2 or more"),
+        (["study=runs", "examples=perhaps"], "true or false"),
+        (["study=runs", "name=../up"], "make a name"),
+        (["out=x"], "Which runs?"),
+    ],
+)
+def test_wrong_requests_say_what_would_be_right(words, message):
+    with pytest.raises(ConfigError, match=message):
+        report.parse(words)
+
+
+def test_nothing_to_read_is_said_and_exits_with_2(zoo_report):
+    assert zoo_report("study=nowhere").returncode == 2
+    assert zoo_report("verify", "nowhere").returncode == 2
+    assert zoo_report().returncode == 2
+    assert "study=" in zoo_report("--help").stdout
+
+
+def test_a_file_that_is_no_report_is_refused(tmp_path):
+    (tmp_path / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RequestError, match="no report of this version"):
+        report.read(tmp_path)
+
+
+def test_difference_finds_the_first_place_and_allows_for_rounding():
+    assert report.difference({"a": [1.0]}, {"a": [1.0 + 1e-13]}, "") is None
+    assert "a[0]: 2 in the report, 1 recomputed" in str(report.difference({"a": [1]}, {"a": [2]}, ""))
+    assert "fields ['b']" in str(report.difference({"a": 1}, {"a": 1, "b": 2}, ""))
+    assert "2 entries" in str(report.difference([1], [1, 2], "x"))
+    assert report.difference({"created": 1}, {"created": 2}, "") is None
