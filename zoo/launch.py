@@ -210,8 +210,8 @@ def report_sweep(sweep: Sweep) -> None:
             continue
         try:
             written = report.write(folders, report.Request(out=str(sweep.reports)), sweep.words)
-        except ZooError as error:
-            print(f"No report: {error}", file=sys.stderr)
+        except Exception as error:
+            print(f"No report: {error if isinstance(error, ZooError) else unforeseen(error)}", file=sys.stderr)
             continue
         print(f"Report: {written / 'index.html'}")
 

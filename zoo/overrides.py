@@ -87,8 +87,8 @@ def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
     section, _, option = name.partition(".")
     if section in GROUPS and option == "name":
         raise ConfigError(f"'{argument}': a name is no option. Write {section}{value}")
-    if name == "runs_dir":
-        return _runs_dir(value)
+    if name in ("runs_dir", "reports_dir"):
+        return _folder(name, value)
     return argument if "." in name or name in ROOT else _short_form(name, value, owners)
 
 
@@ -115,12 +115,12 @@ def _group(name: str, value: str, argument: str) -> str:
     return argument
 
 
-def _runs_dir(value: str) -> str:
+def _folder(name: str, value: str) -> str:
     folder = value.removeprefix("=")
     if not folder.strip("'\" "):
-        raise ConfigError("'runs_dir=' has no value. Write the folder in which runs are to be kept, e.g. runs_dir=runs")
+        raise ConfigError(f"'{name}=' has no value. Write a folder, e.g. {name}={name.removesuffix('_dir')}")
     # Not every shell expands it behind the equals sign, and a sweep's notes go there as well as the runs.
-    return f"runs_dir={Path(folder).expanduser()}" if folder.startswith("~") else f"runs_dir={folder}"
+    return f"{name}={Path(folder).expanduser()}" if folder.startswith("~") else f"{name}={folder}"
 
 
 def _owners(arguments: list[str], registry: Registry) -> dict[str, set[str]]:

@@ -1,0 +1,317 @@
+"""python -m zoo.run, run as a user runs it: what it prints, what it leaves, what it does not do twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from zoo import launch
+from zoo.store import reading, schema
+
+ARGUMENTS = ("model=mlp", "task=image_classification", "dataset=digits", "trainer.epochs=2", "trainer.threads=1")
+EXAMPLES = {"train": 500, "validation": 200, "test": 1097}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended well, and the run it left."""
+
+    out: str
+    folder: Path
+    record: dict[str, Any]
+
+
+def environment(cache: Path, **further: str) -> dict[str, str]:
+    left_out = ("ZOO_", "HYDRA_", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    return {**kept, "OMP_NUM_THREADS": "1", "ZOO_CACHE": str(cache), **further}
+
+
+def results(cwd: Path, out: str) -> Done:
+    (named,) = re.findall(r"^Results: (.+)$", out, flags=re.MULTILINE)
+    folder = cwd / named
+    return Done(out, folder, json.loads((folder / schema.RUN).read_text(encoding="utf-8")))
+
+
+def run(cwd: Path, *command: str) -> Done:
+    done = subprocess.run(command, cwd=cwd, env=environment(cwd / "cache"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return results(cwd, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return run(tmp_path_factory.mktemp("first"), sys.executable, "-m", "zoo.run", *ARGUMENTS)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """The same by the console script, from another working directory, with another order and another runs folder."""
+    cwd = tmp_path_factory.mktemp("second")
+    script = str(Path(sys.executable).with_name("zoo-run"))
+    return run(cwd, script, f"runs_dir={cwd}/a folder/kept", *reversed(ARGUMENTS))
+
+
+def test_the_folder_stands_where_the_architecture_says_with_every_file(first: Done) -> None:
+    assert first.folder.parts[-5:-1] == ("runs", "image_classification", "digits", "mlp")
+    assert re.fullmatch(r"[0-9a-f]{16}", first.folder.name)
+    assert {path.name for path in first.folder.iterdir()} == set(schema.FILES) - {schema.ERROR}
+    root = first.folder.parents[3]
+    assert {path.name for path in root.iterdir()} == {"image_classification", schema.DRAFTS}
+    assert {path.name for path in (root / schema.DRAFTS).iterdir()} <= {schema.PUBLISH_LOCK}
+    assert {path.name for path in root.parent.iterdir()} == {"runs", "cache"}, "nothing lies about"
+
+
+def test_the_checksums_are_those_of_the_files(first: Done) -> None:
+    facts = first.record["files"]
+    assert set(facts) == set(schema.FILES) - {schema.ERROR, schema.RUN}
+    for name, fact in facts.items():
+        content = (first.folder / name).read_bytes()
+        assert fact == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def test_the_record_says_what_was_run_on_what_with_what(first: Done) -> None:
+    record = first.record
+    assert (record["schema_version"], record["status"], record["seed"], record["label"]) == (1, "complete", 0, "mlp")
+    assert (record["task"], record["dataset"], record["model"]) == ("image_classification", "digits", "mlp")
+    assert record["key"] == first.folder.name
+    assert record["config"]["model"]["hidden"] == [256, 128]
+    assert record["config"]["trainer"]["epochs"] == 2
+    assert None not in (record["config"]["trainer"][name] for name in ("batch_size", "learning_rate", "optimizer"))
+    assert record["config"]["dataset"] == {"name": "digits"}
+    assert {"zoo-harness", "zoo-mlp", "python", "torch", "numpy", "hydra-core"} <= set(record["versions"])
+    assert {"cpu", "cores", "device"} <= set(record["hardware"])
+    assert {name: split["examples"] for name, split in record["data"]["splits"].items()} == EXAMPLES
+    assert record["data"]["classes"] == [str(digit) for digit in range(10)]
+    assert re.fullmatch(r"[0-9a-f]{64}", record["data"]["fingerprint"])
+    assert (record["training"]["steps"], record["training"]["epochs"], record["training"]["threads"]) == (16, 2, 1)
+    assert record["training"]["param_count"] == 64 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10
+    assert 0 < record["training"]["train_seconds"] < record["seconds"]
+    assert 50 < record["peak_memory_mib"] < 2048
+    assert record["started"] < record["ended"]
+
+
+def test_the_answers_on_validation_and_test_are_kept_with_their_logits(first: Done) -> None:
+    table = pyarrow.parquet.read_table(first.folder / schema.PREDICTIONS)
+    assert table.column_names == list(schema.PREDICTION_COLUMNS)
+    assert str(table.schema.field(schema.LOGITS).type) == "fixed_size_list<element: float>[10]"
+    splits, logits = table[schema.SPLIT].to_pylist(), np.array(table[schema.LOGITS].to_pylist())
+    assert splits == ["validation"] * EXAMPLES["validation"] + ["test"] * EXAMPLES["test"]
+    assert np.array_equal(logits.argmax(1), table[schema.PREDICTION].to_numpy())
+    ids = table[schema.EXAMPLE_ID].to_pylist()
+    assert len(set(ids)) == len(ids)
+    test = np.array(splits) == "test"
+    hits = (table[schema.PREDICTION].to_numpy() == table[schema.LABEL].to_numpy())[test]
+    metrics = json.loads((first.folder / schema.METRICS).read_text(encoding="utf-8"))
+    assert metrics["accuracy"]["value"] == pytest.approx(hits.mean())
+    assert metrics["accuracy"]["n"] == EXAMPLES["test"]
+    history = pyarrow.parquet.read_table(first.folder / schema.HISTORY).to_pylist()
+    best = history[first.record["training"]["best_epoch"] - 1]
+    hits = (table[schema.PREDICTION].to_numpy() == table[schema.LABEL].to_numpy())[~test]
+    assert best["validation_accuracy"] == pytest.approx(hits.mean())
+
+
+def test_metrics_have_intervals_and_counts(first: Done) -> None:
+    metrics = json.loads((first.folder / schema.METRICS).read_text(encoding="utf-8"))
+    assert {"accuracy", "macro_f1", "log_loss", "ece", "recall/0", "f1/9"} <= set(metrics)
+    for metric in metrics.values():
+        assert {"value", "low", "high", "n"} <= set(metric)
+        if metric["value"] is not None and metric["low"] is not None:
+            assert metric["low"] <= metric["value"] <= metric["high"]
+
+
+def test_the_weights_and_features_are_kept(first: Done) -> None:
+    kept = reading.read(first.folder)
+    weights = kept.weights()
+    assert sum(array.size for array in weights.values()) == first.record["training"]["param_count"]
+    features = kept.features()
+    assert {array.shape for array in features.values()} == {(500, 256), (500, 128)}
+    probed = first.record["probe_ids"]
+    table = kept.predictions().only("test")
+    assert set(probed) == set(sorted(table.ids.tolist())[:500])
+
+
+def test_the_history_has_a_row_an_epoch_and_the_log_a_line(first: Done) -> None:
+    history = reading.read(first.folder).history()
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert [row["step"] for row in history] == [8, 16]
+    assert history[1]["loss"] < history[0]["loss"]
+    lines = (first.folder / schema.EVENTS).read_text(encoding="utf-8").splitlines()
+    assert [re.sub(r"^\S+Z ", "", line).split()[:3] for line in lines] == [
+        ["info", "epoch", "epoch=1"],
+        ["info", "epoch", "epoch=2"],
+    ]
+
+
+def test_piped_output_is_plain_lines_and_a_closing_table(first: Done) -> None:
+    assert "\x1b" not in first.out
+    lines = first.out.splitlines()
+    assert re.match(r"epoch 1  step 8  loss \d\.\d{4}  validation loss \d\.\d{4}  accuracy 0\.\d{4}  \d+ ex", lines[0])
+    assert lines[1].startswith("epoch 2  step 16  loss ")
+    assert lines[2] == "mlp on digits, task image_classification, seed 0"
+    metrics = json.loads((first.folder / schema.METRICS).read_text(encoding="utf-8"))
+    told = metrics["accuracy"]
+    (row,) = [line for line in lines if line.startswith("│ accuracy ")]
+    value, span, n = (cell.strip() for cell in row.split("│")[2:5])
+    assert (value, span, n) == (f"{told['value']:.4f}", f"{told['low']:.4f}–{told['high']:.4f}", "1097")
+    assert re.fullmatch(r"\d+\.\d s in all, peak memory \d+ MiB, 50,826 weights, cpu, fp32, 1 thread", lines[-2])
+    assert lines[-1] == f"Results: {first.folder.relative_to(first.folder.parents[4])}"
+
+
+def test_one_thread_gives_bitwise_the_same_and_the_key_depends_on_neither_place_nor_order(
+    first: Done, second: Done
+) -> None:
+    assert second.folder != first.folder
+    assert second.folder.name == first.folder.name
+    for name in (schema.METRICS, schema.PREDICTIONS, schema.FEATURES, schema.WEIGHTS):
+        assert (second.folder / name).read_bytes() == (first.folder / name).read_bytes(), name
+
+
+def test_a_complete_run_is_kept_and_not_repeated(second: Done) -> None:
+    root = second.folder.parents[3]
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    again = run(root.parents[1], sys.executable, "-m", "zoo.run", *ARGUMENTS, f"runs_dir={root}")
+    assert again.folder == second.folder
+    assert "This run was complete already and was not repeated; rerun=true repeats it." in again.out
+    assert "epoch " not in again.out
+    assert "│ accuracy " in again.out
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
+
+
+def on_a_terminal(cwd: Path, *command: str) -> str:
+    """What a command writes to a real pseudo-terminal, 120 columns wide."""
+    leader, follower = pty.openpty()
+    env = environment(cwd / "cache", TERM="xterm-256color", COLUMNS="120")
+    process = subprocess.Popen(command, cwd=cwd, stdin=follower, stdout=follower, stderr=follower, env=env)
+    os.close(follower)
+    shown = b""
+    try:
+        while block := os.read(leader, 65536):
+            shown += block
+    except OSError:  # Linux ends a pseudo-terminal so
+        pass
+    os.close(leader)
+    assert process.wait(timeout=60) == 0, shown.decode()
+    return shown.decode()
+
+
+def test_a_terminal_gets_a_bar_and_rerun_repeats(second: Done) -> None:
+    root = second.folder.parents[3]
+    arguments = (*ARGUMENTS[:3], "trainer.epochs=2", "trainer.threads=1", f"runs_dir={root}", "rerun=true")
+    shown = on_a_terminal(root.parents[1], sys.executable, "-m", "zoo.run", *arguments)
+    assert "\x1b[" in shown
+    assert re.search(r"training .*━.* % .*loss \d\.\d{3}.*examples/s", shown)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert "epoch 2  step 16  loss" in plain
+    assert "│ accuracy │" in plain
+    record = json.loads((second.folder / schema.RUN).read_text(encoding="utf-8"))
+    assert record["ended"] > second.record["ended"]
+    assert record["files"][schema.METRICS] == second.record["files"][schema.METRICS]
+    assert len(list(reading.runs(root))) == 1
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command in this process, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments: str) -> Done:
+        capsys.readouterr()
+        assert launch.command(arguments) == 0
+        return results(tmp_path, capsys.readouterr().out)
+
+    return call
+
+
+def write_table(path: Path, rows: range = range(60), odd_one: str = "word") -> None:
+    lines = ["text,label", *(f"day number {row} {'fine' if row % 2 else 'foul'},{row % 2}" for row in rows)]
+    path.write_text("\n".join([*lines, f"one more {odd_one},1"]) + "\n", encoding="utf-8")
+
+
+def test_the_key_follows_seed_options_and_data_and_not_their_names(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    write_table(tmp_path / "one.csv")
+    write_table(tmp_path / "copy.csv")
+    write_table(tmp_path / "other.csv", odd_one="sword")
+    table = ("model=linear", "dataset=table")
+    one = command(*table, "path=one.csv")
+    assert one.folder.parts[-4:-1] == ("sentiment", one.record["dataset"], "linear")
+    assert one.record["dataset"] != "table", "two files do not fall into one folder"
+    keys = {
+        "one": one.folder.name,
+        "seed": command(*table, "path=one.csv", "seed=1").folder.name,
+        "option": command(*table, "path=one.csv", "min_df=1").folder.name,
+        "data": command(*table, "path=other.csv").folder.name,
+        "task": command(*table, "path=one.csv", "task=text_classification").folder.name,
+        "model": command("model=majority", "dataset=table", "path=one.csv").folder.name,
+    }
+    assert len(set(keys.values())) == len(keys), keys
+    assert command(*table, "path=copy.csv").folder.name == keys["one"]
+    assert command(*table, f"path={tmp_path}/one.csv", "min_df=2").folder == one.folder
+
+
+def test_what_was_done_to_the_data_is_said_aloud(command: Callable[..., Done], tmp_path: Path) -> None:
+    for split, rows in (("train", range(60)), ("validation", range(60, 80)), ("test", range(80, 100))):
+        write_table(tmp_path / f"{split}.csv", rows)
+    done = command("model=majority", "dataset=table", "path={split}.csv")
+    assert len(done.record["data"]["notes"]) == 2, "the line that is in all three left two of them"
+    for note in done.record["data"]["notes"]:
+        assert note in done.out
+
+
+def test_a_damaged_run_is_reported_and_run_again(
+    command: Callable[..., Done], caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ("model=majority", *ARGUMENTS[1:3])
+    done = command(*arguments)
+    metrics = (done.folder / schema.METRICS).read_bytes()
+    (done.folder / schema.METRICS).write_bytes(metrics.replace(b"0.1", b"0.9"))
+    again = command(*arguments)
+    assert again.folder == done.folder
+    assert "was not repeated" not in again.out
+    assert (done.folder / schema.METRICS).read_bytes() == metrics
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "metrics.json is not what was written" in warning
+    assert warning.endswith("It is run again.")
+
+
+def test_weights_and_features_may_be_left_out(command: Callable[..., Done]) -> None:
+    done = command(*ARGUMENTS, "keep_weights=false", "probe=0", "trainer.epochs=1")
+    names = {path.name for path in done.folder.iterdir()}
+    assert not names & {schema.WEIGHTS, schema.FEATURES}
+    assert schema.PREDICTIONS in names
+
+
+def test_a_reader_that_goes_away_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """As in `python -m zoo.run … | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zoo.run", *ARGUMENTS, "trainer.epochs=200", "trainer.patience=200"],
+        cwd=tmp_path, env=environment(tmp_path / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("epoch 1 ")
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+    assert "Traceback" not in told
+    (left,) = reading.runs(tmp_path / "runs")
+    assert left.status == "failed"
+    left.verify()
