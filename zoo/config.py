@@ -186,7 +186,8 @@ class RunSchema:
 class RunConfig:
     """One run, typed: objects instead of names.
 
-    label: what the model is called in tables and paths (the name of its config, e.g. of a YAML variant).
+    label: what the model is called in tables and paths (the name of its config, e.g. of a YAML variant);
+    overrides: what was asked for, as `zoo.run` takes it.
     """
 
     model: TorchModel | Predictor
@@ -194,6 +195,7 @@ class RunConfig:
     task: Task
     trainer: TrainerOptions
     label: str
+    overrides: tuple[str, ...] = ()
     seed: int = 0
     runs_dir: Path = Path("runs")
     rerun: bool = False
@@ -330,6 +332,7 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
     return RunConfig(
         trainer=trainer,
         label=label or config.model.name,
+        overrides=_asked_for(),
         seed=config.seed,
         runs_dir=Path(config.runs_dir).expanduser(),
         rerun=config.rerun,
@@ -337,6 +340,13 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
         probe=config.probe,
         **parts,
     )
+
+
+def _asked_for() -> tuple[str, ...]:
+    """The overrides of this cell, when Hydra composed it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ()
 
 
 def _instance(node: DictConfig, kind: str, registry: Registry) -> Any:

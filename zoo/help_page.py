@@ -62,14 +62,30 @@ def _show_options(screen: Console, title: str, table: Table) -> None:
 
 def _options(prefix: str, schema: type[Any], leave_out: tuple[str, ...] = ()) -> Table:
     table = Table("option", "type", "default", "meaning", box=None)
-    hints = field_types(schema)
+    hints, described = field_types(schema), _described(schema)
     for item in dataclasses.fields(schema):
         if item.name not in leave_out:
-            meaning = item.metadata.get("help", "")
+            meaning = item.metadata.get("help") or described.get(item.name, "")
             table.add_row(
                 *(Text(cell) for cell in (prefix + item.name, _type(hints[item.name]), _default(item), meaning))
             )
     return table
+
+
+def _described(schema: type[Any]) -> dict[str, str]:
+    """What a docstring says of the options, in lines such as `hidden: widths of the layers`, by name."""
+    names = {item.name for item in dataclasses.fields(schema)}
+    told: dict[str, str] = {}
+    current = ""
+    for line in (inspect.getdoc(schema) or "").splitlines():
+        head, colon, rest = line.partition(": ")
+        if colon and head in names:
+            current, told[head] = head, rest
+        elif current and line.startswith(" "):
+            told[current] += " " + line.strip()
+        else:
+            current = ""
+    return told
 
 
 def _type(hint: Any) -> str:

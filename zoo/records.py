@@ -86,7 +86,7 @@ def identify(config: RunConfig, splits: Splits, registry: Registry) -> Plan:
         "config": {**decisive, "dataset": plain(config.dataset), "trainer": plain(trainer)},
         "seed": config.seed,
         "label": config.label,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["python", "-m", "zoo.run", *config.overrides],
         "versions": {**versions, "python": platform.python_version(), **_libraries()},
         "hardware": _hardware(trainer),
         "data": _data(splits),

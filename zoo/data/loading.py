@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.data import Data, Dataset, Labelled, Split, SplitName, Splits
 from zoo.data.assembly import kind
-from zoo.errors import DataError, PluginError, did_you_mean
+from zoo.errors import DataError, PluginError, ZooError, did_you_mean
 from zoo.models import Modality
 
 if TYPE_CHECKING:
@@ -57,10 +57,21 @@ class _Part:
         return len(self.ids)
 
 
+def _read(dataset: Dataset) -> Data:
+    """What the dataset gives. An error that it did not foresee names it."""
+    try:
+        return dataset.read()
+    except (ZooError, MemoryError):
+        raise
+    except Exception as error:
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise PluginError(f"Dataset '{dataset.name}' failed in read: {type(error).__name__}: {first}") from error
+
+
 def prepare(dataset: Dataset) -> Splits:
     """Read, check, hash and deduplicate a dataset; see `zoo.load`, which is this function's public name."""
     modality = _modality(dataset)
-    data = dataset.read()
+    data = _read(dataset)
     if not isinstance(data, Data):
         raise PluginError(
             f"Dataset '{dataset.name}': read() returned {kind(data)}. It has to return zoo.Data(classes, train, test)."
