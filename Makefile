@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := mlp cnn transformer bert
 PARTS := -e '.[data]' -e 'plugins/zoo-mlp[sentence]' $(foreach p,cnn transformer bert,-e plugins/zoo-$(p))
-TESTED := -e '.[data,test,bench,hub]' -e 'plugins/zoo-mlp[sentence]' $(foreach p,cnn transformer bert,-e plugins/zoo-$(p))
+TESTED := -e '.[data,test,bench,hub,reference]' -e 'plugins/zoo-mlp[sentence]' $(foreach p,cnn transformer bert,-e plugins/zoo-$(p))
 RECIPES := pyproject.toml constraints.txt Makefile $(PLUGINS:%=plugins/zoo-%/pyproject.toml)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 

@@ -1,10 +1,11 @@
-"""Batches from encoded examples: grouped by length, padded to a multiple of eight, resident or streamed."""
+"""Batches from encoded examples: grouped by length, padded to a multiple of eight or to the longest, resident or
+streamed."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from zoo.models import Dense, Tokens
 if TYPE_CHECKING:
     from zoo.models import Encoded, InputSpec
 
-PAD_TO = 8  # tensor cores and vector units work on eights
-CHUNK = 50  # batches sorted by length together: long enough to group well, short enough to keep the order random
+PAD_TO = 8  # lengths that are no multiple of eight keep an accelerator from its fastest kernels …
+CPU_PAD_TO = 1  # … while a CPU takes time by the token, and rounding up adds an eighth to texts of thirty tokens
+CHUNK = 100  # batches sorted by length together: long enough to group well, short enough to keep the order random
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ def plan_epoch(
         span = batch_size * CHUNK
         chunks = [order[start : start + span] for start in range(0, examples, span)]
         order = np.concatenate([chunk[np.argsort(lengths[chunk], kind="stable")] for chunk in chunks])
-    batches = [order[start : start + batch_size] for start in range(0, examples, batch_size)]
+    starts = list(range(0, examples, batch_size))
+    if len(starts) > 1 and starts[-1] == examples - 1 and batch_size > 2:
+        starts[-1] -= 1  # batch norm cannot learn from a single example
+    batches = np.split(order, starts[1:])
     if lengths is not None:
         rng.shuffle(batches)
     return batches
@@ -75,8 +80,9 @@ class Batches:
             raise ValueError(f"{len(encoded)} encoded examples and {len(labels)} labels")
         self.spec = spec
         self.device = device
-        self.labels = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+        self.labels = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
         self.lengths = np.diff(encoded.offsets) if isinstance(encoded, Tokens) else None
+        self._pad_to = CPU_PAD_TO if device.type == "cpu" else PAD_TO
         self._encoded = encoded
         self._scale, self._shift = _normalisation(spec, device)
         self._rows = torch.arange(len(encoded), device=device)
@@ -91,8 +97,8 @@ class Batches:
         """Every example once, in order of rows, for callers that want no plan."""
         return self.follow(plan_evaluation(None, len(self), 256))
 
-    def follow(self, plan: Sequence[np.ndarray]) -> Iterator[Batch]:
-        """The batches of a plan, in its order."""
+    def follow(self, plan: Sequence[np.ndarray]) -> Generator[Batch, None, None]:
+        """The batches of a plan, in its order. Close it when it is not followed to the end: a thread may be behind."""
         if self.resident:
             return (self.take(rows) for rows in plan)
         return _ahead(self._fetch(rows) for rows in plan)
@@ -104,14 +110,14 @@ class Batches:
         index = torch.from_numpy(rows).to(self.device, non_blocking=True)
         if self.lengths is None:
             return Batch((self._finish(self._values[index]),), self.labels[index], rows)
-        width = _padded(int(self.lengths[rows].max()), self._values.shape[1])
+        width = self._width(rows)
         ids = self._values[:, :width].index_select(0, index).long()
         mask = torch.arange(width, device=self.device) < self._lengths[index, None]
         return Batch((ids, mask), self.labels[index], rows)
 
     def _resident_bytes(self) -> int:
         if isinstance(self._encoded, Tokens):
-            return len(self) * _padded(int(self.lengths.max()), None) * 4 if self.lengths is not None else 0
+            return len(self) * self._width(np.arange(len(self))) * 4
         return self._encoded.values.nbytes
 
     def _place(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,8 +132,7 @@ class Batches:
         """ids (rows, width) int32 padded with `pad_id`, and lengths (rows,) int64."""
         assert isinstance(self._encoded, Tokens)
         assert self.lengths is not None
-        lengths = self.lengths[rows]
-        width = _padded(int(lengths.max()), self._limit())
+        lengths, width = self.lengths[rows], self._width(rows)
         present = np.arange(width) < lengths[:, None]
         ids = np.full((len(rows), width), self.spec.pad_id, dtype=np.int32)
         starts = self._encoded.offsets[rows]
@@ -153,14 +158,11 @@ class Batches:
         values = values.float()
         return values if self._scale is None else values.mul_(self._scale).add_(self._shift)
 
-    def _limit(self) -> int | None:
-        # A model's positions may end at a length that is no multiple of eight.
-        return self.spec.shape[0] if self.spec.kind == "tokens" else None
-
-
-def _padded(length: int, limit: int | None) -> int:
-    up = -(-length // PAD_TO) * PAD_TO
-    return up if limit is None else max(length, min(up, limit))
+    def _width(self, rows: np.ndarray) -> int:
+        """Tokens to which texts of these rows are padded: never more than `max_length`, where positions may end."""
+        assert self.lengths is not None
+        longest = int(self.lengths[rows].max())
+        return max(longest, min(-(-longest // self._pad_to) * self._pad_to, self.spec.shape[0]))
 
 
 def _normalisation(spec: InputSpec, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -173,7 +175,7 @@ def _normalisation(spec: InputSpec, device: torch.device) -> tuple[torch.Tensor 
     return scale.float().reshape(shape).to(device), shift.float().reshape(shape).to(device)
 
 
-def _ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+def _ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
     """The same batches, made by a thread that is `depth` ahead. An error in the thread is raised here."""
     made: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

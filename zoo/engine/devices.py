@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,19 @@ def choose_threads(wish: int | None, module: torch.nn.Module) -> int:
     if wish is not None:
         return wish
     return 1 if matrix_weights(module) < ONE_THREAD_BELOW else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many CPU threads within, and afterwards as many as before: the next model of a sweep chooses afresh."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def hardware(device: torch.device | None = None) -> dict[str, Any]:

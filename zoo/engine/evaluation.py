@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +25,11 @@ def logits(module: torch.nn.Module, batches: Batches, batch_size: int, classes: 
     module.eval()
     try:
         answers = torch.empty(len(batches), classes, device=batches.device)
-        for batch in batches.follow(plan_evaluation(batches.lengths, len(batches), 4 * batch_size)):
-            answer = check_logits(module(*batch.inputs), len(batch), classes)
-            answers[torch.from_numpy(batch.rows).to(batches.device)] = answer.float()
+        plan = plan_evaluation(batches.lengths, len(batches), 4 * batch_size)
+        with contextlib.closing(batches.follow(plan)) as following:
+            for batch in following:
+                answer = check_logits(module(*batch.inputs), len(batch), classes)
+                answers[torch.from_numpy(batch.rows).to(batches.device)] = answer.float()
         return answers.cpu().numpy()
     finally:
         module.train(training)

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -76,7 +77,8 @@ def train(module: torch.nn.Module, job: Job, reporter: Reporter) -> Trained:
 
 def budget(job: Job) -> int:
     """The largest number of steps that the job may take."""
-    steps = max(1, math.ceil(job.trainer.epochs * _epoch_steps(job)))
+    # Rounded, or 1.1 epochs of ten steps would be twelve steps.
+    steps = max(1, math.ceil(round(job.trainer.epochs * _epoch_steps(job), 6)))
     return steps if job.trainer.steps is None else min(steps, job.trainer.steps)
 
 
@@ -144,18 +146,20 @@ class _Loop:
         self.outcome = Trained(micro_batch=self.micro_batch)
         self.pending: list[tuple[int, float, torch.Tensor]] = []
         self.losses: list[float] = []
+        self.last_rate = 0.0
         self.best: tuple[float, float] | None = None
         self.best_weights: dict[str, torch.Tensor] = {}
         self.since_best = 0
         self.training_seconds = 0.0
+        self.since: float | None = None
         self.examples = 0
 
     def run(self) -> None:
         while not self.spent():
-            started = time.perf_counter()
+            self.since = time.perf_counter()
             self.module.train()
-            self.one_epoch(started)
-            self.training_seconds += time.perf_counter() - started
+            self.one_epoch()
+            self.training_seconds, self.since = self.elapsed(), None
             self.judge()
             if self.trainer.patience is not None and self.since_best >= self.trainer.patience:
                 self.outcome.stopped = f"no better validation accuracy for {self.since_best} epochs"
@@ -163,29 +167,37 @@ class _Loop:
         if self.outcome.best_epoch != len(self.outcome.history):
             self.module.load_state_dict(self.best_weights)
         self.outcome.seconds = self.training_seconds
-        self.outcome.examples_per_second = self.examples / max(self.training_seconds, 1e-9)
+        self.outcome.examples_per_second = self.speed()
+
+    def elapsed(self) -> float:
+        """Seconds of training, without those of evaluation."""
+        return self.training_seconds + (0.0 if self.since is None else time.perf_counter() - self.since)
+
+    def speed(self) -> float:
+        """Examples a second of training."""
+        return self.examples / max(self.elapsed(), 1e-9)
 
     def spent(self) -> bool:
-        return self.progress(self.training_seconds) >= 1
+        return self.progress() >= 1
 
-    def progress(self, seconds: float) -> float:
+    def progress(self) -> float:
         """Share of the budget spent, by whichever of steps and seconds is nearer its end."""
         by_steps = self.outcome.steps / self.budget_steps
-        return by_steps if self.trainer.seconds is None else max(by_steps, seconds / self.trainer.seconds)
+        return by_steps if self.trainer.seconds is None else max(by_steps, self.elapsed() / self.trainer.seconds)
 
-    def one_epoch(self, started: float) -> None:
+    def one_epoch(self) -> None:
         plan = plan_epoch(self.job.train.lengths, len(self.job.train), self.trainer.batch_size, self.rng)
-        with contextlib.closing(_iterator(self.job.train.follow(plan[: self.budget_steps - self.outcome.steps]))) as it:
-            for batch in it:
-                elapsed = self.training_seconds + time.perf_counter() - started
-                if self.progress(elapsed) >= 1:
+        left = plan[: self.budget_steps - self.outcome.steps]
+        with contextlib.closing(self.job.train.follow(left)) as batches:
+            for batch in batches:
+                self.one_step(batch)
+                if self.spent():
                     break
-                self.one_step(batch, elapsed)
         self.look()
 
-    def one_step(self, batch: Batch, elapsed: float) -> None:
+    def one_step(self, batch: Batch) -> None:
         # The middle of the step, so that neither the first nor the last one has a rate of 0.
-        middle = self.progress(elapsed) + 0.5 / self.budget_steps
+        middle = self.progress() + 0.5 / self.budget_steps
         share = rate(self.trainer.schedule, self.trainer.warmup, middle)
         for group in self.optimizer.param_groups:
             group["lr"] = self.trainer.learning_rate * group["multiplier"] * share
@@ -197,8 +209,7 @@ class _Loop:
         if self.device.type == "cpu" or len(self.pending) >= CHECK_EVERY:
             self.look()
             shown = self.losses[-1]
-        speed = self.examples / max(elapsed, 1e-9) if elapsed > 0 else 0.0
-        self.reporter.step(self.outcome.steps, shown, speed)
+        self.reporter.step(self.outcome.steps, shown, self.speed())
 
     def descend(self, batch: Batch) -> torch.Tensor:
         """One optimizer step; halves the micro-batch for as long as memory does not suffice."""
@@ -220,7 +231,9 @@ class _Loop:
         """Accumulate the gradient of the batch's mean loss in parts of the micro-batch's size. Returns that loss."""
         if len(batch) <= self.micro_batch:
             return self.backward(batch, 1.0)
-        parts = [batch.part(at, at + self.micro_batch) for at in range(0, len(batch), self.micro_batch)]
+        count = math.ceil(len(batch) / self.micro_batch)
+        edges = [len(batch) * at // count for at in range(count + 1)]  # of even size, so that none is left with one
+        parts = [batch.part(start, stop) for start, stop in pairwise(edges)]
         return torch.stack([self.backward(part, len(part) / len(batch)) for part in parts]).sum()
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
@@ -249,22 +262,30 @@ class _Loop:
         """Fetch the losses not yet looked at. Raises TrainingError at the first that is not finite."""
         values = torch.stack([loss for *_, loss in self.pending]).tolist() if self.pending else []
         for (step, learning_rate, _), value in zip(self.pending, values, strict=True):
-            if not math.isfinite(value):
-                epoch = (step - 1) // self.epoch_steps + 1
-                raise TrainingError(
-                    f"The loss is {value} at epoch {epoch}, step {step}, learning rate {learning_rate:.3g}.\n"
-                    f"Try a smaller trainer.learning_rate, trainer.clip=1, or trainer.precision=fp32."
-                )
+            self.require_finite("loss", value, step, learning_rate)
             self.losses.append(value)
+            self.last_rate = learning_rate
         self.pending.clear()
+
+    def require_finite(self, what: str, value: float, step: int, learning_rate: float) -> None:
+        if not math.isfinite(value):
+            epoch = (step - 1) // self.epoch_steps + 1
+            raise TrainingError(
+                f"The {what} is {value} at epoch {epoch}, step {step}, learning rate {learning_rate:.3g}.\n"
+                f"Try a smaller trainer.learning_rate, trainer.clip=1, or trainer.precision=fp32."
+            )
 
     def judge(self) -> None:
         """Evaluate on validation, write the history's row and keep the weights when they are the best so far."""
-        answers = evaluation.logits(self.module, self.job.validation, self.trainer.batch_size, self.job.classes)
+        # What memory sufficed for in training is enough for four times as many without gradients.
+        size = min(self.micro_batch, self.trainer.batch_size)
+        answers = evaluation.logits(self.module, self.job.validation, size, self.job.classes)
         labels = self.job.validation.labels.cpu().numpy()
         accuracy = float((answers.argmax(1) == labels).mean())
         chosen = metrics.softmax(answers)[np.arange(len(labels)), labels]
         loss = float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+        # The last step's weights have no further loss to betray them.
+        self.require_finite("validation loss", loss, self.outcome.steps, self.last_rate)
         self.outcome.history.append(
             {
                 "epoch": len(self.outcome.history) + 1,
@@ -273,7 +294,7 @@ class _Loop:
                 "validation_loss": loss,
                 "validation_accuracy": accuracy,
                 "seconds": self.training_seconds,
-                "examples_per_second": self.examples / max(self.training_seconds, 1e-9),
+                "examples_per_second": self.speed(),
             }
         )
         self.losses.clear()
@@ -285,11 +306,6 @@ class _Loop:
                 state = self.module.state_dict()
                 self.best_weights = {name: value.detach().clone() for name, value in state.items()}
         self.reporter.epoch(self.outcome.history[-1])
-
-
-def _iterator(batches: Iterator[Batch]) -> Any:
-    """As a generator, so that closing it ends the thread behind it."""
-    yield from batches
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -408,8 +408,9 @@ def _model_mean(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
     total = members @ np.where(defined, values, 0.0) @ members.T
     count = members.astype(np.float64) @ defined @ members.T
     with np.errstate(invalid="ignore"):
-        mean: np.ndarray = total / count
-    return mean
+        mean = total / count
+    whole: np.ndarray = np.triu(mean) + np.triu(mean, 1).T  # the two sums differ in their last bit
+    return whole
 
 
 @dataclass(frozen=True)

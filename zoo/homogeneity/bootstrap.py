@@ -138,7 +138,10 @@ def replica_weights(models: Sequence[int] | np.ndarray, plan: Bootstrap) -> np.n
 
 
 def tensor(array: Any, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """The array on the device; a tensor that is there already is not copied."""
+    """The array on the device, copied only where it must be: torch takes no negative strides, and warns of memory that
+    may not be written."""
     import torch
 
+    if isinstance(array, np.ndarray) and not (array.flags.writeable and min(array.strides, default=0) >= 0):
+        array = array.copy()
     return torch.as_tensor(array, device=device, dtype=dtype)

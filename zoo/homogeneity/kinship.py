@@ -303,7 +303,10 @@ def _beyond_replicas(correlations: np.ndarray) -> np.ndarray:
 
 
 def _upper_tail(value: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """P(normal > value / standard error), NaN on the diagonal and where there is no spread to judge by."""
+    """P(normal > value / standard error), NaN on the diagonal and where there is no spread to judge by.
+
+    The value is corrected for its bias as the draws tell it: the root of two noisy reliabilities is too low on average,
+    by .07 standard errors for three replicas and 800 examples."""
     from scipy.special import ndtr
 
     defined = np.isfinite(draws)
@@ -312,7 +315,7 @@ def _upper_tail(value: np.ndarray, draws: np.ndarray) -> np.ndarray:
     mean = kept.sum(axis=0) / count
     error = np.sqrt((np.where(defined, draws - mean, 0.0) ** 2).sum(axis=0) / (count - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        p: np.ndarray = ndtr(-value / np.where(error > 0, error, np.nan))
+        p: np.ndarray = ndtr((mean - 2 * value) / np.where(error > 0, error, np.nan))
     np.fill_diagonal(p, np.nan)
     return p
 

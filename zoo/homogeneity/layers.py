@@ -22,8 +22,8 @@ class Grid:
     """A measure for every layer of one model with every layer of another, beside what chance gives.
 
     value, null_mean, null_high (95 % quantile), p: (layers of x, layers of y) float64; value NaN where undefined, and
-    then reasons[i, j] says why. low, high: 95 % interval of the value by a jackknife over 20 groups of examples, or NaN
-    where it is undefined. n: examples; permutations: of the null.
+    then reasons[i, j] says why. low, high: 95 % interval of the value by a jackknife over groups of examples, NaN
+    without 4 examples for each group; it does not know that layers were chosen. n: examples; permutations: of the null.
     best: (i, j) of the largest value, None when all are undefined; best_value: that value; best_null_mean,
     best_null_high: of the largest value of the whole grid under the null; best_p: the share of permutations (with the
     data itself counted as one) whose largest value over the grid is as large, so that choosing the best layers is paid

@@ -356,7 +356,7 @@ class RashomonCapacity(SetMeasure):
     needs: ClassVar[frozenset[Need]] = frozenset({"probabilities"})
     range: ClassVar[tuple[float, float]] = (1.0, math.inf)
     chance: ClassVar[str] = "depends on the accuracies and on how sure the models are; at most C"
-    source: ClassVar[str] = "Hsu & Calmon 2022; Blahut 1972, Arimoto 1972"
+    source: ClassVar[str] = "Hsu & Calmon 2022; bounds of Arimoto 1972"
 
 
 @dataclass

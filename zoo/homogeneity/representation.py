@@ -1,7 +1,8 @@
 """How alike two models represent the same examples: pairs of layers, on the probe subset.
 
 Features are (n examples, width) tensors, rows in the same order of examples; arrays are taken too. Everything is
-computed in float64 on the device of the features (float32 where the device knows no float64).
+computed in float64 on the device of the features (on the CPU for a device without float64); only the large products of
+`cka_grid` and `minibatch_cka_grid` keep float32 for features that are float32, and are added up in float64.
 
 Each measure prepares a layer once; a pair of layers is then an inner product of what was prepared, and permuting the
 examples of one layer permutes what was prepared. So the layer grid and its permutation null are matrix products.
@@ -13,9 +14,10 @@ examples of one layer permutes what was prepared. So the layer grid and its perm
 | `procrustes` | a similarity far above 0 when width is not small beside n | the same |
 | `rsa` | 0 on average, also below | the same |
 | `mutual_knn` | k / (n − 1) | rotation and scale; not shift |
-| `svcca` | far above 0 when the components kept are not few beside n | the same as `cka`; scale of directions roughly |
+| `svcca` | far above 0 when the components kept are not few beside n | the same as `cka` |
 
-None but `svcca` is left alone by an invertible linear map: directions of large variance count most.
+None is left alone by every invertible linear map: directions of large variance count most. `svcca` is as long as the
+map does not change which components are kept.
 """
 
 from __future__ import annotations
@@ -63,15 +65,17 @@ def cka_grid(x_layers: Sequence[Features], y_layers: Sequence[Features]) -> torc
     """`cka` of every layer of one model with every layer of another: (layers of x, layers of y) float64.
 
     By way of the features, O(n · width²), where the layers are narrow, and of the Gram matrices, O(n² · width), where
-    they are wide: whichever takes fewer operations, and fits in memory. Raises as `cka`, and ValueError for layers of
-    differing length."""
-    return _ratio(_hsic([checked(x) for x in x_layers], [checked(y) for y in y_layers]))
+    they are wide: whichever takes fewer operations, and fits in memory. float32 features cost an error below 1e-6.
+    Raises as `cka`, and ValueError for layers of differing length."""
+    same_length([*x_layers, *y_layers])
+    sides = ([_checked(layer, True, True, single=True) for layer in layers] for layers in (x_layers, y_layers))
+    return _ratio(_hsic(*sides))
 
 
 def biased_cka(x: Features, y: Features) -> float:
     """Linear CKA with the biased HSIC₀, for reference: in [0, 1], and far above 0 for unrelated features when width is
     not small beside n (n = 200, width 512: .72). x: (n, p), y: (n, q). Raises Undefined as `cka`."""
-    return _single("biased_cka", x, y)
+    return _one("biased_cka", x, y)
 
 
 def minibatch_cka(batches: Iterable[tuple[Features, Features]]) -> float:
@@ -89,8 +93,10 @@ def minibatch_cka_grid(batches: Iterable[tuple[Sequence[Features], Sequence[Feat
     batches: the layers of x and those of y, the same layers in each batch. One batch is held at a time."""
     total: _Hsic | None = None
     for x_layers, y_layers in batches:
+        same_length([*x_layers, *y_layers])
         # No scaling here: each batch has to stay on the scale of the others.
-        own = _hsic(*([checked(layer, scale=False) for layer in layers] for layers in (x_layers, y_layers)))
+        sides = ([_checked(layer, True, False, single=True) for layer in layers] for layers in (x_layers, y_layers))
+        own = _hsic(*sides)
         total = own if total is None else total + own
     if total is None:
         raise Undefined("there are no batches")
@@ -108,14 +114,14 @@ def procrustes(x: Features, y: Features) -> float:
 
 def procrustes_similarity(x: Features, y: Features) -> float:
     """The cosine of `procrustes`, in [0, 1]. Far above 0 for unrelated features when width is not small beside n."""
-    return _single("procrustes", x, y)
+    return _one("procrustes", x, y)
 
 
 def rsa(x: Features, y: Features) -> float:
     """Representational similarity: Spearman's ρ between the distances of all pairs of examples (Kriegeskorte et al.
     2008), in [−1, 1]. Distances are Euclidean; equal ones share their mean rank. x: (n, p), y: (n, q), n ≥ 4. Raises
     Undefined as `cka`."""
-    return _single("rsa", x, y)
+    return _one("rsa", x, y)
 
 
 def mutual_knn(x: Features, y: Features, k: int = NEIGHBOURS) -> float:
@@ -133,7 +139,7 @@ def svcca(x: Features, y: Features) -> float:
     """Mean canonical correlation of the leading principal components that keep 99 % of the variance of each (Raghu et
     al. 2017), in [0, 1]. x: (n, p), y: (n, q). 1 for any features when they keep n − 1 components. Raises Undefined as
     `cka`."""
-    return _single("svcca", x, y)
+    return _one("svcca", x, y)
 
 
 # What is prepared, and how two of them are compared
@@ -155,12 +161,12 @@ def _matrix_scores(xs: Sequence[torch.Tensor], ys: Sequence[torch.Tensor], order
     """Inner products of (n, n) matrices, rows and columns of y permuted together."""
     import torch
 
+    if len(xs) < len(ys):  # permuting one side is permuting the other the other way round, and fewer are cheaper
+        return _matrix_scores(ys, xs, orders.argsort(1)).transpose(1, 2)
+    n = orders.shape[1]
     left = torch.stack([x.reshape(-1) for x in xs])
-    right = torch.stack(list(ys))
-    scores = []
-    for order in orders:
-        permuted = right.index_select(1, order).index_select(2, order)
-        scores.append(left @ permuted.reshape(len(ys), -1).T)
+    right = torch.stack([y.reshape(-1) for y in ys], dim=1)
+    scores = [left @ right.index_select(0, (order[:, None] * n + order).reshape(-1)) for order in orders]
     return torch.stack(scores)
 
 
@@ -257,8 +263,7 @@ def _distance_ranks(x: torch.Tensor) -> torch.Tensor:
 
 def _rounded(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """To 1e-11 of the scale: distances that are equal but for rounding are equal."""
-    digits = 1e-11 if values.element_size() == 8 else 1e-5
-    return (values / (scale * digits)).round()
+    return (values / (scale * 1e-11)).round()
 
 
 def _neighbours(x: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
@@ -290,7 +295,7 @@ MEASURES: dict[str, Kind] = {
 }
 
 
-def _single(measure: str, x: Features, y: Features) -> float:
+def _one(measure: str, x: Features, y: Features) -> float:
     import torch
 
     x, y = _pair(x, y)
@@ -326,8 +331,8 @@ def _hsic(x: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> _Hsic:
     """
     import torch
 
-    n = same_length([*x, *y])
-    k, l = (torch.stack([layer.square().sum(1) for layer in layers]) for layers in (x, y))  # noqa: E741
+    n = len(x[0])
+    k, l = (torch.stack([torch.linalg.vecdot(layer, layer).double() for layer in layers]) for layers in (x, y))  # noqa: E741
     kl, xx, yy = _inner(x, y)
 
     def corrected(inner: torch.Tensor, diagonals: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
@@ -348,11 +353,28 @@ def _inner(x: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> tuple[torch.
     import torch
 
     if _by_features(x, y):
-        crossed = torch.stack([torch.stack([(one.T @ other).square().sum() for other in y]) for one in x])
-        xx, yy = (torch.stack([(layer.T @ layer).square().sum() for layer in own]) for own in (x, y))
+        crossed = torch.stack([torch.stack([_squares(one.T @ other) for other in y]) for one in x])
+        xx, yy = (torch.stack([_squares(layer.T @ layer) for layer in own]) for own in (x, y))
         return crossed, xx, yy
-    grams = [torch.stack([(layer @ layer.T).reshape(-1) for layer in layers]) for layers in (x, y)]
-    return grams[0] @ grams[1].T, grams[0].square().sum(1), grams[1].square().sum(1)
+    k, l = (_grams(layers) for layers in (x, y))  # noqa: E741
+    # Each row on its own, and the rows added up in float64: a float32 sum over all n² numbers would lose digits.
+    crossed = (k.permute(1, 0, 2) @ l.permute(1, 2, 0)).double().sum(0)
+    xx, yy = (torch.linalg.vecdot(own, own).double().sum(1) for own in (k, l))
+    return crossed, xx, yy
+
+
+def _grams(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(layers, n, n)."""
+    import torch
+
+    grams = layers[0].new_empty(len(layers), len(layers[0]), len(layers[0]))
+    for layer, gram in zip(layers, grams, strict=True):
+        torch.mm(layer, layer.T, out=gram)
+    return grams
+
+
+def _squares(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix.double().square().sum()
 
 
 def _by_features(x: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> bool:
@@ -383,25 +405,36 @@ def same_length(layers: Iterable[Features]) -> int:
 
 
 def checked(features: Features, centre: bool = True, scale: bool = True) -> torch.Tensor:
-    """Features as float64 (float32 where the device knows no float64), centred, the largest number 1.
+    """Features as float64, centred, and not far from 1 in size when `scale` is set.
 
     features: (n, width). Raises Undefined for fewer than 4 examples, numbers that are not finite and features that are
     the same for all examples; ValueError for another shape."""
+    return _checked(features, centre, scale, single=False)
+
+
+def _checked(features: Features, centre: bool, scale: bool, single: bool) -> torch.Tensor:
+    """single: float32 features stay what they are, unless their squares would leave its range."""
     import torch
 
     x = torch.as_tensor(features)
     if x.ndim != 2:
         raise ValueError(f"features are (examples, width), and these are {tuple(x.shape)}")
-    x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
     if len(x) < FEWEST:
         raise Undefined(f"it takes {FEWEST} examples and there are {len(x)}")
-    if not bool(torch.isfinite(x).all()):
+    size = max(abs(float(bound)) for bound in torch.aminmax(x))
+    if not math.isfinite(size):
         raise Undefined("some features are not finite")
-    if bool((x == x[:1]).all()):
+    fits = 1e-3 <= size <= 1e3
+    if not (single and fits and x.dtype == torch.float32):
+        x = (x.cpu() if x.device.type == "mps" else x).to(torch.float64)
+    if scale and not fits and size:
+        x, size = x / size, 1.0
+    centred = x - x.mean(0, dtype=torch.float64).to(x.dtype)
+    # Equal numbers and their mean may differ by rounding.
+    rounding = 4 * torch.finfo(x.dtype).eps * size
+    if not torch.dot(centred.reshape(-1), centred.reshape(-1)) > rounding**2 * x.numel():
         raise Undefined("all examples have the same features")
-    if scale:
-        x = x / x.abs().max()
-    return x - x.mean(0) if centre else x
+    return centred if centre else x
 
 
 def _pair(x: Features, y: Features, centre: bool = True) -> tuple[torch.Tensor, torch.Tensor]:

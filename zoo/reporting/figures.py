@@ -7,6 +7,7 @@ Colours are not in the charts but in their theme, of which there is a light and 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,9 @@ Spec = dict[str, Any]
 _LABELLED_POINTS = 30  # more labels than that on a map cover each other
 _LABELLED_CELLS = 12
 _LABEL_LIMIT = 150  # pixels
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Noto Sans CJK SC', 'WenQuanYi Micro Hei', sans-serif"
+_FONT = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Noto Sans CJK SC', 'WenQuanYi Micro Hei', sans-serif"
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,26 @@ def svg(figure: Figure) -> str:
     width = max(figure.least, min(figure.widest, 640))
     height = figure.height or round(width * (figure.aspect or 0.6))
     spec = {**painted(figure.spec), "width": width, "height": height, "background": "white"}
-    return str(vl_convert.vegalite_to_svg(spec))
+    return _with_own_ids(str(vl_convert.vegalite_to_svg(spec)))
+
+
+def _with_own_ids(drawn: str) -> str:
+    """The ids in an SVG counted from 0: the converter counts them through the life of the process."""
+    ids = {
+        id_: f"{name}{count}" for count, (id_, name) in enumerate(re.findall(r' id="((clip|gradient_?)\d+)"', drawn))
+    }
+    return re.sub(
+        r'(?<= id=")[a-z_]+\d+(?=")|(?<=url\(#)[a-z_]+\d+(?=\))', lambda found: ids.get(found[0], found[0]), drawn
+    )
 
 
 def painted(spec: Spec, dark: bool = False) -> Spec:
     """The specification with the configuration of a theme, and its colours in the place of `@name` in the marks."""
     colors = palette(dark)
-    layers = [{**layer, "mark": {key: _paint(value, colors) for key, value in layer["mark"].items()}} for layer in spec["layer"]]
+    layers = [
+        {**layer, "mark": {key: _paint(value, colors) for key, value in layer["mark"].items()}}
+        for layer in spec["layer"]
+    ]
     return {**spec, "layer": layers, "config": theme(dark)}
 
 
@@ -96,7 +112,13 @@ def theme(dark: bool) -> Spec:
     """The configuration of all charts: typography and scales."""
     colors = palette(dark)
     muted, grid = colors["muted"], colors["grid"]
-    words = {"labelColor": muted, "titleColor": muted, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    words = {
+        "labelColor": muted,
+        "titleColor": muted,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    }
     return {
         "background": None,
         "font": _FONT,
@@ -121,12 +143,23 @@ def heatmap(document: Document, words: Words) -> Figure | None:
     order = [shown[model] for model in order_of(document)]
     count = len(order)
     size = 12 if count <= 20 else 9
-    axis = {"title": None, "labels": count <= 60, "labelFontSize": size, "ticks": False, "domain": False, "labelLimit": 120}
+    axis = {
+        "title": None,
+        "labels": count <= 60,
+        "labelFontSize": size,
+        "ticks": False,
+        "domain": False,
+        "labelLimit": 120,
+    }
     position = {"type": "nominal", "sort": None, "scale": alt.Scale(domain=order, padding=0)}
     base = alt.Chart(alt.NamedData(name="cells")).encode(
-        x=alt.X("column", axis=alt.Axis(labelAngle=0 if count <= 6 else -40, **axis), **position), y=alt.Y("row", axis=alt.Axis(**axis), **position)
+        tooltip="key:N",
+        x=alt.X("column", axis=alt.Axis(labelAngle=0 if count <= 6 else -40, **axis), **position),
+        y=alt.Y("row", axis=alt.Axis(**axis), **position),
     )
-    defined, missing = (base.transform_filter(alt.FieldEqualPredicate(field="known", equal=flag)) for flag in (True, False))
+    defined, missing = (
+        base.transform_filter(alt.FieldEqualPredicate(field="known", equal=flag)) for flag in (True, False)
+    )
     low, high = color_domain(measure, document)
     color = alt.Color(
         "value:Q",
@@ -134,14 +167,26 @@ def heatmap(document: Document, words: Words) -> Figure | None:
         scale=alt.Scale(domain=[low, high], clamp=True, reverse=measure["higher_is"] == "less alike"),
         legend=alt.Legend(orient="bottom", gradientLength=200, gradientThickness=10, format=".2~f"),
     )
-    parts = [missing.mark_rect(fill="@grid", stroke="@paper"), defined.mark_rect(stroke="@paper").encode(color=color, tooltip="key:N")]
+    gap = 1 if count <= 40 else 0
+    parts = [
+        missing.mark_rect(fill="@grid", stroke="@paper", strokeWidth=gap),
+        defined.mark_rect(stroke="@paper", strokeWidth=gap).encode(color=color),
+    ]
     if count <= _LABELLED_CELLS:
         parts += [
-            base.transform_filter(alt.FieldEqualPredicate(field="strong", equal=flag)).mark_text(fill=ink).encode(text="label:N")
+            base.transform_filter(alt.FieldEqualPredicate(field="strong", equal=flag))
+            .mark_text(fill=ink)
+            .encode(text="label:N")
             for flag, ink in ((False, "@ink"), (True, "@paper"))
         ]
     spec = finished(alt.layer(*parts), {"cells": cells(document, measure, words)})
-    return Figure(spec, words("pairs.picture", measure=words.measure(measure)), aspect=0.92, widest=min(720, 200 + 80 * count), least=max(260, 5 * count))
+    return Figure(
+        spec,
+        words("pairs.picture", measure=words.measure(measure)),
+        aspect=0.92,
+        widest=min(720, 200 + 80 * count),
+        least=max(260, 5 * count),
+    )
 
 
 def order_of(document: Document) -> list[int]:
@@ -195,10 +240,14 @@ def model_map(document: Document, words: Words) -> Figure | None:
         x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[left, right], nice=False, zero=False)),
         y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[bottom, top], nice=False, zero=False)),
     )
-    parts: list[Any] = [base.mark_point(filled=True, fill="@accent", stroke="@paper", size=110, opacity=1).encode(tooltip="name:N")]
+    parts: list[Any] = [
+        base.mark_point(filled=True, fill="@accent", stroke="@paper", size=110, opacity=1).encode(tooltip="name:N")
+    ]
     if len(points) <= _LABELLED_POINTS:
         parts += labels(base)
-    spec = finished(alt.layer(*parts).properties(view=alt.ViewConfig(stroke="#8a94a0", strokeOpacity=0.4)), {"points": rows})
+    spec = finished(
+        alt.layer(*parts).properties(view=alt.ViewConfig(stroke="#8a94a0", strokeOpacity=0.4)), {"points": rows}
+    )
     return Figure(spec, words("map.picture"), aspect=0.8, widest=560)
 
 
@@ -351,7 +400,10 @@ def diversity(document: Document, words: Words) -> Figure | None:
     values = [row[key] for row in rows for key in ("value", "low", "high", "independent") if row[key] is not None]
     bounds = [max(0.0, min(values) - 0.02), min(1.0, max(values) + 0.02)]
     across = alt.X(
-        "value:Q", title=words("metrics.accuracy"), scale=alt.Scale(domain=bounds, zero=False), axis=alt.Axis(format="%", tickCount=5)
+        "value:Q",
+        title=words("metrics.accuracy"),
+        scale=alt.Scale(domain=bounds, zero=False),
+        axis=alt.Axis(format="%", tickCount=5),
     )
     color = alt.Color(
         "seen:N",
@@ -382,7 +434,13 @@ def layers(document: Document, words: Words) -> Figure | None:
     if grid is None:
         return None
     base = alt.Chart(alt.NamedData(name="layers")).encode(
-        x=alt.X("column:N", sort=None, title=story.names(document)[grid["b"]], axis=alt.Axis(labelAngle=-40, ticks=False, domain=False)),
+        tooltip="label:N",
+        x=alt.X(
+            "column:N",
+            sort=None,
+            title=story.names(document)[grid["b"]],
+            axis=alt.Axis(labelAngle=-40, ticks=False, domain=False),
+        ),
         y=alt.Y("row:N", sort=None, title=story.names(document)[grid["a"]], axis=alt.Axis(ticks=False, domain=False)),
     )
     defined = base.transform_filter(alt.FieldEqualPredicate(field="known", equal=True))
@@ -392,12 +450,21 @@ def layers(document: Document, words: Words) -> Figure | None:
         scale=alt.Scale(domain=[0, 1], clamp=True),
         legend=alt.Legend(orient="bottom", gradientLength=200, gradientThickness=10),
     )
-    parts = [base.mark_rect(fill="@grid", stroke="@paper"), defined.mark_rect(stroke="@paper").encode(color=color, tooltip="label:N")]
+    parts = [
+        base.mark_rect(fill="@grid", stroke="@paper"),
+        defined.mark_rect(stroke="@paper").encode(color=color),
+    ]
     parts += [
-        base.transform_filter(alt.FieldEqualPredicate(field="strong", equal=flag)).mark_text(fill=ink).encode(text="label:N")
+        base.transform_filter(alt.FieldEqualPredicate(field="strong", equal=flag))
+        .mark_text(fill=ink)
+        .encode(text="label:N")
         for flag, ink in ((False, "@ink"), (True, "@paper"))
     ]
-    parts.append(base.transform_filter(alt.FieldEqualPredicate(field="best", equal=True)).mark_rect(filled=False, stroke="@second", strokeWidth=3))
+    parts.append(
+        base.transform_filter(alt.FieldEqualPredicate(field="best", equal=True)).mark_rect(
+            filled=False, stroke="@second", strokeWidth=3
+        )
+    )
     spec = finished(alt.layer(*parts), {"layers": layer_cells(grid, words)})
     return Figure(spec, words("layers.picture"), aspect=0.75, widest=560)
 
@@ -405,7 +472,9 @@ def layers(document: Document, words: Words) -> Figure | None:
 def first_grid(document: Document) -> LayerGrid | None:
     """The grid whose best match is greatest, which is what the static chart shows."""
     grids = [grid for grid in document["representations"]["grids"] if grid["cka"] and grid["layers_b"]]
-    return max(grids, key=lambda grid: -math.inf if grid["best"]["value"] is None else grid["best"]["value"], default=None)
+    return max(
+        grids, key=lambda grid: -math.inf if grid["best"]["value"] is None else grid["best"]["value"], default=None
+    )
 
 
 def layer_cells(grid: LayerGrid, words: Words) -> list[Spec]:
@@ -436,11 +505,19 @@ def cost(document: Document, words: Words) -> Figure | None:
     places = label_places(*_on_paper(document, priced, shown))
     accuracy = [model["metrics"]["accuracy"] for model in document["models"]]
     rows = [
-        {"cost": price, "name": shown[index], "place": place, **ends(accuracy[index]),
-         "text": f"{shown[index]} · {words.number(accuracy[index], 'percent')} · {words.count(price)}"}
+        {
+            "cost": price,
+            "name": shown[index],
+            "place": place,
+            **ends(accuracy[index]),
+            "text": f"{shown[index]} · {words.number(accuracy[index], 'percent')} · {words.count(price)}",
+        }
         for (index, price), place in zip(priced.items(), places, strict=True)
     ]
     low, high = min(priced.values()), max(priced.values())
+    # Said outright: some layers below may be empty, and an empty one has no extent.
+    floor, ceiling = min(row["low"] for row in rows), max(row["high"] for row in rows)
+    margin = max(0.01, 0.08 * (ceiling - floor))
     base = alt.Chart(alt.NamedData(name="costs")).encode(
         x=alt.X(
             "cost:Q",
@@ -448,7 +525,12 @@ def cost(document: Document, words: Words) -> Figure | None:
             scale=alt.Scale(type="log", domain=[low / 2, high * 3], nice=False),
             axis=alt.Axis(tickCount=6, format="~s"),
         ),
-        y=alt.Y("value:Q", title=words("metrics.accuracy"), scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format="%", tickCount=5)),
+        y=alt.Y(
+            "value:Q",
+            title=words("metrics.accuracy"),
+            scale=alt.Scale(domain=[floor - margin, ceiling + margin], zero=False, nice=False),
+            axis=alt.Axis(format="%", tickCount=5),
+        ),
     )
     parts = [
         base.mark_rule(stroke="@accent", strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q"),

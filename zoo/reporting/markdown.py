@@ -24,7 +24,11 @@ def markdown(document: Document, words: Words, figures: Iterable[str]) -> str:
         _head(document, words),
         _leaderboard(document, words),
         _pairs(document, words, drawn),
-        [*_title("map", words), *_picture("map", words("map.caption"), drawn), *_picture("dendrogram", words("map.tree_caption"), drawn)]
+        [
+            *_title("map", words),
+            *_picture("map", words("map.caption"), drawn),
+            *_picture("dendrogram", words("map.tree_caption"), drawn),
+        ]
         if {"map", "dendrogram"} & drawn
         else [*_title("map", words), words("map.none")],
         _failures(document, words, drawn),
@@ -79,7 +83,9 @@ def _head(document: Document, words: Words) -> list[str]:
         words("page.examples", count=words.count(study["examples"])),
         words("page.classes", count=words.count(len(study["classes"]))),
     ]
-    tiles = [(tile.label, f"{tile.value} {tile.interval}", escape(tile.detail)) for tile in story.tiles(document, words)]
+    tiles = [
+        (tile.label, f"{tile.value} {tile.interval}", escape(tile.detail)) for tile in story.tiles(document, words)
+    ]
     return [
         f"# {escape(document['title'])}",
         " · ".join(facts),
@@ -118,7 +124,10 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
         claims = pair["p_values"]
         numbers = [_number(pair["measures"].get(measure["name"]), words) for measure in measures]
         p_values = (
-            [words.p_value(claims["more_alike_than_replicas"]["corrected"]), words.p_value(claims["less_than_independent"]["corrected"])]
+            [
+                words.p_value(claims["more_alike_than_replicas"]["corrected"]),
+                words.p_value(claims["less_than_independent"]["corrected"]),
+            ]
             if claims
             else ["—", "—"]
         )
@@ -137,7 +146,7 @@ def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
     row = [
         _number(found["observed"], words, "percent"),
         _number(found["expected"], words, "percent"),
-        _number(found["log_ratio"], words),
+        story.times_chance(document, words),
     ]
     listed = found["every_model_fails"][:_EXAMPLES]
     examples = [_failed_example(item, document["examples"].get(item["id"]), document, words) for item in listed]
@@ -158,10 +167,7 @@ def _failed_example(item: FailedExample, example: Example | None, document: Docu
         return f"- {escape(item['id'][:12])}"
     text = item["id"][:12] if example["text"] is None else example["text"]
     text = text if len(text) <= _EXAMPLE_LENGTH else text[:_EXAMPLE_LENGTH] + " …"
-    answers = " · ".join(
-        f"{name}: {escape('—' if answer is None else answer)}"
-        for name, answer in zip(_names(document), example["predictions"], strict=True)
-    )
+    answers = " · ".join(f"{escape(who)}: {escape(what)}" for who, what in story.answers(document, example, words))
     flag = f" — **{words('failures.suspected')}**" if item["suspected_wrong_label"] else ""
     return f"- {escape(text)}<br>{words('failures.labelled')} {escape(example['label'])} · {answers}{flag}"
 
@@ -171,9 +177,19 @@ def _diversity(document: Document, words: Words, drawn: set[str]) -> list[str]:
         return [*_title("diversity", words), words("pairs.one_model")]
     found, names = document["diversity"], _names(document)
     rows = [
-        [f"{words('diversity.best')}: {names[found['best_model']]}", _number(found["best"], words, "percent"), "—", "—"],
+        [
+            f"{words('diversity.best')}: {names[found['best_model']]}",
+            _number(found["best"], words, "percent"),
+            "—",
+            "—",
+        ],
         *(
-            [words(f"diversity.{key}"), _number(seen, words, "percent"), _number(chance, words, "percent"), story.points(gain, words)]
+            [
+                words(f"diversity.{key}"),
+                _number(seen, words, "percent"),
+                _number(chance, words, "percent"),
+                story.points(gain, words),
+            ]
             for key, seen, chance, gain in (
                 ("vote", found["vote"], found["vote_independent"], found["vote_gain"]),
                 ("oracle", found["oracle"], found["oracle_independent"], found["oracle_gap"]),
@@ -181,13 +197,26 @@ def _diversity(document: Document, words: Words, drawn: set[str]) -> list[str]:
         ),
     ]
     header = [words(f"diversity.{key}") for key in ("what", "seen", "chance", "gain")]
-    sections = [*_title("diversity", words), words("diversity.how"), *_picture("diversity", words("diversity.caption"), drawn), table(header, rows)]
+    sections = [
+        *_title("diversity", words),
+        words("diversity.how"),
+        *_picture("diversity", words("diversity.caption"), drawn),
+        table(header, rows),
+    ]
     if found["contributions"]:
         shares = [
-            [names[share["model"]], story.points(share["vote"], words), story.points(share["oracle"], words), _number(share["effective"], words)]
+            [
+                names[share["model"]],
+                story.points(share["vote"], words),
+                story.points(share["oracle"], words),
+                _number(share["effective"], words),
+            ]
             for share in found["contributions"]
         ]
-        header = [words("leaderboard.model"), *(words(f"diversity.loss_{key}") for key in ("vote", "oracle", "effective"))]
+        header = [
+            words("leaderboard.model"),
+            *(words(f"diversity.loss_{key}") for key in ("vote", "oracle", "effective")),
+        ]
         sections += [f"### {words('diversity.each')}", words("diversity.each_how"), table(header, shares)]
     return sections
 
@@ -201,18 +230,33 @@ def _cost(document: Document, words: Words, drawn: set[str]) -> list[str]:
         ]
         for name, model in zip(_names(document), document["models"], strict=True)
     ]  # fmt: skip
-    header = [words("leaderboard.model"), words("metrics.accuracy"), *(words(f"cost.{key}") for key in (*keys, "device"))]
-    return [*_title("cost", words), words("cost.how"), *_picture("cost", words("cost.caption"), drawn), table(header, rows)]
+    header = [
+        words("leaderboard.model"),
+        words("metrics.accuracy"),
+        *(words(f"cost.{key}") for key in (*keys, "device")),
+    ]
+    return [
+        *_title("cost", words),
+        words("cost.how"),
+        *_picture("cost", words("cost.caption"), drawn),
+        table(header, rows),
+    ]
 
 
 def _compared(document: Document, words: Words) -> list[str]:
     runs = len(document["provenance"]["runs"])
     examples = words.count(document["study"]["examples"])
-    sections = [*_title("compared", words), words("compared.how", models=len(document["models"]), runs=runs, examples=examples)]
+    sections = [
+        *_title("compared", words),
+        words("compared.how", models=len(document["models"]), runs=runs, examples=examples),
+    ]
     left_out = document["left_out"]
     if not left_out:
         return [*sections, words("compared.nothing")]
-    rows = [[escape(item["what"]), escape(words.translate(item["reason"]))] for item in left_out[:_ROWS]]
+    rows = [
+        [escape(item["what"]), escape(f"{words.translate(item['why'])}: {words.translate(item['reason'])}")]
+        for item in left_out[:_ROWS]
+    ]
     sections += [f"### {words('compared.left_out')}", table([words("compared.what"), words("compared.why")], rows)]
     return [*sections, words("compared.more", count=len(left_out) - _ROWS)] if len(left_out) > _ROWS else sections
 
@@ -223,7 +267,11 @@ def _methods(document: Document, words: Words) -> list[str]:
         sections += [f"### {words(f'methods.{key}_title')}", words(f"methods.{key}")]
         sections += [f"`{words.formula(key)}`"] if words.formula(key) else []
     rows = [
-        [escape(words.measure(measure)), escape(measure["formula"]), escape(measure["source"])]
+        [
+            escape(words.measure(measure)),
+            escape(measure["formula"] or words.formula(measure["name"])),
+            escape(measure["source"]),
+        ]
         for measure in document["measures"]
     ]
     return [
@@ -240,7 +288,12 @@ def _provenance(document: Document, words: Words) -> list[str]:
     lines = "\n".join(f"    {line}" for line in commands(document))
     names = _names(document)
     rows = [
-        [names[run["model"]], "—" if run["seed"] is None else str(run["seed"]), escape(run["key"]), escape(run["folder"])]
+        [
+            names[run["model"]],
+            "—" if run["seed"] is None else str(run["seed"]),
+            escape(run["key"]),
+            escape(run["folder"]),
+        ]
         for run in document["provenance"]["runs"][:_ROWS]
     ]
     header = [words(key) for key in ("leaderboard.model", "provenance.seed", "provenance.key", "provenance.folder")]

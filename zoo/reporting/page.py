@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.reporting import figures, story
 from zoo.reporting.schema import Document, Example, Number, Pair
 from zoo.reporting.words import Words, clean, clean_lines
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 LIMIT = 2_000_000
 """The page is smaller than this, in bytes: what does not fit stays in report.json and the tables, and the page says so."""
@@ -43,6 +47,7 @@ _BUDGETS = (
 )
 
 _PAIRS_IN_TABLE = 30
+_WITH_INTERVAL = re.compile(r"(−?[\d.,]+(?: %)?\u00a0\([−\d.,]+[^()<>&]{1,4}[−\d.,]+\))")
 
 
 def page(document: Document, words: Words) -> str:
@@ -72,6 +77,13 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def whole(sentence: str) -> Markup:
+    """The sentence, escaped, with each number kept on one line with its interval."""
+    from markupsafe import Markup, escape
+
+    return Markup(_WITH_INTERVAL.sub(r'<span class="n">\1</span>', str(escape(sentence))))
+
+
 def _render(document: Document, words: Words, charts: dict[str, Any], budget: Budget, shortened: bool) -> str:
     import jinja2
 
@@ -79,7 +91,7 @@ def _render(document: Document, words: Words, charts: dict[str, Any], budget: Bu
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_template),
     )  # fmt: skip
-    environment.filters |= {"clean": clean, "lines": clean_lines}
+    environment.filters |= {"clean": clean, "lines": clean_lines, "whole": whole}
     scripts = [_vega(), _template("page.js")]
     data = _payload(document, words, budget)
     return environment.get_template("page.html").render(
@@ -161,7 +173,9 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
     measures = story.pair_measures(document)
     main = story.main_measure(document)
     table = [measure["name"] for measure in story.table_measures(document)]
-    kept = sorted(measures, key=lambda measure: (measure["name"] != main, measure["name"] not in table))[: budget.measures]
+    kept = sorted(measures, key=lambda measure: (measure["name"] != main, measure["name"] not in table))[
+        : budget.measures
+    ]
     measures = [measure for measure in measures if measure in kept]
     pairs = document["pairs"]
     examples, positions = _examples(pairs, document, budget)
@@ -200,7 +214,9 @@ def _columns(pairs: list[Pair], name: str, intervals: bool, words: Words) -> dic
     """One measure of all pairs: value, low, high and n, each a column, or one item where all are the same."""
     numbers = [pair["measures"].get(name) for pair in pairs]
     reasons: list[str] = []
-    indices = [_index(reasons, words.reason(number["reason"])) if number and number["reason"] else 0 for number in numbers]
+    indices = [
+        _index(reasons, words.reason(number["reason"])) if number and number["reason"] else 0 for number in numbers
+    ]
     column: dict[str, Any] = {"v": [_rounded(number, "value") for number in numbers]}
     if intervals:
         column |= {end[0]: [_rounded(number, end) for number in numbers] for end in ("low", "high")}
@@ -226,7 +242,10 @@ def _claims(pair: Pair, words: Words) -> list[str] | int:
     if claims is None:
         return 0
     both = (claims["more_alike_than_replicas"], claims["less_than_independent"])
-    return [words.p_value(claim["corrected"]) for claim in both]
+    return [
+        f"— ({words.reason(claim['reason'])})" if claim["corrected"] is None else words.p_value(claim["corrected"])
+        for claim in both
+    ]
 
 
 def _list(pair: Pair, kind: str, positions: dict[str, int], budget: Budget) -> list[Any] | int:
@@ -250,7 +269,9 @@ def _examples(pairs: list[Pair], document: Document, budget: Budget) -> tuple[li
                 positions[id_] = len(examples)
                 example = _shorten(document["examples"][id_], replace(budget, text_length=min(400, budget.text_length)))
                 # Classes as positions, where they are of the study: names of classes may be long.
-                answers = [classes.get(answer, answer) if answer is not None else None for answer in example["predictions"]]
+                answers = [
+                    classes.get(answer, answer) if answer is not None else None for answer in example["predictions"]
+                ]
                 examples.append(
                     {
                         "id": clean(id_)[:12], "label": classes.get(example["label"], example["label"]), "answers": answers,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -81,21 +82,24 @@ class Model(TypedDict):
     rank: Annotated[int, "1 is best; models that a corrected paired test cannot tell apart share a rank"]
     reliability: Annotated[Number, "mean error correlation between its replicas"]
     cost: Annotated[Cost, "time, memory and size"]
+    measures: Annotated[dict[str, Number], "further measures of scope `models`, by name; may be empty"]
 
 
 class Measure(TypedDict):
     """One measure that was computed, and how to read it."""
 
-    name: Annotated[str, "as in `pairs[].measures` or `set_measures`"]
+    name: Annotated[str, "as in `pairs[].measures`, `models[].measures` or `set_measures`"]
     title: Annotated[str, "English title"]
-    scope: Annotated[Literal["pairs", "set"], "a number for each pair of models, or one for all together"]
+    scope: Annotated[
+        Literal["pairs", "models", "set"], "a number for each pair, for each model, or one for all together"
+    ]
     needs: Annotated[list[str], "of `labels`, `probabilities`, `features`, `replicas`"]
     higher_is: Annotated[Literal["more alike", "less alike"], "its direction"]
     range: Annotated[list[float | None], "two numbers: least and greatest possible value; null for unbounded"]
     chance: Annotated[str | None, "the value for independent models: a number or a formula as text"]
     accuracy_adjusted: Annotated[bool, "whether independent models of any accuracy get the same value"]
     source: Annotated[str, "publication, e.g. `Geirhos et al. 2020`"]
-    formula: Annotated[str, "the definition as plain text"]
+    formula: Annotated[str, "the definition as plain text; empty where the report knows it or the source must do"]
     note: Annotated[str | None, "anything to mind, e.g. that examples were sampled"]
 
 
@@ -238,7 +242,8 @@ class LeftOut(TypedDict):
 
     what: Annotated[str, "a run, or some examples, in words"]
     folder: Annotated[str | None, "of the run"]
-    reason: Annotated[str, "why, in a sentence"]
+    why: Annotated[str, "why, in a few words that are the same for all of one kind"]
+    reason: Annotated[str, "the particulars, in a sentence"]
 
 
 class RunOrigin(TypedDict):
@@ -418,9 +423,14 @@ def _check(value: Any, hint: Any, path: str) -> None:
         _require(_is_plain(value, hint), path, _WORDS[hint], value)
 
 
+@cache
+def _fields(part: Any) -> dict[str, Any]:
+    return get_type_hints(part)
+
+
 def _check_fields(value: Any, hint: Any, path: str) -> None:
     _require(isinstance(value, dict), path, "an object", value)
-    fields = get_type_hints(hint)
+    fields = _fields(hint)
     for name, kind in fields.items():
         if name not in value:
             raise ValueError(f"{path}.{name} is missing; it should be {_type_in_words(kind)}")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zoo.reporting.schema import Document, Measure, Number, Pair, PairOfModels
+from zoo.reporting.schema import Document, Example, Measure, Number, Pair, PairOfModels
 from zoo.reporting.words import Words, clean
 
 _NAME_LENGTH = 60
+_NAMED_ANSWERS = 8
+
+_KEYS_OF_OBJECTS = frozenset(
+    ("__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString",
+     "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__")
+)  # fmt: skip
 
 # The first that is defined for some pair is what the heatmap shows at first.
 _MAIN_MEASURES = ("kinship", "error_correlation", "error_consistency", "agreement")
@@ -30,6 +38,8 @@ def names(document: Document) -> list[str]:
     shown: list[str] = []
     for model in document["models"]:
         name = clean(model["name"]) or "—"
+        # The charts' library keeps names as keys of plain objects, which have these already.
+        name = f"{name}\u200b" if name in _KEYS_OF_OBJECTS else name
         name = name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
         copies = 1
         candidate = name
@@ -164,7 +174,9 @@ def tiles(document: Document, words: Words) -> list[Tile]:
     """The few figures beside the answer, those that are defined."""
     diversity, failures = document["diversity"], document["failures"]
     best = words.number(diversity["best"], "percent")
-    found = [_tile(words("tiles.best"), best, names(document)[diversity["best_model"]])]
+    found = []
+    if diversity["best"]["value"] is not None:
+        found.append(_tile(words("tiles.best"), best, names(document)[diversity["best_model"]]))
     if document["answer"]["models"] < 2:
         return found
     if failures["observed"]["value"] is not None:
@@ -197,16 +209,20 @@ def points(number: Number, words: Words) -> str:
     return sign + words.number(scaled, digits=1)
 
 
-def confident_claims(document: Document) -> tuple[list[Pair], list[Pair]]:
-    """The pairs that are, at a corrected p below .05, more alike than replicas; and those less than independent."""
-    found: tuple[list[Pair], list[Pair]] = ([], [])
-    for pair in true_pairs(document):
-        claims = pair["p_values"]
-        if claims is None:
-            continue
-        for where, claim in zip(
-            found, (claims["more_alike_than_replicas"], claims["less_than_independent"]), strict=True
-        ):
-            if claim["corrected"] is not None and claim["corrected"] < 0.05:
-                where.append(pair)
-    return found
+def times_chance(document: Document, words: Words) -> str:
+    """How many times as many examples are failed by every model as by chance: `4.2 (3.1–5.6)`, or `> 1,000`."""
+    found: Number = {**document["failures"]["log_ratio"]}
+    if found["value"] is not None and found["value"] > math.log(1000):
+        return f"> {words.count(1000)}"
+    for end in ("value", "low", "high"):
+        logarithm = found[end]
+        found[end] = None if logarithm is None else math.exp(min(logarithm, 700.0))
+    return words.number(found, digits=1)
+
+
+def answers(document: Document, example: Example, words: Words) -> list[tuple[str, str]]:
+    """Who answered what: each model; or of many models, how many gave each answer, the most frequent first."""
+    said = [words("numbers.no_answer") if answer is None else clean(answer) for answer in example["predictions"]]
+    if len(said) <= _NAMED_ANSWERS:
+        return list(zip(names(document), said, strict=True))
+    return [(words("failures.models", count=count), answer) for answer, count in Counter(said).most_common()]

@@ -56,8 +56,24 @@ def _names(document: Document) -> list[str]:
 
 
 def _models(document: Document) -> Iterator[Row]:
-    cost = ("param_count", "train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib", "device")
-    yield ["model", "backend", "recipe", "replicas", "seeds", "rank", *(f"reliability_{part}" for part in _NUMBER), *cost]
+    cost = (
+        "param_count",
+        "train_seconds",
+        "train_samples_per_sec",
+        "infer_samples_per_sec",
+        "peak_memory_mib",
+        "device",
+    )
+    yield [
+        "model",
+        "backend",
+        "recipe",
+        "replicas",
+        "seeds",
+        "rank",
+        *(f"reliability_{part}" for part in _NUMBER),
+        *cost,
+    ]
     for model in document["models"]:
         recipe = " ".join(f"{key}={value}" for key, value in model["recipe"].items())
         seeds = " ".join(map(str, model["seeds"]))
@@ -73,6 +89,8 @@ def _metrics(document: Document) -> Iterator[Row]:
     for model in document["models"]:
         for metric, number in model["metrics"].items():
             yield [model["name"], metric, *_number(number)]
+        for measure, number in model["measures"].items():
+            yield [model["name"], measure, *_number(number)]
 
 
 def _pairs(document: Document) -> Iterator[Row]:
@@ -145,6 +163,6 @@ def _runs(document: Document) -> Iterator[Row]:
 
 
 def _left_out(document: Document) -> Iterator[Row]:
-    yield ["what", "folder", "reason"]
+    yield ["what", "folder", "why", "reason"]
     for item in document["left_out"]:
-        yield [item["what"], item["folder"], item["reason"]]
+        yield [item["what"], item["folder"], item["why"], item["reason"]]

@@ -12,10 +12,34 @@ from zoo.errors import ConfigError, did_you_mean
 from zoo.reporting.schema import Measure, Number
 
 # Controls, and the characters that turn the direction of the text around them: in a name they can only mislead.
-_MISLEADING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_MISLEADING = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 _MINUS = "−"
 
 _FORMULAS = {
+    "agreement": "mean[ŷ₁ = ŷ₂]",
+    "disagreement": "mean[ŷ₁ ≠ ŷ₂]",
+    "label_kappa": "(o − e) / (1 − e),   o = mean[ŷ₁ = ŷ₂],   e = Σₖ P(ŷ₁ = k) P(ŷ₂ = k)",
+    "error_consistency": "(o − e) / (1 − e),   o = mean[c₁ = c₂],   e = a₁a₂ + (1 − a₁)(1 − a₂)",
+    "error_correlation": "φ = (P(c₁c₂) − a₁a₂) / √(a₁(1 − a₁) a₂(1 − a₂))",
+    "capa": "(o − e) / (1 − e),   o = mean Σₖ p₁ₖp₂ₖ,   e = p̄₁p̄₂ + (1 − p̄₁)(1 − p̄₂)/(C − 1)",
+    "capa_discrete": "(o − e) / (1 − e),   o = mean[ŷ₁ = ŷ₂],   e = a₁a₂ + (1 − a₁)(1 − a₂)/(C − 1)",
+    "both_wrong_agreement": "P(ŷ₁ = ŷ₂ | c₁ = c₂ = 0)",
+    "double_fault": "mean[c₁ = c₂ = 0]",
+    "q_statistic": "(N₁₁N₀₀ − N₀₁N₁₀) / (N₁₁N₀₀ + N₀₁N₁₀)",
+    "js_divergence": "mean (H((p₁ + p₂)/2) − (H(p₁) + H(p₂))/2), in bits",
+    "excess_kinship": "K(A, B) − λ(A) · λ(B)",
+    "reliability": "rel(A) = mean φ(Aₛ, Aₜ) over s ≠ t",
+    "systemic_failure": "S = mean Πₘ (1 − cₘ)",
+    "ambiguity": "mean[some ŷₘ ≠ ŷ of the best model]",
+    "discrepancy": "max over m of mean[ŷₘ ≠ ŷ of the best model]",
+    "rashomon_capacity": "mean 2^capacity of the channel from model to answer",
+    "oracle_gap": "mean[some cₘ = 1] − max a",
+    "vote_gain": "accuracy of the majority vote − max a",
+    "effective_models": "exp(−Σ λᵢ log λᵢ)",
+    "fleiss_kappa": "(P̄ − P̄ₑ) / (1 − P̄ₑ)",
+    "marginal_diversity": "oracle of all − oracle without the model",
     "kinship": "kinship(A, B) = mean φ(Aₛ, Bₜ) / √(rel(A) · rel(B)),   rel(A) = mean φ(Aₛ, Aₜ) over s ≠ t",
     "excess": "excess(A, B) = K(A, B) − λ(A) · λ(B),   K(i, j) ≈ λ(i) · λ(j) fitted without the pair (A, B)",
     "effective": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
@@ -66,10 +90,12 @@ class Words:
         for pattern, translation in self._translations:
             if found := pattern.fullmatch(clause):
                 return clean(translation.format(**found.groupdict()))
-        return clean(clause)
+        # Two things to mind about one number stand as two clauses.
+        first, semicolon, rest = clause.partition("; ")
+        return f"{self.translate(first)}; {self.translate(rest)}" if semicolon else clean(clause)
 
     def formula(self, key: str) -> str:
-        """The formula of a section on methods, which no language changes; empty where there is none."""
+        """The formula of a measure of the core or of a section on methods; empty where none is known."""
         return _FORMULAS.get(key, "")
 
     def references(self) -> list[str]:

@@ -90,6 +90,10 @@
     });
     if (views.has(name)) views.get(name).finalize();
     views.set(name, result);
+    /* The holder is one image with a description; what the library says of each part of it is noise. */
+    for (const part of room.querySelectorAll("[role], [aria-roledescription], [aria-label]")) {
+      for (const attribute of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(attribute);
+    }
     holder.replaceChildren(room);
     holder.dataset.drawn = "true";
     if (name === "pairs") result.view.addEventListener("click", (_, item) => item && item.datum && item.datum.key && choose(item.datum.key));
