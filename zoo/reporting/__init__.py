@@ -64,7 +64,7 @@ def render(document: Mapping[str, Any], language: str = "en") -> dict[str, bytes
     checked, words = check(document), Words(language)
     charts = figures(checked, words)
     texts = {
-        PAGE: page(checked, words),
+        PAGE: page(checked, words, charts),
         MARKDOWN: markdown(checked, words, charts),
         DOCUMENT: json.dumps(checked, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
         **{f"figures/{name}.svg": svg(figure) for name, figure in charts.items()},

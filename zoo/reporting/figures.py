@@ -10,14 +10,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.reporting import story
 from zoo.reporting.schema import Document, LayerGrid, Measure, Number
 from zoo.reporting.words import Words, clean
-
-if TYPE_CHECKING:
-    import altair as alt
 
 Spec = dict[str, Any]
 
@@ -95,11 +92,21 @@ def palette(dark: bool) -> dict[str, str]:
     """The colours of a theme by what they are for. Blue and orange are told apart by colour-blind people too."""
     if dark:
         return {
-            "ink": "#e8ecf1", "muted": "#a9b4c0", "grid": "#2f3842", "accent": "#79b3f0", "second": "#f2a65a", "paper": "#14181d",
-        }  # fmt: skip
+            "ink": "#e8ecf1",
+            "muted": "#a9b4c0",
+            "grid": "#2f3842",
+            "accent": "#79b3f0",
+            "second": "#f2a65a",
+            "paper": "#14181d",
+        }
     return {
-        "ink": "#1b2430", "muted": "#566170", "grid": "#e2e7ed", "accent": "#1f5fa8", "second": "#b8560f", "paper": "#ffffff",
-    }  # fmt: skip
+        "ink": "#1b2430",
+        "muted": "#566170",
+        "grid": "#e2e7ed",
+        "accent": "#1f5fa8",
+        "second": "#b8560f",
+        "paper": "#ffffff",
+    }
 
 
 _RAMPS = {
@@ -143,7 +150,7 @@ def heatmap(document: Document, words: Words) -> Figure | None:
     order = [shown[model] for model in order_of(document)]
     count = len(order)
     size = 12 if count <= 20 else 9
-    axis = {
+    axis: dict[str, Any] = {
         "title": None,
         "labels": count <= 60,
         "labelFontSize": size,
@@ -151,7 +158,7 @@ def heatmap(document: Document, words: Words) -> Figure | None:
         "domain": False,
         "labelLimit": 120,
     }
-    position = {"type": "nominal", "sort": None, "scale": alt.Scale(domain=order, padding=0)}
+    position: dict[str, Any] = {"type": "nominal", "sort": None, "scale": alt.Scale(domain=order, padding=0)}
     base = alt.Chart(alt.NamedData(name="cells")).encode(
         tooltip="key:N",
         x=alt.X("column", axis=alt.Axis(labelAngle=0 if count <= 6 else -40, **axis), **position),
@@ -316,15 +323,23 @@ def dendrogram(document: Document, words: Words) -> Figure | None:
         scale=alt.Scale(domain=[min(0.0, *(merge["height"] for merge in merges)), widest], reverse=True, nice=False),
         axis=alt.Axis(tickCount=5, grid=True),
     )
-    lines = alt.Chart(alt.NamedData(name="lines")).mark_rule(stroke="@muted", strokeWidth=1.5).encode(
-        x=across, x2="x2", y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.5, count - 0.5], reverse=True, nice=False)),
-        y2="y2",
-    )  # fmt: skip
+    lines = (
+        alt.Chart(alt.NamedData(name="lines"))
+        .mark_rule(stroke="@muted", strokeWidth=1.5)
+        .encode(
+            x=across,
+            x2="x2",
+            y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.5, count - 0.5], reverse=True, nice=False)),
+            y2="y2",
+        )
+    )
     axis = alt.Axis(orient="right", title=None, ticks=False, domain=False, labelFontSize=12 if count <= 30 else 8)
     names_ = alt.Scale(type="band", domain=[shown[model] for model in order], padding=0)
-    leaves = alt.Chart(alt.NamedData(name="leaves")).mark_point(opacity=0).encode(
-        x=alt.X("x:Q"), y=alt.Y("name:N", sort=None, axis=axis, scale=names_)
-    )  # fmt: skip
+    leaves = (
+        alt.Chart(alt.NamedData(name="leaves"))
+        .mark_point(opacity=0)
+        .encode(x=alt.X("x:Q"), y=alt.Y("name:N", sort=None, axis=axis, scale=names_))
+    )
     data = {
         "lines": segments(document),
         "leaves": [{"name": shown[model], "x": 0.0} for model in order],
@@ -353,13 +368,20 @@ def failures(document: Document, words: Words) -> Figure | None:
 
     distribution = document["failures"]["distribution"]
     rows = [
-        {"models": count["models"], "share": count["observed"]["value"], "expected": count["expected"],
-         "low": count["observed"]["low"], "high": count["observed"]["high"],
-         "observed_text": words.number(count["observed"], "percent"),
-         "expected_text": words.value(count["expected"], "percent"),
-         "seen": words("failures.seen"), "chance": words("failures.chance")}
-        for count in distribution if count["observed"]["value"] is not None
-    ]  # fmt: skip
+        {
+            "models": count["models"],
+            "share": count["observed"]["value"],
+            "expected": count["expected"],
+            "low": count["observed"]["low"],
+            "high": count["observed"]["high"],
+            "observed_text": words.number(count["observed"], "percent"),
+            "expected_text": words.value(count["expected"], "percent"),
+            "seen": words("failures.seen"),
+            "chance": words("failures.chance"),
+        }
+        for count in distribution
+        if count["observed"]["value"] is not None
+    ]
     if len(rows) < 2:
         return None
     color = alt.Color(
@@ -391,10 +413,17 @@ def diversity(document: Document, words: Words) -> Figure | None:
         (words("diversity.oracle"), found["oracle"], found["oracle_independent"]),
     ]
     rows = [
-        {"what": what, **ends(number), "text": words.number(number, "percent"), "independent": None if chance is None else chance["value"],
-         "seen": words("diversity.seen"), "chance": words("diversity.chance")}
-        for what, number, chance in entries if number["value"] is not None
-    ]  # fmt: skip
+        {
+            "what": what,
+            **ends(number),
+            "text": words.number(number, "percent"),
+            "independent": None if chance is None else chance["value"],
+            "seen": words("diversity.seen"),
+            "chance": words("diversity.chance"),
+        }
+        for what, number, chance in entries
+        if number["value"] is not None
+    ]
     if len(rows) < 2:
         return None
     values = [row[key] for row in rows for key in ("value", "low", "high", "independent") if row[key] is not None]
@@ -573,7 +602,7 @@ def ends(number: Number) -> Spec:
     return {"value": value, "low": low, "high": high}
 
 
-def finished(chart: alt.LayerChart, data: Mapping[str, list[Spec]]) -> Spec:
+def finished(chart: Any, data: Mapping[str, list[Spec]]) -> Spec:
     """The specification with its data inside and without a size."""
     spec: Spec = chart.properties(autosize={"type": "fit", "contains": "padding"}).to_dict()
     spec.pop("config", None)

@@ -100,12 +100,16 @@ def _leaderboard(document: Document, words: Words) -> list[str]:
     header = ["leaderboard.rank", "leaderboard.model", "metrics.accuracy", "metrics.macro_f1", "leaderboard.replicas"]
     rows = [
         [
-            str(model["rank"]), names[index], _number(model["metrics"]["accuracy"], words, "percent"),
-            _number(model["metrics"].get("macro_f1"), words), str(len(model["seeds"])), _number(model["reliability"], words),
+            str(model["rank"]),
+            names[index],
+            _number(model["metrics"]["accuracy"], words, "percent"),
+            _number(model["metrics"].get("macro_f1"), words),
+            str(len(model["seeds"])),
+            _number(model["reliability"], words),
         ]
         for index in story.by_rank(document)
         for model in [document["models"][index]]
-    ]  # fmt: skip
+    ]
     return [
         *_title("leaderboard", words),
         words("leaderboard.how"),
@@ -225,11 +229,13 @@ def _cost(document: Document, words: Words, drawn: set[str]) -> list[str]:
     keys = ("param_count", "train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib")
     rows = [
         [
-            name, words.value(model["metrics"]["accuracy"]["value"], "percent"),
-            *(words.count(model["cost"][key]) for key in keys), escape(model["cost"]["device"] or "—"),  # type: ignore[literal-required]
+            name,
+            words.value(model["metrics"]["accuracy"]["value"], "percent"),
+            *(words.count(model["cost"][key]) for key in keys),  # type: ignore[literal-required]
+            escape(model["cost"]["device"] or "—"),
         ]
         for name, model in zip(_names(document), document["models"], strict=True)
-    ]  # fmt: skip
+    ]
     header = [
         words("leaderboard.model"),
         words("metrics.accuracy"),

@@ -7,13 +7,14 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from zoo.reporting import figures, story
+from zoo.reporting.figures import Figure
 from zoo.reporting.schema import Document, Example, Number, Pair
 from zoo.reporting.words import Words, clean, clean_lines
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 LIMIT = 2_000_000
-"""The page is smaller than this, in bytes: what does not fit stays in report.json and the tables, and the page says so."""
+"""The page is smaller than this, in bytes. What does not fit stays in report.json, and the page says so."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,26 @@ _BUDGETS = (
 )
 
 _PAIRS_IN_TABLE = 30
+_BUNDLE_END = re.compile(r"<(/script|!--)", re.IGNORECASE)
 _WITH_INTERVAL = re.compile(r"(−?[\d.,]+(?: %)?\u00a0\([−\d.,]+[^()<>&]{1,4}[−\d.,]+\))")
 
 
-def page(document: Document, words: Words) -> str:
-    """The whole page. Names, texts and messages in it are escaped wherever they stand."""
-    charts = {
+def page(document: Document, words: Words, drawn: Mapping[str, Figure] | None = None) -> str:
+    """The whole page. Names, texts and messages in it are escaped wherever they stand.
+
+    drawn: the charts, when they have been made already."""
+    drawn = figures.figures(document, words) if drawn is None else drawn
+    charts: dict[str, Any] = {
         name: {
-            "spec": figure.spec, "description": figure.description, "aspect": figure.aspect, "height": figure.height,
-            "widest": figure.widest, "least": figure.least,
+            "spec": figure.spec,
+            "description": figure.description,
+            "aspect": figure.aspect,
+            "height": figure.height,
+            "widest": figure.widest,
+            "least": figure.least,
         }
-        for name, figure in figures.figures(document, words).items()
-    }  # fmt: skip
+        for name, figure in drawn.items()
+    }
     # The page draws the heatmap and the grids from its own data, where all measures and pairs are.
     for name, data in (("pairs", "cells"), ("layers", "layers")):
         if name in charts:
@@ -88,20 +97,39 @@ def _render(document: Document, words: Words, charts: dict[str, Any], budget: Bu
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_template),
-    )  # fmt: skip
+    )
     environment.filters |= {"clean": clean, "lines": clean_lines, "whole": whole}
     scripts = [_vega(), _template("page.js")]
     data = _payload(document, words, budget)
     return environment.get_template("page.html").render(
-        d=document, t=words, story=story, names=story.names(document), charts=charts, shortened=shortened,
-        policy=_policy(scripts), style=_template("page.css"), scripts=scripts, text=clean,
-        data=script_json({**data, "charts": charts, "themes": [{"config": figures.theme(dark), "palette": figures.palette(dark)} for dark in (False, True)]}),
+        d=document,
+        t=words,
+        story=story,
+        names=story.names(document),
+        charts=charts,
+        shortened=shortened,
+        policy=_policy(scripts),
+        style=_template("page.css"),
+        scripts=scripts,
+        text=clean,
+        data=script_json(
+            {
+                **data,
+                "charts": charts,
+                "themes": [{"config": figures.theme(dark), "palette": figures.palette(dark)} for dark in (False, True)],
+            }
+        ),
         pairs=story.pairs_by_likeness(document)[:_PAIRS_IN_TABLE],
         failed=document["failures"]["every_model_fails"][: budget.failed_examples],
-        shown=_shown_examples(document, budget), strip=_strip(document), commands=commands(document),
-    )  # fmt: skip
+        shown=_shown_examples(document, budget),
+        strip=_strip(document),
+        commands=commands(document),
+    )
 
 
 def commands(document: Document) -> list[str]:
@@ -115,7 +143,8 @@ def _policy(scripts: list[str]) -> str:
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    rest = "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {hashes}; {rest}"
 
 
 def _template(name: str) -> str:
@@ -127,13 +156,13 @@ def _vega() -> str:
     import vl_convert
 
     # The bundle has been looked through for this, but a later version may differ.
-    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return _BUNDLE_END.sub(r"<\\\1", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _strip(document: Document) -> dict[str, float]:
     """Where the scale of the leaderboard's intervals begins and ends."""
     numbers = [model["metrics"]["accuracy"] for model in document["models"]]
-    found = [number[end] for number in numbers for end in ("value", "low", "high")]  # type: ignore[literal-required]
+    found = [number[end] for number in numbers for end in ("value", "low", "high")]
     values = [value for value in found if value is not None] or [0.0, 1.0]
     margin = max(0.01, (max(values) - min(values)) * 0.08)
     return {"low": min(values) - margin, "high": max(values) + margin}
@@ -185,8 +214,11 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
         "main": main,
         "measures": [
             {
-                "name": measure["name"], "title": words.measure(measure), "domain": figures.color_domain(measure, document),
-                "alike": measure["higher_is"] == "more alike", "chance": words.translate(measure["chance"] or "—"),
+                "name": measure["name"],
+                "title": words.measure(measure),
+                "domain": figures.color_domain(measure, document),
+                "alike": measure["higher_is"] == "more alike",
+                "chance": words.translate(measure["chance"] or "—"),
                 **_columns(pairs, measure["name"], budget.intervals or measure["name"] == main, words),
             }
             for measure in measures
@@ -201,13 +233,31 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
         "classes": [clean(name) for name in document["study"]["classes"]],
         "start": next(([pair["a"], pair["b"]] for pair in story.pairs_by_likeness(document)), None),
         "words": {key: words(f"script.{key}") for key in _SCRIPT_WORDS},
-    }  # fmt: skip
+    }
 
 
 _SCRIPT_WORDS = (
-    "to", "none", "label", "more", "replicas", "value", "interval", "count", "measure", "chance", "caption", "differ",
-    "fail", "further", "no_list", "best", "no_best", "chart_of", "copies", "apart",
-)  # fmt: skip
+    "to",
+    "none",
+    "label",
+    "more",
+    "replicas",
+    "value",
+    "interval",
+    "count",
+    "measure",
+    "chance",
+    "caption",
+    "differ",
+    "fail",
+    "further",
+    "no_list",
+    "best",
+    "no_best",
+    "chart_of",
+    "copies",
+    "apart",
+)
 
 
 def _columns(pairs: list[Pair], name: str, intervals: bool, words: Words) -> dict[str, Any]:
@@ -274,10 +324,13 @@ def _examples(pairs: list[Pair], document: Document, budget: Budget) -> tuple[li
                 ]
                 examples.append(
                     {
-                        "id": clean(id_)[:12], "label": classes.get(example["label"], example["label"]), "answers": answers,
-                        "text": None if example["text"] is None else clean_lines(example["text"]), "png": example["png"],
+                        "id": clean(id_)[:12],
+                        "label": classes.get(example["label"], example["label"]),
+                        "answers": answers,
+                        "text": None if example["text"] is None else clean_lines(example["text"]),
+                        "png": example["png"],
                     }
-                )  # fmt: skip
+                )
     return examples, positions
 
 
@@ -288,10 +341,14 @@ def _grids(document: Document, words: Words, budget: Budget) -> Iterator[dict[st
 
     for grid in sorted(document["representations"]["grids"], key=likeness)[: budget.grids]:
         yield {
-            "a": grid["a"], "b": grid["b"], "rows": figures.numbered(grid["layers_a"]),
+            "a": grid["a"],
+            "b": grid["b"],
+            "rows": figures.numbered(grid["layers_a"]),
             "columns": figures.numbered(grid["layers_b"]),
             "cka": [[None if value is None else round(value, 3) for value in row] for row in grid["cka"]],
-            "best": [grid["best_a"], grid["best_b"]], "text": words.number(grid["best"]),
-            "quantile": words.value(grid["null_quantile"]), "p": words.p_value(grid["p_value"]),
+            "best": [grid["best_a"], grid["best_b"]],
+            "text": words.number(grid["best"]),
+            "quantile": words.value(grid["null_quantile"]),
+            "p": words.p_value(grid["p_value"]),
             "reason": words.reason(grid["best"]["reason"]) if grid["best"]["value"] is None else "",
-        }  # fmt: skip
+        }

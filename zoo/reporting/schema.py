@@ -1,6 +1,6 @@
-"""The findings: one plain, JSON-able document. The analysis makes it, the report is written from it, and it is kept.
+"""The findings: one plain, JSON-able document, and the only thing that a report is written from. It is `report.json`.
 
-Written out it is `report.json`. Every field is described where it stands; `describe()` turns that into the table that users read, and `check` holds a
+Every field is described where it stands; `describe()` turns that into the table that users read, and `check` holds a
 document against it. Only JSON's own types occur: no NaN (an undefined number is `null` with a reason), no tuples.
 
 Positions: a model is referred to by its index in `models`, a measure by its name, an example by its id.

@@ -14,9 +14,21 @@ _NAME_LENGTH = 60
 _NAMED_ANSWERS = 8
 
 _KEYS_OF_OBJECTS = frozenset(
-    ("__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString",
-     "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__")
-)  # fmt: skip
+    (
+        "__proto__",
+        "constructor",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "toString",
+        "valueOf",
+        "__defineGetter__",
+        "__defineSetter__",
+        "__lookupGetter__",
+        "__lookupSetter__",
+    )
+)
 
 # The first that is defined for some pair is what the heatmap shows at first.
 _MAIN_MEASURES = ("kinship", "error_correlation", "error_consistency", "agreement")

@@ -79,9 +79,15 @@ def _models(document: Document) -> Iterator[Row]:
         seeds = " ".join(map(str, model["seeds"]))
         costs = [model["cost"][key] for key in cost]  # type: ignore[literal-required]
         yield [
-            model["name"], model["backend"], recipe, len(model["seeds"]), seeds, model["rank"],
-            *_number(model["reliability"]), *costs,
-        ]  # fmt: skip
+            model["name"],
+            model["backend"],
+            recipe,
+            len(model["seeds"]),
+            seeds,
+            model["rank"],
+            *_number(model["reliability"]),
+            *costs,
+        ]
 
 
 def _metrics(document: Document) -> Iterator[Row]:
@@ -134,8 +140,13 @@ def _failed_examples(document: Document) -> Iterator[Row]:
         label = example["label"] if example else None
         answers = example["predictions"] if example else []
         yield [
-            failed["id"], label, failed["suspected_wrong_label"], failed["suggested_label"], failed["why"], *answers,
-        ]  # fmt: skip
+            failed["id"],
+            label,
+            failed["suspected_wrong_label"],
+            failed["suggested_label"],
+            failed["why"],
+            *answers,
+        ]
 
 
 def _contributions(document: Document) -> Iterator[Row]:

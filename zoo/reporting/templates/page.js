@@ -39,9 +39,8 @@
   tip.setAttribute("aria-hidden", "true");
   document.body.append(tip);
 
-  function showTip(event, item) {
+  function showTip(event, item, value) {
     const datum = item && item.datum;
-    const value = item && item.tooltip;
     if (!datum || value === undefined || value === null) { tip.hidden = true; return; }
     tip.replaceChildren(...(typeof datum.key === "string" && datum.key.includes(",") ? pairTip(datum.key) : [String(value)]));
     tip.hidden = false;
@@ -86,7 +85,7 @@
     paint(spec, data.themes[dark.matches ? 1 : 0]);
     const result = await vegaEmbed(room, { ...spec, width, height }, {
       mode: "vega-lite", actions: false, ast: true, defaultStyle: false, hover: true,
-      renderer: names.length > 30 && name === "pairs" ? "canvas" : "svg", tooltip: (_, event, item) => showTip(event, item),
+      renderer: names.length > 30 && name === "pairs" ? "canvas" : "svg", tooltip: (_, event, item, value) => showTip(event, item, value),
     });
     if (views.has(name)) views.get(name).finalize();
     views.set(name, result);
@@ -98,6 +97,8 @@
     holder.dataset.drawn = "true";
     if (name === "pairs") result.view.addEventListener("click", (_, item) => item && item.datum && item.datum.key && choose(item.datum.key));
   }
+
+  for (const holder of document.querySelectorAll(".chart")) holder.addEventListener("pointerleave", () => { tip.hidden = true; });
 
   async function drawAll() {
     document.documentElement.dataset.charts = dark.matches ? "dark" : "light";
