@@ -79,7 +79,7 @@ def test_all_but_runs_without_an_argument():
     assert told.returncode == 0
     assert told.stderr == ""
     titles = [line.strip() for line in told.stdout.splitlines() if line.strip() in ls.SUBJECTS]
-    assert titles == ["models", "datasets", "tasks", "plugins"]
+    assert titles == ["models", "datasets", "tasks", "measures", "plugins"]
     for kind in registry().entries.values():
         for entry in kind.values():
             assert entry.name in told.stdout
@@ -131,7 +131,8 @@ def test_an_unknown_list(wrong, near):
     assert told.returncode == 2
     assert told.stdout == ""
     assert told.stderr == (
-        f"There is no list of '{wrong}'. Did you mean '{near}'?\nLists: models, datasets, tasks, plugins, runs.\n"
+        f"There is no list of '{wrong}'. Did you mean '{near}'?\n"
+        "Lists: models, datasets, tasks, measures, plugins, runs.\n"
     )
 
 

@@ -20,6 +20,8 @@ from zoo.errors import (
     UnknownName,
     ZooError,
 )
+from zoo.homogeneity.measures import Measure
+from zoo.homogeneity.results import Pairs, PerModel, Scalar
 from zoo.hookspecs import hookimpl
 from zoo.models import Dense, Encoded, Encoder, InputSpec, Modality, Predictor, Tokens, TorchModel
 from zoo.tasks import Task
@@ -39,12 +41,16 @@ __all__ = [
     "Incompatible",
     "InputSpec",
     "Labelled",
+    "Measure",
     "Modality",
     "NameCollision",
+    "Pairs",
+    "PerModel",
     "PixelEncoder",
     "PluginError",
     "Predictor",
     "RequestError",
+    "Scalar",
     "Split",
     "Splits",
     "StoreError",

@@ -63,4 +63,4 @@ def zoo_run_ended(run: Mapping[str, Any], folder: Path) -> None:
 
 @hookspec
 def zoo_report_written(document: Mapping[str, Any], folder: Path) -> None:
-    """A report was written. document: what `report.json` holds; folder: where index.html, report.md and the rest lie."""
+    """A report was written. document: what `report.json` holds; folder: where index.html and the rest lie."""

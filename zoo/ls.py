@@ -108,6 +108,15 @@ def _tasks(found: Registry) -> Table:
     )
 
 
+def _measures(found: Registry) -> Table:
+    entries = found.entries["measure"].values()
+    return _table(
+        "measures",
+        ("name", "of", "higher is", "from", "what it tells"),
+        ((entry.name, entry.cls.scope, entry.cls.higher_is, _origin(entry), entry.summary) for entry in entries),
+    )
+
+
 def _plugins(found: Registry) -> Table:
     rows = [(plugin.distribution, plugin.version, "ok", _brought(found, plugin.distribution))
             for plugin in found.plugins]  # fmt: skip
@@ -131,6 +140,7 @@ _TABLES: dict[str, Callable[[Registry], Table]] = {
     "models": _models,
     "datasets": _datasets,
     "tasks": _tasks,
+    "measures": _measures,
     "plugins": _plugins,
 }
 SUBJECTS = (*_TABLES, "runs")

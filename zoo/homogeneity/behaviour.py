@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ELEMENTS = 2**24  # floats of one tile of features or one-hot columns: 64 MiB as float32
 _BLOCK = 256  # rows of a block when only the upper triangle of a product is computed
 _EXACT_WORK = 2e10  # multiplications up to which probabilities are summed in float64
-_DIVERGENCE_WORK = 5e8  # (pairs × examples × classes) up to which the Jensen-Shannon divergence takes all examples
+_DIVERGENCE_WORK = 2e8  # (pairs × examples × classes) up to which the Jensen-Shannon divergence takes all examples
 _NOISE_DRAWS = 200  # draws from which the noise in the differences between replicas is read: a mean, so few suffice
 
 

@@ -1,0 +1,210 @@
+"""The kinship scale: closed forms, an independent least-squares fit, and every way in which it is undefined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import least_squares
+
+from zoo.homogeneity import kinship as k
+from zoo.homogeneity.bootstrap import Bootstrap
+from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
+
+PLAN = Bootstrap(draws=100)
+
+
+def matrix(models: int, seed: int) -> np.ndarray:
+    """A kinship matrix of one factor, a pair of its own, and noise."""
+    random = np.random.default_rng(seed)
+    loadings = random.uniform(0.4, 0.9, models)
+    made = np.outer(loadings, loadings)
+    made[0, 1] += 0.1
+    made += random.normal(scale=0.03, size=made.shape)
+    made = np.triu(made, 1) + np.triu(made, 1).T
+    np.fill_diagonal(made, 1)
+    return made
+
+
+def test_attenuation_is_spearmans_formula():
+    correlations = np.array([[0.5, 0.3, 0.1], [0.3, 0.8, -0.2], [0.1, -0.2, -0.05]])
+    found = k.attenuation_corrected(correlations)
+    assert found[0, 1] == pytest.approx(0.3 / np.sqrt(0.5 * 0.8))
+    np.testing.assert_array_equal(np.diagonal(found)[:2], 1)
+    assert np.isnan(found[2]).all()  # no reliability to divide by
+    assert np.isnan(found[:, 2]).all()
+
+
+@pytest.mark.parametrize("models", [4, 5, 8])
+def test_excess_against_least_squares_of_scipy(models):
+    """scipy's trust-region fit of the same residuals, pair by pair."""
+    for seed in range(3):
+        kinships = matrix(models, seed)
+        found = k.excess(kinships)
+        first, second = np.triu_indices(models, k=1)
+        for a, b in [(0, 1), (0, models - 1), (2, 3)]:
+            keep = (first != a) | (second != b)
+
+            def residuals(x, i=first[keep], j=second[keep], kinships=kinships):
+                return x[i] * x[j] - kinships[i, j]
+
+            fit = least_squares(residuals, np.full(models, 0.6), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+            assert found[a, b] == pytest.approx(kinships[a, b] - fit.x[a] * fit.x[b], abs=1e-6)
+            assert found[b, a] == found[a, b]
+
+
+def test_excess_is_zero_for_one_factor_and_finds_what_a_pair_adds():
+    loadings = np.array([0.9, 0.5, 0.7, 0.8, 0.3])
+    one = np.outer(loadings, loadings)
+    found = k.excess(one)
+    assert np.abs(found[np.triu_indices(5, k=1)]).max() < 1e-6
+    assert np.isnan(np.diagonal(found)).all()
+    one[0, 1] += 0.2
+    one[1, 0] += 0.2
+    assert k.excess(one)[0, 1] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_excess_of_models_that_share_nothing_stays_finite():
+    """Without a common factor two loadings would run to infinity against two near 0."""
+    random = np.random.default_rng(0)
+    noise = random.normal(scale=0.02, size=(300, 4, 4))
+    noise = np.triu(noise, 1) + np.swapaxes(np.triu(noise, 1), 1, 2)
+    found = k.excess(noise)
+    off = found[:, *np.triu_indices(4, k=1)]
+    assert np.isfinite(off).all()
+    assert np.abs(off).max() < 1.25**2 + 0.1
+
+
+def test_excess_with_a_gap_is_undefined_everywhere():
+    gap = matrix(5, 0)
+    gap[0, 4] = gap[4, 0] = np.nan
+    found = k.excess(np.stack([gap, matrix(5, 0)]))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1], k.excess(matrix(5, 0)))
+
+
+def test_effective_number_closed_forms():
+    """M for models that share nothing, 1 for one model M times, g for g groups of equal size; a 2 × 2 by hand."""
+    assert k.effective_number(np.eye(7)) == pytest.approx(7)
+    assert k.effective_number(np.ones((7, 7))) == pytest.approx(1)
+    groups = np.kron(np.eye(3), np.ones((2, 2)))
+    assert k.effective_number(groups) == pytest.approx(3)
+    up, down = 0.75, 0.25  # eigenvalues of K/2 at kinship .5
+    by_hand = np.exp(-(up * np.log(up) + down * np.log(down)))
+    assert k.effective_number(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(by_hand)
+    assert k.effective_number(np.array([[1, 1.3], [1.3, 1]])) == pytest.approx(1)  # not positive: made so
+    assert np.isnan(k.effective_number(np.array([[1, np.nan], [np.nan, 1]])))
+
+
+@given(st.integers(4, 6), st.integers(0, 1000), st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_the_models_does_not_matter(models, seed, random):
+    kinships = matrix(models, seed)
+    order = list(range(models))
+    random.shuffle(order)
+    moved = kinships[np.ix_(order, order)]
+    np.testing.assert_allclose(k.excess(moved), k.excess(kinships)[np.ix_(order, order)], atol=1e-6)
+    assert k.effective_number(moved) == pytest.approx(k.effective_number(kinships))
+    assert 1 - 1e-9 <= k.effective_number(kinships) <= models + 1e-9
+
+
+def test_kinship_has_reasons_without_replicas():
+    single = simulate(Truth(models=2, replicas=1, examples=200), 0)
+    found = k.kinship(single, PLAN)
+    assert np.isnan(found.value).all()
+    assert "run it with more seeds" in found.reasons[0, 1]
+    assert set(found.reasons) == {(0, 0), (0, 1), (1, 1)}
+    assert "more seeds" in k.effective_models(single, PLAN).reason
+    assert "4 models at least" in k.excess_kinship(single, PLAN).reasons[0, 1]
+    assert "more seeds" in k.reliability(single, PLAN).reasons[1]
+    claims = k.claims(single, PLAN)
+    assert np.isnan(claims.more_than_replicas).all()
+    assert np.isfinite(claims.less_than_independent[0, 1])  # φ needs no replicas
+
+
+def test_one_model_without_replicas_spoils_only_its_own_pairs():
+    whole = simulate(Truth(models=4, replicas=2, examples=400), 0)
+    panel = SimulatedPanel(**{
+        **vars(whole), "runs": whole.runs[:-1], "seeds": whole.seeds[:-1], "predictions": whole.predictions[:-1],
+    })  # fmt: skip
+    found = k.kinship(panel, PLAN)
+    assert np.isfinite(found.value[:3, :3]).all()
+    assert np.isnan(found.value[3]).all()
+    assert "model_3 has one run" in found.reasons[0, 3]
+    assert "model_3 has one run" in k.excess_kinship(panel, PLAN).reasons[0, 1]
+    assert "model_3 has one run" in k.effective_models(panel, PLAN).reason
+
+
+def test_replicas_that_do_not_fail_together_are_flagged():
+    noise = simulate(Truth(models=2, replicas=2, examples=300, difficulty=0.0, noise=1.0), 3)
+    found = k.kinship(noise, PLAN)
+    for (i, j), text in found.reasons.items():
+        if np.isnan(found.value[i, j]):
+            assert "do not fail together" in text
+        else:
+            assert "within noise" in text
+    assert (0, 1) in found.reasons
+
+
+def test_perfect_and_equal_models():
+    panel = simulate(Truth(models=4, replicas=2, examples=300), 0)
+    predictions = panel.predictions.copy()
+    predictions[:2] = panel.labels
+    perfect = SimulatedPanel(**{**vars(panel), "predictions": predictions})
+    found = k.kinship(perfect, PLAN)
+    assert "model_0 is always right" in found.reasons[0, 2]
+    assert np.isfinite(found.value[1, 2])
+    predictions = np.tile(panel.predictions[:2], (4, 1))  # every model is the first, replica by replica
+    equal = SimulatedPanel(**{**vars(panel), "predictions": predictions})
+    found = k.kinship(equal, PLAN)
+    assert (found.value[np.triu_indices(4, k=1)] > 1).all()  # the same run in both: more than replicas of a recipe
+    assert (k.claims(equal, PLAN).more_than_replicas_adjusted[np.triu_indices(4, k=1)] < 0.001).all()
+    assert k.effective_models(equal, PLAN).value == pytest.approx(1)
+
+
+def test_identical_replicas_have_kinship_one():
+    panel = simulate(Truth(models=4, replicas=2, examples=300), 0)
+    same = SimulatedPanel(**{**vars(panel), "predictions": np.tile(panel.predictions[0], (8, 1))})
+    found = k.kinship(same, PLAN)
+    np.testing.assert_allclose(found.value, 1)
+    np.testing.assert_allclose(found.parts["reliability"].value[np.diag_indices(4)], 1)
+    assert k.effective_models(same, PLAN).value == pytest.approx(1)
+    claims = k.claims(same, PLAN)
+    assert not (claims.more_than_replicas < 0.05).any()  # no spread to judge by: undefined, not significant
+
+
+def test_without_draws_there_are_values_and_no_intervals():
+    panel = simulate(Truth(models=4, replicas=2, examples=300), 0)
+    plan = Bootstrap(draws=0)
+    found = k.kinship(panel, plan)
+    assert np.isfinite(found.value).all()
+    assert np.isnan(found.low).all()
+    effective = k.effective_models(panel, plan)
+    assert effective.low is None
+    assert "no draws" in effective.reason
+    assert np.isnan(k.claims(panel, plan).less_than_independent).all()
+    with pytest.raises(ValueError, match="two draws"):
+        k.claims(panel, Bootstrap(draws=1))
+
+
+def test_effective_models_is_the_corrected_score():
+    panel = simulate(Truth(models=4, replicas=3, examples=500), 0)
+    found = k.effective_models(panel, PLAN)
+    correlations = k.Correlations.of(panel, PLAN)
+    score = k.effective_number(k.attenuation_corrected(correlations.value))
+    draws = k.effective_number(k.attenuation_corrected(correlations.draws))
+    assert found.parts["score"].value == pytest.approx(score)
+    assert found.value == pytest.approx(2 * score - draws.mean())
+    assert found.low < found.value < found.high
+    assert found.n == 500
+
+
+def test_one_example():
+    single = simulate(Truth(models=4, replicas=2, examples=1), 0)
+    for found in (k.kinship(single, PLAN), k.excess_kinship(single, PLAN)):
+        assert np.isnan(found.value).all()
+        assert "there are 1" in found.reasons[0, 1]
+    assert "there are 1" in k.effective_models(single, PLAN).reason
+    assert "there are 1" in k.reliability(single, PLAN).reasons[0]
+    assert np.isnan(k.claims(single, PLAN).less_than_independent).all()
