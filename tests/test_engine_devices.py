@@ -1,0 +1,88 @@
+"""Which device, precision and number of threads a run uses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from zoo.config import Device, Precision
+from zoo.engine import devices
+
+CPU = torch.device("cpu")
+SMALL, LARGE = nn.Linear(10, 10), nn.Linear(2500, 2500)
+
+
+def native_bf16() -> bool:
+    """Whether this processor multiplies bfloat16, by what the system says of it."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = set(file.read().split())
+    except OSError:
+        pytest.skip("this system has no /proc/cpuinfo")
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def test_auto_takes_an_accelerator_where_there_is_one() -> None:
+    there = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert devices.choose_device(Device.auto).type == there
+    assert devices.choose_device(Device.cpu) == CPU
+
+
+@pytest.mark.parametrize("wish", [Device.cuda, Device.mps])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(wish: Device) -> None:
+    if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[wish.value]:
+        assert devices.choose_device(wish).type == wish.value
+        return
+    with pytest.raises(zoo.ConfigError, match=rf"^trainer.device={wish.value}: this machine has no such .* cpu\.$"):
+        devices.choose_device(wish)
+
+
+def test_the_arithmetic_of_a_step_does_not_grow_with_embedding_tables() -> None:
+    module = nn.Sequential(nn.Embedding(1000, 8), nn.EmbeddingBag(500, 8), nn.Linear(8, 3))
+    assert devices.matrix_weights(module) == 8 * 3 + 3
+
+
+@pytest.mark.parametrize("wish", [Precision.fp32, Precision.bf16])
+@pytest.mark.parametrize("module", [SMALL, LARGE])
+def test_a_precision_that_is_wished_for_is_taken(wish: Precision, module: nn.Module) -> None:
+    assert devices.choose_precision(wish, CPU, module) is wish
+
+
+def test_bf16_is_chosen_on_a_cpu_that_has_it_for_modules_that_gain() -> None:
+    assert devices.choose_precision(Precision.auto, CPU, SMALL) is Precision.fp32
+    want = Precision.bf16 if native_bf16() else Precision.fp32
+    assert devices.choose_precision(Precision.auto, CPU, LARGE) is want
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_bf16_is_chosen_on_a_gpu_that_has_it_whatever_the_module() -> None:
+    native = torch.cuda.get_device_capability() >= (8, 0)
+    want = Precision.bf16 if native else Precision.fp32
+    assert devices.choose_precision(Precision.auto, torch.device("cuda"), SMALL) is want
+
+
+def test_a_tiny_module_gets_one_thread_and_a_wish_is_granted() -> None:
+    assert devices.choose_threads(None, SMALL) == 1
+    assert devices.choose_threads(None, LARGE) == torch.get_num_threads()
+    assert devices.choose_threads(3, SMALL) == devices.choose_threads(3, LARGE) == 3
+
+
+def test_threads_are_given_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="3 more within"), devices.threads(before + 3):
+        raise ValueError(f"{torch.get_num_threads() - before} more within")
+    assert torch.get_num_threads() == before
+
+
+def test_the_machine_is_described() -> None:
+    known = devices.hardware(CPU)
+    assert known["cores"] >= 1
+    assert known["device"] == "cpu"
+    assert known["cpu"]
+    assert "device" not in devices.hardware()
+    json.dumps(known)
