@@ -2,6 +2,9 @@
 .PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
 
+# Waiting threads of OpenMP would burn the cores that other processes need.
+export OMP_WAIT_POLICY := passive
+
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -17,7 +20,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-for-tests
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n auto --dist loadfile $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
