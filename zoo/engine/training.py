@@ -277,7 +277,7 @@ class _Loop:
 
     def judge(self) -> None:
         """Evaluate on validation, write the history's row and keep the weights when they are the best so far."""
-        # What memory sufficed for in training is enough for four times as many without gradients.
+        # What memory sufficed for in training is enough for twice as many without gradients.
         size = min(self.micro_batch, self.trainer.batch_size)
         answers = evaluation.logits(self.module, self.job.validation, size, self.job.classes)
         labels = self.job.validation.labels.cpu().numpy()
