@@ -94,7 +94,7 @@ def test_logits_in_half_precision_come_out_as_float32() -> None:
 def test_wrong_logits_leave_the_module_as_it_was_and_no_thread_behind() -> None:
     module = Bag().train()
     with pytest.raises(zoo.PluginError, match=r"of shape \(4, 3\) for a batch of 4; it must .* of shape \(4, 5\)"):
-        evaluation.logits(module, texts(resident_mib=0)[1], 1, classes=5)
+        evaluation.logits(module, texts(resident_mib=0)[1], 2, classes=5)
     assert module.training
     assert "zoo-batches" not in {thread.name for thread in threading.enumerate()}
 
