@@ -16,7 +16,6 @@ Prints each ratio with n and its bar, and exits with 1 when a bar is missed. Tak
 from __future__ import annotations
 
 import os
-
 import sys
 
 # Each contender has a thread of its own, to which glibc would give a heap of its own. By the luck of its layout one of
