@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# An example that takes long on a busy machine is no fault of the code.
+settings.register_profile("zoo", deadline=None)
+settings.load_profile("zoo")
 
 TESTS = Path(__file__).parent
 CHECKOUT = TESTS.parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 
 import numpy as np
@@ -151,15 +150,3 @@ def test_a_class_that_training_lacks_gets_its_column():
 def test_options_out_of_range(options, message):
     with pytest.raises(ConfigError, match=message):
         Linear(**options)
-
-
-def test_a_few_thousand_sentences_take_seconds():
-    random = np.random.default_rng(0)
-    words = np.array([f"w{number}" for number in range(20_000)])
-    labels = random.integers(0, 2, 6400)
-    ranks = (20_000 * random.random((6400, 20)) ** 3).astype(int)
-    examples = [" ".join(words[(row + 7 * label) % 20_000]) for row, label in zip(ranks, labels, strict=True)]
-    split = text(examples, labels.tolist())
-    start = time.process_time()
-    Linear().fit(split, split, seed=0)
-    assert time.process_time() - start < 10
