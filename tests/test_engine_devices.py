@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import resource
 
 import pytest
 import torch
@@ -86,3 +88,29 @@ def test_the_machine_is_described() -> None:
     assert known["cpu"]
     assert "device" not in devices.hardware()
     json.dumps(known)
+
+
+PAGES = (48 << 20) // resource.getpagesize()
+"""Of a block so large that glibc gives it back to the system when it is freed."""
+
+
+def faults(blocks: int) -> int:
+    """Page faults of getting, filling and freeing a large block so many times."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(blocks):
+        torch.ones(48 << 18, dtype=torch.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_memory_freed_in_training_is_not_fetched_anew() -> None:
+    with devices.kept_memory(CPU):
+        faults(1)
+        # Another hole may be made once, by what else lives in the process. Without, it is 4 times PAGES (fewer where
+        # all pages are huge, so that is not asserted).
+        assert faults(4) < 2 * PAGES
+
+
+def test_what_an_accelerator_does_with_memory_is_its_own_affair() -> None:
+    with devices.kept_memory(torch.device("meta")):
+        assert torch.ones(3).sum() == 3
