@@ -64,17 +64,20 @@ def is_living(folder: Path) -> bool:
     """Whether the process that writes a draft is there, or may be: on another machine nobody can tell."""
     if not lock_of(folder).exists():
         return False
-    lock = take_over(folder)
+    # Not created: its process may have removed it just now, and a lock made by somebody who only looks would stay.
+    lock = take_over(folder, create=False)
     if lock is None:
         return True
     lock.release(remove=False)
     return False
 
 
-def take_over(folder: Path) -> Lock | None:
-    """The lock of a draft whose process is gone. None when it lives, or when its locks mean nothing here."""
+def take_over(folder: Path, create: bool = True) -> Lock | None:
+    """The lock of a draft whose process is gone. None when it lives, or when its locks mean nothing here.
+
+    create: whether a lock that is not there is made."""
     try:
-        lock = Lock.try_acquire(lock_of(folder))
+        lock = Lock.try_acquire(lock_of(folder), create)
     except OSError:
         return None
     if lock is None:
