@@ -118,13 +118,13 @@ def scrub_dead(subject: Subject, value: None, rng: torch.Generator) -> tuple[Sub
     Raises Incompatible when there is nothing of that kind."""
     module = copy.deepcopy(subject.module)
     facts: dict[str, Any] = {}
+    dead, found = untouched_rows(subject), constant_inputs(subject)
     with torch.no_grad():
-        for name, rows in untouched_rows(subject).items():
+        for name, rows in dead.items():
             table = module.get_parameter(name)
             drawn = torch.randn((len(rows), table.shape[1]), generator=rng).to(table.device)
             table[rows] = drawn * table[rows].std() + table[rows].mean()
             facts[name] = {"rows": len(rows)}
-        found = constant_inputs(subject)
         if found is not None:
             name, columns, values = found
             _redraw_columns(module.get_submodule(name).weight, columns, values, rng)  # type: ignore[arg-type]
