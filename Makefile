@@ -1,5 +1,5 @@
 # Each target sets up .venv by itself when it has to. Nothing is needed but Python 3.11 to 3.13, make and a package index.
-.PHONY: demo test lint bench clean
+.PHONY: demo report test lint bench clean
 .DELETE_ON_ERROR:
 
 # Waiting threads of OpenMP would burn the cores that other processes need.
@@ -17,6 +17,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m zoo.run model=bert task=sentiment
+
+# The study of reports/sentiment from nothing; killed and started again it goes on where it was.
+report: $(VENV)/.installed
+	$(BIN)/python -m zoo.run -m model=linear,mlp,cnn,transformer,bert seed=0,1,2,3,4 task=sentiment report_name=sentiment
 
 test: $(VENV)/.installed-for-tests
 	$(BIN)/python -m coverage erase

@@ -23,7 +23,7 @@ def test_the_benchmark_runs_and_states_versions_hardware_and_each_ratio_with_its
     assert " cores, " in second
     assert model.endswith("reviews in batches of 32")
     assert re.findall(r"^(engine|by hand|plain|Trainer) +[\d.]+ +\S+–\S+ +[\d.]+ +(\d)$", done.stdout, re.M) == [
-        ("engine", "3"), ("by hand", "3"), ("plain", "1"), ("Trainer", "3"),
+        ("engine", "4"), ("by hand", "4"), ("plain", "2"), ("Trainer", "4"),
     ]  # fmt: skip
     verdicts = re.findall(r"^(\S.*?) +[\d.]+ .*bar (\S \S+) +(?:met|MISSED)$", done.stdout, re.M)
     assert verdicts == [

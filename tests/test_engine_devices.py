@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import resource
 
 import pytest
 import torch
@@ -86,3 +88,29 @@ def test_the_machine_is_described() -> None:
     assert known["cpu"]
     assert "device" not in devices.hardware()
     json.dumps(known)
+
+
+LARGE_BLOCK = 48 << 20
+"""Bytes that glibc gives back to the system when they are freed."""
+
+
+def faults(size: int, times: int) -> int:
+    """Page faults of getting, filling and freeing so many bytes."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(size // 4, dtype=torch.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_memory_freed_in_training_is_not_fetched_anew() -> None:
+    with devices.kept_memory(CPU):
+        # A hole of just this size has no room for the alignment, and the slivers between holes stay apart until
+        # glibc's cache of small chunks, seven of a size, is full. Then there are holes that do for good.
+        faults(LARGE_BLOCK, 10)
+        assert faults(LARGE_BLOCK, 4) < LARGE_BLOCK // resource.getpagesize()
+
+
+def test_what_an_accelerator_does_with_memory_is_its_own_affair() -> None:
+    with devices.kept_memory(torch.device("meta")):
+        assert torch.ones(3).sum() == 3

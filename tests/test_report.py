@@ -1,12 +1,13 @@
 """`python -m zoo.report` on real runs: written, verified, tampered with, asked wrongly."""
 
 import json
+import resource
 import shutil
 
 import pytest
 
 from zoo import report
-from zoo.errors import ConfigError, RequestError
+from zoo.errors import ConfigError, RequestError, StoreError
 
 SWEEP = ["-m", "model=mlp,linear", "task=image_classification", "dataset=digits", "seed=0,1", "trainer.epochs=2"]
 
@@ -32,6 +33,7 @@ def test_a_sweep_ends_with_its_report(place):
     document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert [model["name"] for model in document["models"]] == ["linear", "mlp"]
     assert document["study"]["examples"] == 1097
+    assert all(0 < model["metrics"]["macro_f1"]["low"] < 1 for model in document["models"])
     assert any(example["png"] for example in document["examples"].values())
     assert "digits" in (folder / "report.md").read_text(encoding="utf-8")
 
@@ -42,6 +44,31 @@ def test_report_off_writes_none(installed, place, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "complete (kept)" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_names_its_report_and_keeps_the_data_out_of_it(installed, place, tmp_path):
+    asked = ("report_name=mine", "language=zh", "examples=false")
+    done = installed()("-m", "zoo.run", *SWEEP, f"runs_dir={place / 'runs'}", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Report: reports/mine/index.html\n")
+    document = report.read(tmp_path / "reports" / "mine")
+    assert document["examples_included"] is False
+    assert document["command"][-1] == "examples=false"
+    assert document["title"] == "mine · digits"
+    assert report.command(["verify", str(tmp_path / "reports" / "mine")]) == 0
+    assert 'lang="zh' in (tmp_path / "reports" / "mine" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_names_the_option_that_moves_the_report(place, tmp_path):
+    request = report.Request(out=str(tmp_path / "reports"), draws=20, permutations=10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # writing then fails as on a full disk
+    try:
+        with pytest.raises(StoreError, match="choose another folder with out=… \\(in a sweep reports_dir=…\\)"):
+            report.write([place / "runs"], request, [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "reports").iterdir()) == []
 
 
 def test_the_options_reach_the_page(place, zoo_report):

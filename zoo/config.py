@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import inspect
 import math
+import re
 import sys
 import types
 import typing
@@ -75,6 +76,16 @@ class Report(enum.Enum):
 
     auto = "auto"
     off = "off"
+
+
+REPORT_NAME = re.compile(r"\w[\w.-]*")
+
+
+class Language(enum.Enum):
+    """In which language a report is written."""
+
+    en = "en"
+    zh = "zh"
 
 
 def _option(default: Any, meaning: str) -> Any:
@@ -179,6 +190,9 @@ class RunSchema:
     keep_weights: bool = _option(True, "store the trained weights with the run")
     report: Report = _option(Report.auto, "auto: a sweep ends with a report in reports_dir; off: it does not")
     reports_dir: str = _option("reports", "folder in which reports are kept")
+    report_name: str = _option("", "the report's name; without it <task>-<dataset>")
+    language: Language = _option(Language.en, "of the report: en or zh")
+    examples: bool = _option(True, "false keeps every text and image of the data out of the report")
     probe: int = _option(500, "test examples whose layer outputs are stored as features; 0 stores none")
 
 

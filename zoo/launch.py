@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,11 +130,11 @@ def _environment() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What Hydra said of a sweep before it began. folder: of its notes; reports: where its report goes, None for none;
-    words: the command."""
+    """What Hydra said of a sweep before it began. folder: of its notes; report: what is asked of its report, as options
+    of `zoo.report`, None for none; words: the command."""
 
     folder: Path
-    reports: Path | None
+    report: Mapping[str, Any] | None
     words: tuple[str, ...]
 
 
@@ -147,9 +147,14 @@ class Watch(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_more: Any) -> None:
         """Remember it here: its cells may run in other processes."""
-        reports = Path(config.reports_dir).expanduser() if config.report is Report.auto else None
+        asked = {
+            "out": str(Path(config.reports_dir).expanduser()),
+            "name": config.report_name,
+            "language": config.language.value,
+            "examples": config.examples,
+        }
         words = ("python", "-m", "zoo.run", "-m", *config.hydra.overrides.task)
-        _sweep.append(Sweep(Path(config.hydra.sweep.dir), reports, words))
+        _sweep.append(Sweep(Path(config.hydra.sweep.dir), asked if config.report is Report.auto else None, words))
 
 
 def cell(composed: DictConfig) -> None:
@@ -205,11 +210,14 @@ def report_sweep(sweep: Sweep) -> None:
     for told in cells_of(sweep):
         if told["status"] == "complete":
             together.setdefault((told["task"], told["dataset"]), []).append(told["folder"])
-    for folders in together.values():
-        if sweep.reports is None or len(folders) < 2:
+    for (task, dataset), folders in together.items():
+        if sweep.report is None or len(folders) < 2:
             continue
+        asked = dict(sweep.report)
+        if asked["name"] and len(together) > 1:  # each needs a name of its own
+            asked["name"] += f"-{task}-{dataset}"
         try:
-            written = report.write(folders, report.Request(out=str(sweep.reports)), sweep.words)
+            written = report.write(folders, report.Request(**asked), sweep.words)
         except Exception as error:
             print(f"No report: {error if isinstance(error, ZooError) else unforeseen(error)}", file=sys.stderr)
             continue

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.config import RunSchema, TrainerOptions, variants
+from zoo.config import REPORT_NAME, RunSchema, TrainerOptions, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
         raise ConfigError(f"'{argument}': a name is no option. Write {section}{value}")
     if name in ("runs_dir", "reports_dir"):
         return _folder(name, value)
+    if name == "report_name" and not REPORT_NAME.fullmatch(value.removeprefix("=")):
+        raise ConfigError(f"'{argument}': letters, digits, '_', '-' and '.' make a name.")
     return argument if "." in name or name in ROOT else _short_form(name, value, owners)
 
 

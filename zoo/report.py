@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.config import REPORT_NAME
 from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def parse(arguments: Sequence[str]) -> Request:
         raise ConfigError(f"language={request.language}: there are en and zh.")
     if request.draws < 2 or request.permutations < 1:
         raise ConfigError("draws must be 2 or more, and permutations 1 or more.")
-    if request.name and not re.fullmatch(r"[\w.-]+", request.name):
+    if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
     return request
 
@@ -132,7 +133,10 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str]) -
     from zoo.plugins import registry
 
     document = analyse(paths, request.options(), words)
-    name = request.name or re.sub(r"[^\w.-]+", "-", f"{document['study']['task']}-{document['study']['dataset']}")
+    studied = document["study"]
+    name = request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}")
+    if request.name:
+        document["title"] = f"{request.name} · {studied['dataset']}"
     folder = Path(request.out).expanduser() / name
     reporting.write(document, folder, request.language)
     registry().notify("zoo_report_written", document=document, folder=folder)
@@ -149,8 +153,9 @@ def verify(arguments: Sequence[str]) -> int:
     method = old["method"]
     options = Options(method["draws"], method["permutations"] or 1, method["seed"], old["examples_included"])
     new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
-    # Folders that could not be compared then are not looked for now: what was left out is the former report's to say.
-    found = difference({**new, "left_out": old["left_out"]}, old, "")
+    # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the
+    # former report's to say.
+    found = difference({**new, "title": old["title"], "left_out": old["left_out"]}, old, "")
     if found is None:
         print(f"{arguments[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
         return 0

@@ -54,7 +54,6 @@ from zoo.engine.batches import Batches, plan_epoch
 from zoo.engine.fitting import seed_everything
 
 SEED = 0
-WARM_UP = 5  # turns that are not counted: kernels are chosen, memory is fetched
 PLAIN_EVERY = 3  # turns
 STEP_BAR, PLAIN_BAR, TRAINER_BAR = 1.03, 2.0, 1.0
 START_UP = {("-m", "zoo.ls"): 0.7, ("-m", "zoo.run", "--help"): 1.2}  # seconds of user and system time
@@ -69,7 +68,6 @@ class Bench:
     module: torch.nn.Module
     examples: list[dict[str, Any]]
     pad_id: int
-    warm_up: int
 
     @property
     def trainer(self) -> Trainer:
@@ -82,7 +80,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each counted step, (steps,) float64: on the clock, and of the processor (all threads)."""
+    """Seconds of each step, (steps,) float64: on the clock, and of the processor (all threads)."""
 
     clock: np.ndarray
     processor: np.ndarray
@@ -91,7 +89,7 @@ class Times:
 class Contender:
     """A loop in a thread of its own that runs one step whenever it is its turn.
 
-    work: gets the bench and this contender, and calls `stepped` after each step.
+    work: gets the bench and this contender; calls `ready` when it is set up, and `stepped` after each step.
     """
 
     def __init__(self, name: str, work: Callable[[Bench, Contender], None], bench: Bench) -> None:
@@ -103,11 +101,16 @@ class Contender:
         threading.Thread(target=self._run, args=(work, bench), daemon=True, name=name).start()
 
     def advance(self) -> None:
-        """Let it do one step and note its seconds; after the last step, let it end."""
+        """Let it set itself up, the first time; then let it do one step; after the last step, let it end."""
         self._turn.release()
         self._done.acquire()
         if self._error is not None:
             raise self._error
+
+    def ready(self) -> None:
+        """To be called before the first step."""
+        self._done.release()
+        self._wait()
 
     def stepped(self, *_ignored: object) -> None:
         """To be called after each step: the turn goes on to the next contender."""
@@ -141,7 +144,9 @@ class Turns:
 
 def engine(bench: Bench, contender: Contender) -> None:
     """The code path of a run."""
-    training.train(copy.deepcopy(bench.module), bench.job, Turns(contender))
+    module = copy.deepcopy(bench.module)
+    contender.ready()
+    training.train(module, bench.job, Turns(contender))
 
 
 def by_hand(bench: Bench, contender: Contender) -> None:
@@ -153,6 +158,7 @@ def by_hand(bench: Bench, contender: Contender) -> None:
     weights = list(module.parameters())
     optimizer = torch.optim.AdamW(weights, trainer.learning_rate, weight_decay=trainer.weight_decay, fused=True)
     bf16 = bench.job.placement.precision is Precision.bf16
+    contender.ready()
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             answers = module(*batch.inputs)
@@ -172,6 +178,7 @@ def plain(bench: Bench, contender: Contender) -> None:
         bench.examples, batch_size=trainer.batch_size, shuffle=True, collate_fn=_collate(bench.pad_id)
     )
     optimizer = torch.optim.AdamW(module.parameters(), trainer.learning_rate)
+    contender.ready()
     for batch in loader:
         optimizer.zero_grad()
         loss = F.cross_entropy(module(batch["input_ids"], batch["attention_mask"]), batch["labels"])
@@ -182,10 +189,13 @@ def plain(bench: Bench, contender: Contender) -> None:
 
 
 def hugging_face(bench: Bench, contender: Contender) -> None:
-    """transformers' Trainer. Loading of the data is within its steps, its set-up is not."""
+    """transformers' Trainer. The loading of its data belongs to its steps, its set-up does not."""
     import transformers
 
     class Told(transformers.TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            contender.ready()
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
             contender.stepped()
 
@@ -256,18 +266,27 @@ def prepare(quick: bool) -> Bench:
         {"input_ids": encoded.ids[start:stop].tolist(), "labels": int(label)}
         for (start, stop), label in zip(starts, splits.train.labels, strict=False)
     ]
-    return Bench(job, module, listed, encoder.spec.pad_id, 1 if quick else WARM_UP)
+    return Bench(job, module, listed, encoder.spec.pad_id)
+
+
+def warm_up(bench: Bench) -> None:
+    """Let torch load and choose what it computes with, in both precisions."""
+    module, batch = copy.deepcopy(bench.module), bench.job.train.take(np.arange(bench.trainer.batch_size))
+    for bf16 in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            answers = module(*batch.inputs)
+        answers.float().sum().backward()
 
 
 def race(bench: Bench) -> dict[str, Times]:
-    """What the counted steps of each contender took."""
+    """What each step took. All of the epoch counts: the Trainer begins with the longest texts, the engine does not."""
+    warm_up(bench)
     loops = {"engine": engine, "by hand": by_hand, "plain": plain, "Trainer": hugging_face}
     contenders = [Contender(name, work, bench) for name, work in loops.items()]
+    for contender in contenders:
+        contender.advance()
     order = np.random.default_rng(SEED)
     for turn in range(bench.steps):
-        if turn == bench.warm_up:
-            for contender in contenders:
-                contender.seconds.clear()
         # Whose turn was last decides what the caches hold; in random order that is nobody's advantage.
         for index in order.permutation(len(contenders)):
             contender = contenders[index]

@@ -18,6 +18,7 @@ from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.layers import Grid, Null, compare
 from zoo.homogeneity.leaderboard import Leaderboard, leaderboard
+from zoo.homogeneity.macro_f1 import macro_f1
 from zoo.homogeneity.results import Pairs, PerModel, Result
 from zoo.plugins import registry
 from zoo.reporting import schema
@@ -160,7 +161,7 @@ def _of_set(found: _Found) -> dict[str, schema.Number]:
 def _models(comparison: Comparison, answers: Panel, found: _Found) -> list[schema.Model]:
     told = []
     recipes = {member.model: Recipe.of(member.run.record).facts() for member in comparison.members}
-    reliability = kinship.reliability(answers, found.plan)
+    reliability, f1 = kinship.reliability(answers, found.plan), macro_f1(answers, found.plan)
     for index, name in enumerate(answers.models):
         runs = [member.run.record for member in comparison.members if member.model == name]
         backend = str((runs[0].get("config", {}).get("model") or {}).get("name", runs[0].get("model", name)))
@@ -170,7 +171,7 @@ def _models(comparison: Comparison, answers: Panel, found: _Found) -> list[schem
                 backend=backend,
                 recipe=_differences(name, backend, recipes, comparison),
                 seeds=[seed for run, seed in zip(answers.runs, answers.seeds, strict=True) if run == index],
-                metrics={"accuracy": sections.accuracy_of(found.board, index)},
+                metrics={"accuracy": sections.accuracy_of(found.board, index), "macro_f1": from_models(f1, index)},
                 rank=int(found.board.rank[index]),
                 reliability=from_models(reliability, index),
                 cost=_cost(runs),

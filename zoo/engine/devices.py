@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,41 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def kept_memory(device: torch.device) -> Iterator[None]:
+    """On a CPU, memory that is freed within stays with the process for the next step; elsewhere nothing.
+
+    glibc hands blocks over 32 MiB back to the system when they are freed. The gradient of an embedding table is one:
+    getting it anew in every step of a small BERT costs 11,000 page faults, 6 % of the step (60 steps, two cores).
+    """
+    mallopt, malloc_trim = _glibc()
+    if device.type != "cpu" or mallopt is None or malloc_trim is None:
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    try:
+        yield
+    finally:
+        # The largest values that glibc comes to by itself: how it was before cannot be asked.
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        malloc_trim(0)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
+def _glibc() -> tuple[Callable[[int, int], int] | None, Callable[[int], int] | None]:
+    """glibc's mallopt and malloc_trim; None for both with another C library."""
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return None, None
+    return library.mallopt, library.malloc_trim
 
 
 def hardware(device: torch.device | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
-from zoo.engine import evaluation, metrics
+from zoo.engine import devices, evaluation, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.errors import PluginError, TrainingError
 
@@ -71,7 +71,8 @@ def train(module: torch.nn.Module, job: Job, reporter: Reporter) -> Trained:
     not finite or memory does not suffice for one example at a time, PluginError when the logits have a wrong shape.
     """
     loop = _Loop(module, job, reporter)
-    loop.run()
+    with devices.kept_memory(job.placement.device):
+        loop.run()
     return loop.outcome
 
 

@@ -20,6 +20,9 @@ DOCUMENT = "report.json"
 PAGE = "index.html"
 MARKDOWN = "report.md"
 
+ELSEWHERE = "out=… (in a sweep reports_dir=…)"
+"""How another folder for reports is chosen."""
+
 _PARTS = frozenset({DOCUMENT, PAGE, MARKDOWN, "figures", "tables"})
 
 
@@ -34,13 +37,13 @@ def write(document: Mapping[str, Any], folder: str | Path, language: str = "en")
     target = Path(folder)
     _refuse_foreign(target)
     parts = render(document, language)
-    with disk.writing(target):
+    with disk.writing(target, ELSEWHERE):
         disk.make_folders(target.parent)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             for name, content in parts.items():
                 (draft / name).parent.mkdir(exist_ok=True)
-                disk.write_file(draft / name, [content])
+                disk.write_file(draft / name, [content], ELSEWHERE)
             for written in (*{(draft / name).parent for name in parts}, draft):
                 disk.sync(written)
             # mkdtemp makes folders that only their owner can enter.

@@ -30,16 +30,17 @@ class FileFacts:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError raised inside into a StoreError that names `path`, the reason and the way out."""
+def writing(path: Path, option: str = "runs_dir=…") -> Iterator[None]:
+    """Turn an OSError raised inside into a StoreError that names `path`, the reason and the way out, which may be
+    another folder: `option` is how the user chooses it."""
     try:
         yield
     except OSError as error:
-        raise StoreError(_explain(path, error)) from error
+        raise StoreError(_explain(path, error, option)) from error
 
 
-def _explain(path: Path, error: OSError) -> str:
-    elsewhere = "choose another folder with runs_dir=…"
+def _explain(path: Path, error: OSError, option: str) -> str:
+    elsewhere = f"choose another folder with {option}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"No space left on the disk while writing {path}\nFree some space or {elsewhere}"
     if error.errno == errno.EFBIG:
@@ -54,13 +55,14 @@ def _explain(path: Path, error: OSError) -> str:
     return f"Cannot write {path}: {error.strerror or error}\nMend that or {elsewhere}"
 
 
-def write_file(path: Path, chunks: Iterable[Chunk]) -> FileFacts:
+def write_file(path: Path, chunks: Iterable[Chunk], option: str = "runs_dir=…") -> FileFacts:
     """Write a new file (or replace one) and bring it to the disk. The checksum is of what was meant to be written.
 
-    When it cannot be finished nothing of it stays, so that there is room to record the failure. Raises StoreError.
+    When it cannot be finished nothing of it stays, so that there is room to record the failure. Raises StoreError;
+    option: as of `writing`.
     """
     digest, size = hashlib.sha256(), 0
-    with writing(path):
+    with writing(path, option):
         try:
             with path.open("wb") as file:
                 for chunk in chunks:
