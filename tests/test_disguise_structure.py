@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 import zoo
 from zoo.config import Device, Trainer
-from zoo.disguise import symmetries
+from zoo.disguise import learning, surface, symmetries
 from zoo.disguise.parent import Subject
 from zoo.disguise.structure import Group, Tie, Trial, find, permuted, scaled
 from zoo.engine import fitting
@@ -183,6 +185,45 @@ def test_a_stream_that_norms_write_into_is_not_rotated(subjects: Callable[[str],
         symmetries.rotate_residual(subjects("bert/text"), None, torch.Generator())
     with pytest.raises(Incompatible, match="no residual stream"):
         symmetries.rotate_residual(subjects("mlp/image"), None, torch.Generator())
+
+
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([value.double().reshape(-1) for value in tensors.values()])
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_every_step_changes_every_backend_and_only_the_copy(name: str, subjects: Callable[[str], Subject]) -> None:
+    subject = subjects(name)
+    before = {key: value.clone() for key, value in subject.module.state_dict().items()}
+    rng = torch.Generator().manual_seed(3)
+    head = [key for key, part in subject.module.named_modules() if isinstance(part, nn.Linear)][-1]
+    for step in (
+        surface.prune(subject, 0.3, rng),
+        surface.quantise(subject, 4, rng),
+        surface.noise(subject, 0.1, rng),
+        surface.reinit_layer(subject, head, rng),
+        learning.new_head(subject, None, rng),
+    ):
+        after = step[0].module.state_dict()
+        assert after.keys() == before.keys()
+        assert torch.isfinite(flat(after)).all()
+        assert not torch.equal(flat({key: after[key] for key in before}), flat(before))
+        assert np.isfinite(answers(step[0])).all()
+        assert all(torch.equal(value, before[key]) for key, value in subject.module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["cnn/image", "cnn/text", "transformer/text"])
+def test_pruning_agrees_with_that_of_torch(name: str, subjects: Callable[[str], Subject]) -> None:
+    """torch.nn.utils.prune, on contiguous copies: it refuses convolutions in the channels-last format."""
+    subject = subjects(name)
+    layers = [part for _, part in surface.linear_layers(copy.deepcopy(subject.module))]
+    for layer in layers:
+        layer.weight = nn.Parameter(layer.weight.detach().clone(memory_format=torch.contiguous_format))
+    named = [(layer, "weight") for layer in layers]
+    prune.global_unstructured(named, pruning_method=prune.L1Unstructured, amount=0.4)
+    changed, _ = surface.prune(subject, 0.4, torch.Generator())
+    ours = [part.weight for _, part in surface.linear_layers(changed.module)]
+    assert all(torch.equal(weight, layer.weight) for weight, layer in zip(ours, layers, strict=True))
 
 
 def test_a_tie_too_few_is_noticed(subjects: Callable[[str], Subject]) -> None:

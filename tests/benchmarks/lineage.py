@@ -57,7 +57,8 @@ class Setting:
         return f"{self.model} on {self.dataset}"
 
 
-IMAGE, TEXT = ("digits", "image_classification"), ("bbc_news", "text_classification")
+# Both have inputs that no training example moves (black corners, rare words): R2 needs some.
+IMAGE, TEXT = ("mnist5k", "image_classification"), ("bbc_news", "text_classification")
 WORDS = {"embedding": 32, "max_vocabulary": 2000, "max_length": 64}
 SETTINGS = (
     Setting("mlp", *IMAGE, {"hidden": [64, 32]}, {"epochs": 10, "learning_rate": 5e-3}),
@@ -85,7 +86,7 @@ class Size:
 
 
 QUICK = Size(
-    (Setting("mlp", *IMAGE, {"hidden": [16, 8]}, {"epochs": 1, "learning_rate": 0.01}),),
+    (Setting("mlp", "digits", IMAGE[1], {"hidden": [16, 8]}, {"epochs": 1, "learning_rate": 0.01}),),
     replicas=6, parents=2, chains=("permute,rescale", "finetune:1"), strangers=1, families=2,
     shape={"width": 24, "layers": 2, "vocabulary": 100},
 )  # fmt: skip

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.utils import prune as pruning
 
 from zoo.disguise.reach import constant_inputs, padding_rows, untouched_rows
 from zoo.errors import Incompatible, UnknownName, did_you_mean
@@ -27,17 +26,17 @@ def prune(subject: Subject, share: float, rng: torch.Generator) -> tuple[Subject
     share: of those weights, in (0, 1). Biases, norms and embedding tables stay: a table's rows differ in size by how
     often a token occurs, and one threshold for all would empty the rare ones."""
     module = copy.deepcopy(subject.module)
-    layers = [layer for _, layer in linear_layers(module)]
-    if not layers:
+    weights = [layer.weight for _, layer in linear_layers(module)]
+    if not weights:
         raise Incompatible("prune: this model has no linear or convolution layer.")
-    pruning.global_unstructured(
-        [(layer, "weight") for layer in layers], pruning_method=pruning.L1Unstructured, amount=share
-    )
-    for layer in layers:
-        pruning.remove(layer, "weight")  # type: ignore[no-untyped-call]
-    weights = sum(layer.weight.numel() for layer in layers)
-    zero = sum(int((layer.weight == 0).sum()) for layer in layers)
-    return subject.having(module), {"weights": weights, "zero": zero}
+    # Not torch.nn.utils.prune.global_unstructured, which refuses weights in the channels-last format.
+    sizes = torch.cat([weight.detach().abs().reshape(-1) for weight in weights])
+    kept = torch.ones_like(sizes)
+    kept[sizes.topk(round(share * len(sizes)), largest=False).indices] = 0
+    with torch.no_grad():
+        for weight, mask in zip(weights, kept.split_with_sizes([weight.numel() for weight in weights]), strict=True):
+            weight.mul_(mask.reshape(weight.shape))
+    return subject.having(module), {"weights": len(sizes), "zero": int(sum((weight == 0).sum() for weight in weights))}
 
 
 def linear_layers(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
