@@ -59,13 +59,13 @@ class Setting:
 
 # Both have inputs that no training example moves (black corners, rare words): R2 needs some.
 IMAGE, TEXT = ("mnist5k", "image_classification"), ("bbc_news", "text_classification")
-WORDS = {"embedding": 32, "max_vocabulary": 2000, "max_length": 64}
+WORDS = {"dropout": 0.1, "embedding": 32, "max_vocabulary": 2000, "max_length": 64}
 SETTINGS = (
     Setting("mlp", *IMAGE, {"hidden": [64, 32]}, {"epochs": 10, "learning_rate": 5e-3}),
     Setting("cnn", *IMAGE, {"stages": [16, 32], "blocks": 1}, {"epochs": 6, "learning_rate": 5e-3}),
     Setting("transformer", *IMAGE, {"width": 48, "heads": 4}, {"epochs": 10, "learning_rate": 3e-3}),
-    Setting("mlp", *TEXT, {"hidden": [64, 32], **WORDS}, {"epochs": 10, "learning_rate": 5e-3}),
-    Setting("cnn", *TEXT, {"filters": 32, **WORDS}, {"epochs": 6, "learning_rate": 5e-3}),
+    Setting("mlp", *TEXT, {"hidden": [64, 32], **WORDS}, {"epochs": 20, "learning_rate": 0.02}),
+    Setting("cnn", *TEXT, {"filters": 32, **WORDS}, {"epochs": 12, "learning_rate": 0.01}),
     Setting("transformer", *TEXT, {"width": 48, "heads": 4, "vocabulary": 2000, "max_length": 64},
             {"epochs": 8, "learning_rate": 3e-3}),
 )  # fmt: skip
