@@ -311,3 +311,24 @@ def test_a_rotation_is_orthogonal_and_keeps_the_vector_of_ones(size: int, seed: 
     turn = symmetries.rotation(size, torch.Generator().manual_seed(seed)).numpy()
     np.testing.assert_allclose(turn @ turn.T, np.eye(size), atol=1e-12)
     np.testing.assert_allclose(turn @ np.ones(size), np.ones(size), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_a_plugin_declares_for_lineage_may_be_exchanged(name: str, subjects: Callable[[str], Subject]) -> None:
+    """The detector's picture of a model against the one that was found by trial: they must not be told apart."""
+    pytest.importorskip("zoo.units")
+    subject = subjects(name)
+    trial = Trial(subject.module, subject.inputs())
+    shapes = {key: tuple(value.shape) for key, value in subject.module.state_dict().items()}
+    model: Any = subject.ready.model
+    declared = [
+        Group(
+            units.name,
+            "units",
+            units.count,
+            tuple(Tie(at.tensor, at.axis, "carried", at.start, at.block) for at in (*units.written, *units.read)),
+        )
+        for units in model.units(shapes)
+    ]
+    assert sorted(group.size for group in declared) == sorted(size for _, size in UNITS[name])
+    assert [group.name for group in declared if not trial.holds(group)] == []
