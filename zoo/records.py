@@ -65,9 +65,9 @@ class Observers:
     epoch: Callable[[Mapping[str, float]], None]
 
 
-def identify(config: RunConfig, splits: Splits, registry: Registry) -> Plan:
+def identify(config: RunConfig, splits: Splits, registry: Registry, further: Mapping[str, Any] | None = None) -> Plan:
     """The run's place and record. The key covers what decides the result: model, resolved training options, task,
-    seed, data and software; not where it is stored nor how the data was named."""
+    seed, data and software; not where it is stored nor how the data was named. further: what else decides it."""
     trainer = _trainer(config, splits)
     decisive = {
         "model": plain(config.model),
@@ -78,6 +78,7 @@ def identify(config: RunConfig, splits: Splits, registry: Registry) -> Plan:
         "seed": config.seed,
         "probe": config.probe,
         "keep_weights": config.keep_weights,
+        **(further or {}),
     }
     versions = registry.versions()
     key = run_key(decisive, splits.fingerprint, versions)

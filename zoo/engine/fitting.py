@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from zoo.config import RunConfig, Trainer
     from zoo.data import Split, Splits
-    from zoo.engine.training import Reporter
+    from zoo.engine.batches import Batches
+    from zoo.engine.devices import Placement
+    from zoo.engine.training import Reporter, Trained
     from zoo.models import InputSpec
     from zoo.records import Observers
 
@@ -76,49 +78,88 @@ def blame(model: Model, method: str) -> Iterator[None]:
         raise PluginError(f"Model '{model.name}' failed in {method}: {type(error).__name__}: {first}") from error
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A module with its data, on the device where it runs. batches: by the split's name; multipliers: of the learning
+    rate, by prefix of a parameter's name; classes: how many."""
+
+    model: TorchModel
+    module: torch.nn.Module
+    batches: Mapping[str, Batches]
+    placement: Placement
+    multipliers: Mapping[str, float]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a run is stored. probe: test examples whose layer outputs are; weights: whether those are."""
+
+    probe: int
+    weights: bool
+
+
 def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: Observers) -> Answers:
+    assert isinstance(config.model, TorchModel)
+    ready = prepare(config.model, trainer, splits, config.seed)
+    trained = train(ready, trainer, config.seed, observers)
+    return answer(ready, splits, Kept(config.probe, config.keep_weights), trainer.batch_size, trained)
+
+
+def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> Ready:
+    """Encode the splits, build a module with fresh weights and place both where the trainer's options say."""
     from zoo.data import cache
-    from zoo.engine import devices, evaluation, training
+    from zoo.engine import devices
     from zoo.engine.batches import Batches
 
-    model = config.model
-    assert isinstance(model, TorchModel)
     device = devices.choose_device(trainer.device)
     with blame(model, "encoder"):
         encoder = model.encoder(splits.train)
         encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
     # Encoding may have drawn random numbers, or none when the cache had it already.
-    seed_everything(config.seed)
+    seed_everything(seed)
     module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
     precision = devices.choose_precision(trainer.precision, device, module)
     placement = devices.Placement(device, precision, devices.choose_threads(trainer.threads, module))
-    ready = {
+    batches: dict[str, Batches] = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
     }
-    job = training.Job(
-        ready["train"], ready["validation"], trainer, placement, len(splits.classes), config.seed, multipliers
-    )
-    rows = probe_rows(splits.test.ids, config.probe)
-    with devices.threads(placement.threads):
-        with observers.display(training.budget(job)) as reporter:
-            trained = training.train(module, job, _Observed(reporter, observers))
-        with blame(model, "layers"):
-            kept = evaluation.features(model, module, ready["test"], rows) if config.probe else {}
-        size = min(trained.micro_batch, trainer.batch_size)
-        validation = evaluation.logits(module, ready["validation"], size, len(splits.classes))
+    return Ready(model, module, batches, placement, multipliers, len(splits.classes))
+
+
+def train(ready: Ready, trainer: Trainer, seed: int, observers: Observers) -> Trained:
+    """Train the module in place; see `training.train`."""
+    from zoo.engine import devices, training
+
+    train, validation = ready.batches["train"], ready.batches["validation"]
+    job = training.Job(train, validation, trainer, ready.placement, ready.classes, seed, ready.multipliers)
+    with devices.threads(ready.placement.threads), observers.display(training.budget(job)) as reporter:
+        return training.train(ready.module, job, _Observed(reporter, observers))
+
+
+def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: Trained | None = None) -> Answers:
+    """Let the module answer validation and test. trained: what it took to train it; None when nothing was trained."""
+    from zoo.engine import devices, evaluation
+
+    rows = probe_rows(splits.test.ids, kept.probe)
+    size = batch_size if trained is None else min(trained.micro_batch, batch_size)
+    with devices.threads(ready.placement.threads):
+        with blame(ready.model, "layers"):
+            features = evaluation.features(ready.model, ready.module, ready.batches["test"], rows) if kept.probe else {}
+        validation = evaluation.logits(ready.module, ready.batches["validation"], size, ready.classes)
         began = time.perf_counter()
-        test = evaluation.logits(module, ready["test"], size, len(splits.classes))
+        test = evaluation.logits(ready.module, ready.batches["test"], size, ready.classes)
         seconds = time.perf_counter() - began
     return Answers(
         validation=validation,
         test=test,
-        features=kept,
+        features=features,
         probe_rows=rows,
-        weights=_separate(module.state_dict()) if config.keep_weights else {},
-        history=trained.history,
-        facts=_facts(module, placement, trained, size) | {"infer_samples_per_sec": len(test) / max(seconds, 1e-9)},
+        weights=_separate(ready.module.state_dict()) if kept.weights else {},
+        history=[] if trained is None else trained.history,
+        facts=_facts(ready, trained, size) | {"infer_samples_per_sec": len(test) / max(seconds, 1e-9)},
     )
 
 
@@ -138,14 +179,18 @@ def _build(model: TorchModel, spec: InputSpec, classes: int) -> tuple[torch.nn.M
         return module, model.parameter_groups(module)
 
 
-def _facts(module: torch.nn.Module, placement: Any, trained: Any, micro_batch: int) -> dict[str, Any]:
+def _facts(ready: Ready, trained: Trained | None, micro_batch: int) -> dict[str, Any]:
     """Column names as timm has them where timm has one."""
-    return {
-        "device": placement.device.type,
-        "precision": placement.precision.value,
-        "threads": placement.threads,
-        "param_count": sum(p.numel() for p in module.parameters()),
-        "trained_param_count": sum(p.numel() for p in module.parameters() if p.requires_grad),
+    facts: dict[str, Any] = {
+        "device": ready.placement.device.type,
+        "precision": ready.placement.precision.value,
+        "threads": ready.placement.threads,
+        "param_count": sum(p.numel() for p in ready.module.parameters()),
+    }
+    if trained is None:
+        return facts
+    return facts | {
+        "trained_param_count": sum(p.numel() for p in ready.module.parameters() if p.requires_grad),
         "steps": trained.steps,
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,

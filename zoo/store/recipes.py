@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from zoo.store.schema import DISGUISE
+
 LEAVES_THE_RESULT = frozenset({"device", "resident_mib", "threads", "micro_batch", "compile"})
 """Training options that say where and how fast, not what is learned."""
 
@@ -32,6 +34,10 @@ class Recipe:
         trainer = _mapping(config.get("trainer"))
         decisive = {name: value for name, value in trainer.items() if name not in LEAVES_THE_RESULT}
         options = [*_flat("model", config.get("model")), *_flat("trainer", decisive)]
+        # Not which run it was made from: what was done alike to two replicas makes two replicas.
+        disguise = _mapping(config.get(DISGUISE))
+        options += [item for name in ("how", "seed") if name in disguise
+                    for item in _flat(f"{DISGUISE}.{name}", disguise[name])]  # fmt: skip
         train = _mapping(_mapping(_mapping(record.get("data")).get("splits")).get("train"))
         return cls(tuple(options), str(train.get("fingerprint") or "")[:8])
 

@@ -38,3 +38,11 @@ LABEL = "label"
 PREDICTION = "prediction"
 LOGITS = "logits"
 PREDICTION_COLUMNS = (SPLIT, EXAMPLE_ID, LABEL, PREDICTION, LOGITS)
+
+PARENT = "parent"
+"""In `run.json` of a run that was made out of another: {key, label, seed, weights_sha256, steps}. key, label, seed and
+weights_sha256 are the other run's; steps: what was done to it, in order, each {step, …facts}."""
+
+DISGUISE = "disguise"
+"""In such a run's `config`: {how, seed, parent}. how: the steps as they are written; seed: of what they drew; parent:
+the other run's key. Runs that were trained from the start have neither."""

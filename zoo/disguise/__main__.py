@@ -1,0 +1,144 @@
+"""python -m zoo.disguise: a stored run changed so that its descent is harder to see, as a new run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.disguise import chain
+from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean
+
+if TYPE_CHECKING:
+    from zoo.disguise.publishing import Disguised, Request
+
+OPTIONS = ("how", "seed", "out", "device")
+SEEDS = 2**32
+
+
+def usage() -> str:
+    """The help text."""
+    width = max(len(kind.example) for kind in chain.KINDS.values())
+    kinds = "\n".join(f"  {kind.example:{width}}  {kind.does}" for kind in chain.KINDS.values())
+    return f"""python -m zoo.disguise RUN how=step,step,… [option=value …]
+
+RUN          the folder of a complete run of a model that the engine trains
+how=         steps from left to right, such as prune:0.5,permute,quantise:8
+seed=0       of everything that is drawn
+out=runs     folder in which the new run is kept
+device=auto  cpu, cuda or mps
+
+Steps:
+{kinds}"""
+
+
+def main() -> None:
+    """The command. Exit codes: 0 fine, 1 something failed, 2 the request was wrong, 130 Ctrl-C."""
+    sys.exit(command(sys.argv[1:]))
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Do what the command line asks for. Returns the exit code."""
+    # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    shown = logging.StreamHandler()
+    shown.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(usage())
+        return 0 if arguments else RequestError.exit_code
+    try:
+        _show(parse(arguments))
+        return 0
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except ZooError as error:
+        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """The request from the words of a command line. Raises ConfigError and UnknownName."""
+    from zoo.config import Device
+    from zoo.disguise.publishing import Request
+
+    runs = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    said = dict(word.split("=", 1) for word in arguments if word not in runs)
+    for name in said:
+        if name not in OPTIONS:
+            raise ConfigError(f"No option '{name}'.{did_you_mean(name, OPTIONS)} Options: {', '.join(OPTIONS)}.")
+    if len(runs) != 1:
+        got = f"got {len(runs)}: {', '.join(runs)}" if runs else "got none"
+        raise ConfigError(f"One run folder is needed, and {got}.\nFor example: python -m zoo.disguise "
+                          "runs/sentiment/rotten_tomatoes/mlp/<key> how=prune:0.5,permute")  # fmt: skip
+    if "how" not in said:
+        raise ConfigError(f"How? For example how=prune:0.5,permute,quantise:8\nThere are: {', '.join(chain.KINDS)}.")
+    chain.parse(said["how"])
+    device = said.get("device", "auto")
+    devices = [item.value for item in Device]
+    if device not in devices:
+        raise ConfigError(f"device={device}: it is one of {', '.join(devices)}.{did_you_mean(device, devices)}")
+    out = said.get("out", "runs")
+    if not out.strip():
+        raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
+    return Request(Path(runs[0]), said["how"], _seed(said.get("seed", "0")), Path(out).expanduser(), Device(device))
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= SEEDS:
+        raise ConfigError(f"seed={text}: it must be a whole number from 0 to {SEEDS - 1}.")
+    return int(text)
+
+
+def _show(request: Request) -> None:
+    from zoo import plugins, progress
+    from zoo.disguise.publishing import disguise
+
+    screen = progress.console()
+    made = disguise(request, plugins.registry(), screen)
+    for line in told(made):
+        screen.print(line, soft_wrap=True, markup=False)
+
+
+def told(made: Disguised) -> list[str]:
+    """What was done and what it did to the answers, a line each."""
+    from scipy.stats import binomtest
+
+    from zoo.progress import interval
+
+    record, metrics = made.outcome.record, made.outcome.metrics
+    lines = [f"{record['parent']['label']}, seed {record['seed']} → {record['label']}"]
+    lines += [_step(step) for step in record["parent"]["steps"]]
+    n = metrics["accuracy"]["n"]
+    lines.append(f"accuracy {interval(made.parent['accuracy'])} → {interval(metrics['accuracy'])}, n = {n}")
+    span = binomtest(made.same, made.examples).proportion_ci(method="wilson")
+    share = {"value": made.same / made.examples, "low": span.low, "high": span.high}
+    lines.append(f"same answer as the parent: {interval(share)} of {made.examples} test examples")
+    if made.outcome.reused:
+        lines.append("This run was complete already and was not made again.")
+    return [*lines, f"Results: {made.outcome.folder}"]
+
+
+def _step(step: dict[str, object]) -> str:
+    """`prune:0.5  weights 1,000, zero 500`."""
+
+    def shown(value: object) -> str:
+        if isinstance(value, list):
+            return str(len(value))
+        if isinstance(value, float):
+            return f"{value:.2g}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    facts = (f"{name.replace('_', ' ')} {shown(value)}" for name, value in step.items() if name != "step")
+    return f"  {step['step']}  {', '.join(facts)}"
+
+
+if __name__ == "__main__":
+    main()
