@@ -342,6 +342,24 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
     )
 
 
+def from_record(kind: str, options: Mapping[str, Any], registry: Registry) -> Any:
+    """The model, dataset or task that a run recorded: what `plain` made of it.
+
+    Raises UnknownName when it is not installed, ConfigError when it has other options now."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    entry = registry.find(kind, str(options.get("name", "")))
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(schema(entry)), dict(options))
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"The recorded options of {kind} '{entry.name}' are not those of the installed {entry.distribution} "
+            f"{entry.version}: {str(error).splitlines()[0]}"
+        ) from error
+    return _instance(typing.cast("DictConfig", node), kind, registry)
+
+
 def _asked_for() -> tuple[str, ...]:
     """The overrides of this cell, when Hydra composed it."""
     from hydra.core.hydra_config import HydraConfig
