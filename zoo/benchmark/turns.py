@@ -37,7 +37,7 @@ class Process:
         self._said = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.benchmark.worker"],
+            [sys.executable, "-m", "zoo.benchmark.worker", str(os.getpid())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0,
             env=_environment(job["threads"]),
             start_new_session=True,  # Ctrl-C is for the caller, who ends the others in good order

@@ -1,14 +1,18 @@
-"""A measuring process: `python -m zoo.benchmark.worker`. It gets a job and then orders, and answers each with a line.
+"""A measuring process: `python -m zoo.benchmark.worker PID`. It gets a job, then orders, and answers each with a line.
 
 Lines are JSON. The first order says what to measure; then come `search` (or `adopt` with what another process found),
-`turn` (with its number) and `close`. It ends when its input ends: a process whose caller is gone measures for nobody.
+`turn` (with its number) and `close`. It ends when its input ends, and on Linux at once when its caller, PID, is gone:
+then it measures for nobody.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -18,10 +22,12 @@ from typing import Any, TextIO
 from zoo.errors import ZooError
 
 PRODUCT = "product"
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 def main() -> None:
     """Answer orders until the input ends."""
+    _end_with_caller(int(sys.argv[1]))
     orders, answers = _own_streams()
     measuring: Any = None
     for line in orders:
@@ -79,6 +85,14 @@ def _warm_up() -> None:
 
 def _in_words(error: BaseException) -> str:
     return str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+
+
+def _end_with_caller(caller: int) -> None:
+    """Ask Linux for a signal when the caller dies: in the middle of a long fit nothing is read."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != caller:  # it died before it was asked
+        sys.exit(1)
 
 
 def _own_streams() -> tuple[TextIO, TextIO]:
