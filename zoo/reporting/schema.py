@@ -400,9 +400,9 @@ def _check_positions(document: Document) -> None:
         path = f"document.pairs[{number_}]"
         positions = (pair["a"], pair["b"])
         form.require(0 <= pair["a"] <= pair["b"] < models, path, f"a pair of models below {models}", positions)
-    for bench in document.get("benches", []):
-        for entry in bench["models"]:
-            path = "document.benches[…].models[…].model"
+    for number_, bench in enumerate(document.get("benches", [])):
+        for place, entry in enumerate(bench["models"]):
+            path = f"document.benches[{number_}].models[{place}].model"
             form.require(0 <= entry["model"] < models, path, f"a model below {models}", entry["model"])
     for id_, example in document["examples"].items():
         path = f"document.examples[{id_!r}].predictions"
