@@ -145,7 +145,7 @@ def test_the_report_takes_the_bench_and_verifies(place: Path, measured: store.Be
     assert found["apart"] is None
     names = [document["models"][entry["model"]]["name"] for entry in found["models"]]
     assert names == [model["model"] for model in measured["models"]]
-    assert "Measured together: cpu, fp32, 1 threads" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "Measured together: cpu, fp32, 1 thread" in (folder / "report.md").read_text(encoding="utf-8")
     assert "speed" in (folder / "index.html").read_text(encoding="utf-8")
     assert (folder / "figures" / "speed.svg").exists()
     assert (folder / "tables" / "bench.csv").read_text(encoding="utf-8").count("\n") == 3
@@ -190,6 +190,10 @@ def test_benches_of_other_hardware_stand_apart_and_a_damaged_file_is_told(
     (tmp_path / STUDY / store.BENCH).write_text("{}", encoding="utf-8")
     assert "benches" not in analyse([tmp_path / "runs"], quick)
     assert "costs are left out" in caplog.text
+
+
+def test_the_committed_description_is_the_schema() -> None:
+    assert store.describe() in (Path(__file__).parent.parent / "reports" / "BENCH.md").read_text(encoding="utf-8")
 
 
 def test_measuring_again_replaces_the_bench_of_the_same_conditions(measured: store.Bench, tmp_path: Path) -> None:

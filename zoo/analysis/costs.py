@@ -54,9 +54,10 @@ def _apart(bench: store.Bench, first: store.Bench) -> str:
 def _told(bench: store.Bench, index: Mapping[str, int], board: Leaderboard, apart: str | None) -> schema.Bench:
     protocol, hardware = bench["protocol"], bench["machine"]["hardware"]
     where = [hardware[name] for name in ("gpu", "cpu", "system") if hardware.get(name)]
+    threads = protocol["threads"]
     front = on_front(bench, index, board)
     return schema.Bench(
-        device=f"{bench['device']}, {protocol['precision']}, {protocol['threads']} threads",
+        device=f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}",
         where=", ".join([*where, f"{hardware.get('cores', '?')} cores"]),
         made=bench["made"],
         repetitions=protocol["repetitions"],

@@ -35,9 +35,10 @@ def tables(bench: Bench, fewest: int) -> list[Table]:
     from rich.text import Text
 
     protocol = bench["protocol"]
+    threads = protocol["threads"]
     few = "; too few repetitions to rely on" if protocol["repetitions"] < fewest else ""
     title = (
-        f"{bench['device']}, {protocol['precision']}, {protocol['threads']} threads, "
+        f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}, "
         f"{protocol['repetitions']} repetitions{few}"
     )
     asked = Table(title=title, title_justify="left")

@@ -35,7 +35,7 @@ class MatrixProduct:
         known = {name: str(value) for name, value in hardware(self.device).items()}
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
         if self.device.type == "cuda":
-            versions["cuda"] = str(torch.version.cuda)
+            versions |= {"cuda": str(torch.version.cuda), "fp32_products": torch.get_float32_matmul_precision()}
         return {"hardware": known, "versions": versions, "driver": driver()}
 
     def search(self) -> dict[str, Any]:

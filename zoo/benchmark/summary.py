@@ -95,7 +95,8 @@ def _conditions(found: Measurement, hardware: Mapping[str, str]) -> dict[str, An
 def _machine(found: Measurement, hardware: dict[str, str]) -> store.Machine:
     rates = [
         rate
-        for turns in (found.product, *(turns for _, turns in found.runs))
+        # An opaque model computes on the processor, whatever the others do.
+        for turns in (found.product, *(turns for _, turns in found.runs if turns.facts["kind"] == "torch"))
         for told in turns.rounds.values()
         if (rate := told.get("clock")) is not None
     ]
