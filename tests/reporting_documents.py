@@ -193,6 +193,47 @@ def undefined_everywhere() -> dict[str, Any]:
     return found
 
 
+def benched(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
+    """The document with three benches: one with ties, one of other hardware, one without a noise floor."""
+
+    def entry(at: int, front: bool | None) -> dict[str, Any]:
+        opaque, ranked = undefined(hostile or "an opaque model"), front is not None
+        return {
+            "model": at,
+            "seed": 0,
+            "latency_ms": interval(0.2 * 4**at, 0.01, 400),
+            "latency_p95_ms": interval(0.4 * 4**at, 0.02, 400),
+            "latency_p99_ms": undefined("40 calls are too few: it needs 100", 40),
+            "latency_rank": at + 1 if ranked else None,
+            "samples_per_sec": interval(20_000 / 4**at, 50 / 4**at, 40),
+            "batch_size": 64,
+            "rank": max(1, at) if ranked else None,
+            "front": front,
+            "memory_mib": number(12.5 * (at + 1), n=1),
+            "gmacs": opaque if at == 0 else number(0.003 * at, n=32),
+            "matmul_share": opaque if at == 0 else interval(0.4, 0.02, 40),
+            "energy_joules": undefined("the processor reports no energy to NVML"),
+            "vs_reference": opaque if at == 0 else interval(1.02, 0.01, 40),
+            "seconds_to_target": undefined("never reached: at best 0.731") if at == 1 else number(3.5, n=1),
+        }
+
+    models = range(len(made["models"]))
+    first = {
+        "device": hostile or "cpu, fp32, 2 threads",
+        "where": hostile or "abacus, 2 cores",
+        "made": "2026-01-31T12:00:00Z",
+        "repetitions": 40,
+        "floor": 1.03,
+        "target": 0.8,
+        "apart": None,
+        "models": [entry(at, at != 1) for at in models],
+    }
+    other = {**first, "apart": hostile or "measured on other hardware", "models": [entry(0, True)]}
+    untold = {**first, "apart": "measured on another device, or under other conditions", "floor": None, "target": None}
+    made["benches"] = [first, other, {**untold, "models": [entry(at, None) for at in models]}]
+    return made
+
+
 def interval(value: float, half: float, n: int) -> dict[str, Any]:
     """A number with an interval of that half width."""
     return number(float(value), float(value) - half, float(value) + half, n)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import zoo
 from zoo import config
 from zoo.config import Optimizer, Precision, Schedule, TrainerOptions
-from zoo.errors import ConfigError, NameCollision, PluginError
+from zoo.errors import ConfigError, NameCollision, PluginError, UnknownName
 from zoo.plugins import Entry, Plugin, Registry, registry
 
 if TYPE_CHECKING:
@@ -255,3 +255,14 @@ def test_plain_gives_what_json_knows() -> None:
     }
     model = registry().find("model", "majority").cls()
     assert config.plain(model) == {"name": "majority"}
+
+
+def test_what_a_run_recorded_becomes_the_same_model_again() -> None:
+    installed = registry()
+    for name, more in (("mlp", {"hidden": [7], "dropout": 0.25}), ("linear", {"C": [0.5]})):
+        made = installed.find("model", name).cls(**more)
+        assert config.from_record("model", config.plain(made), installed) == made
+    with pytest.raises(ConfigError, match="recorded options of model 'mlp' are not those of the installed zoo-mlp"):
+        config.from_record("model", {"name": "mlp", "hiden": [7]}, installed)
+    with pytest.raises(UnknownName, match="Did you mean 'mlp'"):
+        config.from_record("model", {"name": "mlpp"}, installed)

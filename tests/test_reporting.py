@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, document, undefined_everywhere
+from reporting_documents import HOSTILE, benched, document, undefined_everywhere
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
@@ -36,14 +36,22 @@ def four() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def hostile() -> dict[str, bytes]:
-    return zoo.reporting.render(document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2]))
+    made = document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2])
+    return zoo.reporting.render(benched(made, HOSTILE[2]))
 
 
 class TestSchema:
     @pytest.mark.parametrize(
         "made",
-        [document(), document(1), document(2, seeds=1), undefined_everywhere(), document(content=None)],
-        ids=["four", "one", "two", "undefined", "without examples"],
+        [
+            document(),
+            document(1),
+            document(2, seeds=1),
+            undefined_everywhere(),
+            document(content=None),
+            benched(document()),
+        ],
+        ids=["four", "one", "two", "undefined", "without examples", "with benches"],
     )
     def test_documents_survive_json_and_the_check(self, made: dict[str, Any]) -> None:
         assert check(json.loads(json.dumps(made, allow_nan=False))) == made
@@ -70,6 +78,18 @@ class TestSchema:
         place[path[-1]] = value
         with pytest.raises(ValueError, match=re.escape(told)):
             check(made)
+
+    def test_benches_may_be_missing_but_not_half_there(self) -> None:
+        made = benched(document())
+        made["benches"][1]["models"][0]["model"] = 4
+        with pytest.raises(
+            ValueError, match=r"benches\[1\]\.models\[0\]\.model should be a model below 4, and it is 4"
+        ):
+            check(made)
+        del made["benches"][0]["floor"]
+        with pytest.raises(ValueError, match=r"document\.benches\[0\]\.floor is missing; it should be number or null"):
+            check(made)
+        assert "| `benches` | list of [Bench](#bench); may be missing |" in describe()
 
     def test_a_missing_field_is_named_with_its_type(self) -> None:
         made = document()
@@ -120,6 +140,7 @@ def every_kind() -> Iterator[dict[str, Any]]:
     for example in silent["examples"].values():
         example["predictions"][0] = None
     yield silent
+    yield benched(document())
     yield from (document(content="image"), document(10), document(1), document(2, seeds=1), undefined_everywhere())
 
 
@@ -256,6 +277,26 @@ class TestPage:
         assert len(addresses) > 10
         assert all(address.startswith(("#", "data:")) for address in addresses)
 
+    def test_models_measured_together_have_a_table_a_chart_and_their_ties(self) -> None:
+        made = zoo.reporting.render(benched(document()))
+        text = made["report.md"].decode()
+        cost = text[text.index("## Cost against quality") : text.index("## What was compared")]
+        assert "Speeds that differ by no more than 3.0 % share a rank" in cost
+        assert cost.count("### Measured together") == 3
+        assert cost.count("figures/speed.svg") == 1
+        assert "Not to be compared with the numbers above\\: measured on other hardware" in cost
+        assert "no speed is ranked" in cost
+        row = next(line for line in cost.splitlines() if line.startswith("| cnn "))
+        assert "beaten" in row
+        assert "5,000 (4,988–5,012)" in row.replace("\u00a0", " ")
+        assert "never reached" in row
+        rows = list(csv.DictReader(io.StringIO(made["tables/bench.csv"].decode())))
+        assert [line["front"] for line in rows] == ["True", "False", "True", "True", "True", "", "", "", ""]
+        assert float(rows[1]["samples_per_sec_low"]) == 4987.5
+        assert rows[4]["apart"] == "measured on other hardware"
+        assert '<div class="chart" id="chart-speed"' in made["index.html"].decode()
+        assert "speed" not in figures(check(document()), Words())
+
     def test_it_stays_small_and_says_what_it_left_out(self) -> None:
         html = page(check(document(100, examples=2000)), Words())
         assert len(html.encode()) < LIMIT
@@ -322,7 +363,7 @@ class TestUntrusted:
 
     def test_svg_is_well_formed_and_holds_text_only(self, hostile: dict[str, bytes]) -> None:
         drawn = [name for name in hostile if name.endswith(".svg")]
-        assert len(drawn) == 7
+        assert len(drawn) == 8
         for name in drawn:
             root = ElementTree.fromstring(hostile[name])
             tags = {element.tag.rpartition("}")[2] for element in root.iter()}

@@ -49,6 +49,7 @@ def test_it_comes_at_once(tmp_path: Path, arguments: list[str], most: float) -> 
         "from zoo import launch; launch.command(['--help', 'model=mlp'])",
         "from zoo import launch; launch.command(['model=mlp', '--cfg', 'job'])",
         "from zoo import launch; launch.command(['model=brt'])",
+        "from zoo import bench; bench.command(['--help']); from zoo.benchmark import contestants, turns, worker",
     ],
 )
 def test_no_framework_is_imported(tmp_path: Path, command: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import arguments as words
 from zoo.config import REPORT_NAME
-from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean
+from zoo.errors import ConfigError, RequestError, ZooError
 
 if TYPE_CHECKING:
     from zoo.analysis.document import Options
@@ -96,14 +96,7 @@ def _command(arguments: list[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> Request:
     """Options from the words of a command line. Raises ConfigError for one that is unknown or has a wrong value."""
-    known = {item.name: item for item in dataclasses.fields(Request)}
-    said: dict[str, Any] = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals or name not in known:
-            raise ConfigError(f"No option '{name}'.{did_you_mean(name, known)} Options: {', '.join(known)}.")
-        said[name] = _value(name, value, type(known[name].default))
-    request = Request(**said)
+    request = words.parse(arguments, Request)
     if not request.study:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.language not in ("en", "zh"):
@@ -113,17 +106,6 @@ def parse(arguments: Sequence[str]) -> Request:
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
     return request
-
-
-def _value(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{name}={text}: it is true or false.")
-        return text.lower() == "true"
-    try:
-        return kind(text)
-    except ValueError:
-        raise ConfigError(f"{name}={text}: it must be a whole number.") from None
 
 
 def write(paths: Sequence[str | Path], request: Request, words: Sequence[str]) -> Path:
@@ -151,7 +133,9 @@ def verify(arguments: Sequence[str]) -> int:
         raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
     old = read(Path(arguments[0]))
     method = old["method"]
-    options = Options(method["draws"], method["permutations"] or 1, method["seed"], old["examples_included"])
+    options = Options(
+        method["draws"], method["permutations"] or 1, method["seed"], old["examples_included"], benches="benches" in old
+    )
     new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
     # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the
     # former report's to say.

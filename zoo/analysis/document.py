@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import __version__
-from zoo.analysis import content, sections
+from zoo.analysis import content, costs, sections
 from zoo.analysis.convert import finite, from_models, reason
 from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
@@ -41,13 +41,15 @@ MOST_GRIDS = 45
 @dataclass(frozen=True)
 class Options:
     """How a report is made. draws and permutations: of the bootstrap and of the null of the representations; seed: of
-    both; examples: whether texts and images of the data may be in it; device: where the matrix products run."""
+    both; examples: whether texts and images of the data may be in it; device: where the matrix products run; benches:
+    whether what `zoo.bench` measured joins in, where it did."""
 
     draws: int = 1000
     permutations: int = 200
     seed: int = 0
     examples: bool = True
     device: str = "cpu"
+    benches: bool = True
 
 
 Progress = Callable[[str], None]
@@ -136,6 +138,9 @@ def _document(
         ),
         provenance=_provenance(comparison, answers, command),
     )
+    # Only where there are some: a report of a study without them is what it always was.
+    if options.benches and (found_benches := costs.benches(comparison, answers.models, found.board)):
+        document["benches"] = found_benches
     return schema.check(document)
 
 

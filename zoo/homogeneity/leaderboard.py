@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 MOST_LETTERED = 100
 
+LEVEL = 0.05
+"""Of the tests whether two models are equally accurate, after correction over all pairs."""
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -75,7 +78,7 @@ def _seed_variance(correct: np.ndarray) -> float:
     return max(0.0, float(between - noise)) / float(replicas)
 
 
-def leaderboard(panel: Panel, level: float = 0.05, confidence: float = 0.95) -> Leaderboard:
+def leaderboard(panel: Panel, level: float = LEVEL, confidence: float = 0.95) -> Leaderboard:
     """The leaderboard of a panel. level: of the tests, after correction over all pairs; confidence: of the intervals.
 
     Interval: Wilson's score interval (1927) at the effective number of examples a(1 − a)/variance, where the variance

@@ -42,6 +42,8 @@ class Figure:
 
 def figures(document: Document, words: Words) -> dict[str, Figure]:
     """All charts that the document has data for, by name, in the order of the report."""
+    from zoo.reporting.speed import speed
+
     made = {
         "pairs": heatmap(document, words),
         "map": model_map(document, words),
@@ -49,6 +51,7 @@ def figures(document: Document, words: Words) -> dict[str, Figure]:
         "failures": failures(document, words),
         "diversity": diversity(document, words),
         "layers": layers(document, words),
+        "speed": speed(document, words),
         "cost": cost(document, words),
     }
     return {name: figure for name, figure in made.items() if figure is not None}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from zoo.reporting import story
 from zoo.reporting.page import commands
-from zoo.reporting.schema import Document, Example, FailedExample, Number
+from zoo.reporting.schema import Bench, Document, Example, FailedExample, Number
 from zoo.reporting.words import Words, clean
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|$~@:&^=\"'])")
@@ -241,12 +241,63 @@ def _cost(document: Document, words: Words, drawn: set[str]) -> list[str]:
         words("metrics.accuracy"),
         *(words(f"cost.{key}") for key in (*keys, "device")),
     ]
+    benches = document.get("benches", [])
+    together = [text for bench in benches for text in _bench(document, words, bench, drawn)]
     return [
         *_title("cost", words),
+        *together,
+        *([f"### {words('bench.training')}"] if together else []),
         words("cost.how"),
         *_picture("cost", words("cost.caption"), drawn),
         table(header, rows),
     ]
+
+
+_BENCH = (
+    "samples_per_sec",
+    "batch_size",
+    "rank",
+    "latency_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "latency_rank",
+    "memory_mib",
+    "gmacs",
+    "matmul_share",
+    "energy_joules",
+    "vs_reference",
+)
+
+
+def _bench(document: Document, words: Words, bench: Bench, drawn: set[str]) -> list[str]:
+    """What was measured together on one device: a title, what to mind, the chart of the first, the table."""
+    names = _names(document)
+    rows = [
+        [
+            names[entry["model"]],
+            _number(document["models"][entry["model"]]["metrics"]["accuracy"], words, "percent"),
+            story.front_of(entry, words),
+            *(_cost_cell(entry[key], key, words) for key in _BENCH),  # type: ignore[literal-required]
+            _cost_cell(entry["seconds_to_target"], "", words),
+        ]
+        for entry in bench["models"]
+    ]
+    header = ["leaderboard.model", "metrics.accuracy", "bench.front", *(f"bench.{key}" for key in _BENCH)]
+    first = bench["apart"] is None
+    return [
+        f"### {words('bench.title', device=escape(bench['device']))}",
+        escape(story.bench_note(bench, words)),
+        *(_picture("speed", words("bench.caption"), drawn) if first else []),
+        table([*(words(key) for key in header), story.target_title(bench, words)], rows),
+    ]
+
+
+def _cost_cell(found: Number | int | None, key: str, words: Words) -> str:
+    if found is None or isinstance(found, int):
+        return words.count(found)
+    if key in ("matmul_share", "vs_reference"):
+        return _number(found, words, "percent" if key == "matmul_share" else "plain")
+    return words.quantity(found) + (f" {escape(words.reason(found['reason']))}" if found["reason"] else "")
 
 
 def _compared(document: Document, words: Words) -> list[str]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
+
+from zoo import form
 
 SCHEMA_VERSION = 1
 
@@ -237,6 +237,46 @@ class Representations(TypedDict):
     reason: Annotated[str | None, "why there is none: as in `Number.reason`"]
 
 
+class BenchedModel(TypedDict):
+    """What it costs to ask one model, as `zoo.bench` measured it beside the others."""
+
+    model: Annotated[int, "index of the model"]
+    seed: Annotated[int, "of the run that was measured"]
+    latency_ms: Annotated[Number, "milliseconds of one example alone: the median"]
+    latency_p95_ms: Annotated[Number, "95 % of the calls take at most that long"]
+    latency_p99_ms: Annotated[Number, "99 % of the calls"]
+    latency_rank: Annotated[int | None, "1 + the models of this bench that are clearly faster; null when untold"]
+    samples_per_sec: Annotated[Number, "examples a second at the best batch size found"]
+    batch_size: Annotated[int, "that batch size"]
+    rank: Annotated[int | None, "1 + the models of this bench with clearly more examples a second"]
+    front: Annotated[
+        bool | None,
+        "whether no other model is clearly better in accuracy or speed without being clearly worse in the other; "
+        "null when speeds cannot be told apart",
+    ]
+    memory_mib: Annotated[Number, "what predicting takes: of the device, or else of the process"]
+    gmacs: Annotated[Number, "billions of multiply-adds an example"]
+    matmul_share: Annotated[Number, "of the device's measured matrix product, in [0, 1]"]
+    energy_joules: Annotated[Number, "joules an example"]
+    vs_reference: Annotated[Number, "time of a pass through the harness ÷ the same batches in a plain PyTorch loop"]
+    seconds_to_target: Annotated[Number, "seconds of training until `target` was first reached"]
+
+
+class Bench(TypedDict):
+    """Models measured together on one device, taking turns."""
+
+    device: Annotated[str, "device, precision and threads, e.g. `cpu, fp32, 2 threads`"]
+    where: Annotated[str, "the hardware"]
+    made: Annotated[str, "ISO 8601, UTC"]
+    repetitions: Annotated[int, "turns of each model"]
+    floor: Annotated[
+        float | None, "speeds that differ by at most this factor are not told apart: so a model differs from itself"
+    ]
+    target: Annotated[float | None, "validation accuracy of `seconds_to_target`"]
+    apart: Annotated[str | None, "why its numbers are not compared with the first bench's; null for the first"]
+    models: Annotated[list[BenchedModel], "those of this report, in the order of the bench"]
+
+
 class LeftOut(TypedDict):
     """Something that was found and is not compared."""
 
@@ -303,6 +343,7 @@ class Document(TypedDict):
     failures: Annotated[Failures, "failures together"]
     diversity: Annotated[Diversity, "what each further model buys"]
     representations: Annotated[Representations, "layer by layer"]
+    benches: NotRequired[Annotated[list[Bench], "costs measured together; missing when nothing was"]]
     examples: Annotated[dict[str, Example], "example id to example: all that are referred to and could be kept"]
     left_out: Annotated[list[LeftOut], "what was found and not compared"]
     method: Annotated[Method, "settings of the analysis"]
@@ -339,7 +380,7 @@ def undefined(reason: str, n: int | None = None) -> Number:
 
 def check(document: Mapping[str, Any]) -> Document:
     """The document, when it has the form described here. Raises ValueError that names the first path that has not."""
-    _check(document, Document, "document")
+    form.check(document, Document, "document")
     if document["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"document.schema_version is {document['schema_version']}, and {SCHEMA_VERSION} is understood")
     checked = cast(Document, document)
@@ -349,107 +390,7 @@ def check(document: Mapping[str, Any]) -> Document:
 
 def describe() -> str:
     """The whole schema as Markdown: a table of fields for each part, in the order of the document."""
-    shown: list[type] = []
-    _collect(Document, shown)
-    return "\n".join(_describe_part(part) for part in shown)
-
-
-def _collect(part: type, shown: list[type]) -> None:
-    if part in shown:
-        return
-    shown.append(part)
-    for hint in get_type_hints(part).values():
-        for inner in _parts_in(hint):
-            _collect(inner, shown)
-
-
-def _parts_in(hint: Any) -> list[type]:
-    if is_typeddict(hint):
-        return [hint]
-    return [part for inner in get_args(hint) for part in _parts_in(inner)]
-
-
-def _describe_part(part: type) -> str:
-    lines = [
-        f"### {part.__name__}",
-        "",
-        (part.__doc__ or "").strip(),
-        "",
-        "| field | type | meaning |",
-        "|---|---|---|",
-    ]
-    for name, hint in get_type_hints(part, include_extras=True).items():
-        kind, meaning = get_args(hint)
-        lines.append(f"| `{name}` | {_type_in_words(kind)} | {meaning.replace('|', '&#124;')} |")
-    return "\n".join([*lines, ""])
-
-
-_WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
-
-
-def _type_in_words(hint: Any) -> str:
-    if hint in _WORDS:
-        return _WORDS[hint]
-    if is_typeddict(hint):
-        return f"[{hint.__name__}](#{hint.__name__.lower()})"
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is list:
-        return f"list of {_type_in_words(arguments[0])}"
-    if origin is dict:
-        return f"object of {_type_in_words(arguments[1])}"
-    if origin is Literal:
-        return " or ".join(f"`{choice}`" for choice in arguments)
-    return " or ".join(_type_in_words(argument) for argument in arguments)
-
-
-def _check(value: Any, hint: Any, path: str) -> None:
-    if is_typeddict(hint):
-        _check_fields(value, hint, path)
-    elif get_origin(hint) is list:
-        _require(isinstance(value, list), path, "a list", value)
-        for position, item in enumerate(value):
-            _check(item, get_args(hint)[0], f"{path}[{position}]")
-    elif get_origin(hint) is dict:
-        _require(isinstance(value, dict) and all(isinstance(key, str) for key in value), path, "an object", value)
-        for key, item in value.items():
-            _check(item, get_args(hint)[1], f"{path}[{key!r}]")
-    elif get_origin(hint) is UnionType:
-        # Only unions with null occur, so the other member is what a value that is not null must be.
-        if value is not None:
-            _check(value, next(member for member in get_args(hint) if member is not NoneType), path)
-    elif get_origin(hint) is Literal:
-        _require(value in get_args(hint), path, f"one of {', '.join(get_args(hint))}", value)
-    else:
-        _require(_is_plain(value, hint), path, _WORDS[hint], value)
-
-
-@cache
-def _fields(part: Any) -> dict[str, Any]:
-    return get_type_hints(part)
-
-
-def _check_fields(value: Any, hint: Any, path: str) -> None:
-    _require(isinstance(value, dict), path, "an object", value)
-    fields = _fields(hint)
-    for name, kind in fields.items():
-        if name not in value:
-            raise ValueError(f"{path}.{name} is missing; it should be {_type_in_words(kind)}")
-        _check(value[name], kind, f"{path}.{name}")
-    if unknown := sorted(set(value) - set(fields)):
-        raise ValueError(f"{path} has a field {unknown[0]!r} that is not in the schema")
-
-
-def _is_plain(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def _require(fine: bool, path: str, wanted: str, got: Any) -> None:
-    if not fine:
-        raise ValueError(f"{path} should be {wanted}, and it is {got!r:.80}")
+    return form.describe(Document)
 
 
 def _check_positions(document: Document) -> None:
@@ -457,13 +398,18 @@ def _check_positions(document: Document) -> None:
     models = len(document["models"])
     for number_, pair in enumerate(document["pairs"]):
         path = f"document.pairs[{number_}]"
-        _require(0 <= pair["a"] <= pair["b"] < models, path, f"a pair of models below {models}", (pair["a"], pair["b"]))
+        positions = (pair["a"], pair["b"])
+        form.require(0 <= pair["a"] <= pair["b"] < models, path, f"a pair of models below {models}", positions)
+    for number_, bench in enumerate(document.get("benches", [])):
+        for place, entry in enumerate(bench["models"]):
+            path = f"document.benches[{number_}].models[{place}].model"
+            form.require(0 <= entry["model"] < models, path, f"a model below {models}", entry["model"])
     for id_, example in document["examples"].items():
         path = f"document.examples[{id_!r}].predictions"
-        _require(len(example["predictions"]) == models, path, f"{models} answers", example["predictions"])
+        form.require(len(example["predictions"]) == models, path, f"{models} answers", example["predictions"])
     for name, items in (("coordinates", document["map"]["coordinates"]), ("leaf_order", document["map"]["leaf_order"])):
-        _require(len(items) in (0, models), f"document.map.{name}", f"{models} entries, or none", items)
+        form.require(len(items) in (0, models), f"document.map.{name}", f"{models} entries, or none", items)
     if not document["examples_included"]:
         for id_, example in document["examples"].items():
             path = f"document.examples[{id_!r}]"
-            _require(example["text"] is None and example["png"] is None, path, "without text and image", "one with")
+            form.require(example["text"] is None and example["png"] is None, path, "without text and image", "one with")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zoo.reporting.schema import Document, Example, Measure, Number, Pair, PairOfModels
+from zoo.reporting.schema import Bench, BenchedModel, Document, Example, Measure, Number, Pair, PairOfModels
 from zoo.reporting.words import Words, clean
 
 _NAME_LENGTH = 60
@@ -238,3 +238,27 @@ def answers(document: Document, example: Example, words: Words) -> list[tuple[st
     if len(said) <= _NAMED_ANSWERS:
         return list(zip(names(document), said, strict=True))
     return [(words("failures.models", count=count), answer) for answer, count in Counter(said).most_common()]
+
+
+def bench_note(bench: Bench, words: Words) -> str:
+    """How it was measured and where, what counts as a tie, and why it stands apart, if it does."""
+    sentences = [words("bench.how", repetitions=bench["repetitions"], where=clean(bench["where"]), made=bench["made"])]
+    if bench["floor"] is None:
+        sentences.append(words("bench.untold"))
+    else:
+        sentences.append(words("bench.ties", floor=words.value(bench["floor"] - 1, "percent")))
+    if bench["apart"] is not None:
+        sentences.append(words("bench.apart", why=words.reason(bench["apart"])))
+    return words("bench.space").join(sentences)
+
+
+def target_title(bench: Bench, words: Words) -> str:
+    """The heading of the times to a target, with the target."""
+    return words("bench.to_target", target=words.value(bench["target"], "percent"))
+
+
+def front_of(entry: BenchedModel, words: Words) -> str:
+    """Whether a model is on the front of accuracy and speed; a dash where speeds cannot be told apart."""
+    if entry["front"] is None:
+        return "—"
+    return words("bench.on_front") if entry["front"] else words("bench.off_front")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from zoo.reporting.schema import Document, Number
 from zoo.reporting.words import clean_lines
@@ -28,6 +29,7 @@ def tables(document: Document) -> dict[str, str]:
         "failed_examples.csv": _text(_failed_examples(document)),
         "contributions.csv": _text(_contributions(document)),
         "layers.csv": _text(_layers(document)),
+        **({"bench.csv": _text(_bench(document))} if document.get("benches") else {}),
         "runs.csv": _text(_runs(document)),
         "left_out.csv": _text(_left_out(document)),
     }
@@ -164,6 +166,23 @@ def _layers(document: Document) -> Iterator[Row]:
         for layer_a, row in zip(grid["layers_a"], grid["cka"], strict=True):
             for layer_b, value in zip(grid["layers_b"], row, strict=True):
                 yield [names[grid["a"]], names[grid["b"]], layer_a, layer_b, value]
+
+
+def _bench(document: Document) -> Iterator[Row]:
+    names = _names(document)
+    entries = [(bench, entry) for bench in document["benches"] for entry in bench["models"]]
+    kinds = {key: isinstance(value, dict) for key, value in entries[0][1].items() if key != "model"}
+    header = [
+        f"{key}_{part}" if split else key for key, split in kinds.items() for part in (_NUMBER if split else [""])
+    ]
+    yield ["device", "where", "made", "repetitions", "floor", "target", "apart", "model", *header]
+    for bench, entry in entries:
+        about = [bench[key] for key in ("device", "where", "made", "repetitions", "floor", "target", "apart")]
+        cells: list[Cell] = []
+        for key, split in kinds.items():
+            found: Any = entry[key]  # type: ignore[literal-required]
+            cells += _number(found) if split else [found]
+        yield [*about, names[entry["model"]], *cells]
 
 
 def _runs(document: Document) -> Iterator[Row]:

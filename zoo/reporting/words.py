@@ -121,6 +121,12 @@ class Words:
         dash = "–" if not low.startswith(_MINUS) and not high.startswith(_MINUS) else self._texts["numbers.to"]
         return f"{text}\u00a0({low}{dash}{high})"
 
+    def quantity(self, number: Number) -> str:
+        """A measurement of any magnitude with three digits: `0.0312 (0.0305–0.0320)`, or a dash."""
+        if number["value"] is None or number["low"] is None or number["high"] is None:
+            return self.count(number["value"])
+        return f"{self.count(number['value'])}\u00a0({self.count(number['low'])}–{self.count(number['high'])})"
+
     def value(self, value: float | None, style: str = "plain", digits: int = 2) -> str:
         """A number alone: `0.41`, `82.1 %`, or a dash."""
         if value is None:

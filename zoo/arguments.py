@@ -1,0 +1,37 @@
+"""Words of a command line, `option=value`, as a dataclass whose fields are the options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from zoo.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def parse(arguments: Sequence[str], kind: type[T]) -> T:
+    """An object of the dataclass `kind`, every field of which has a default of its type: str, bool, int or float.
+
+    Raises ConfigError for a word that is no option of it, or has a value of another type."""
+    assert dataclasses.is_dataclass(kind)
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    said: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or name not in known:
+            raise ConfigError(f"No option '{name}'.{did_you_mean(name, known)} Options: {', '.join(known)}.")
+        said[name] = _value(name, value, type(known[name].default))
+    return kind(**said)
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{name}={text}: it is true or false.")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{name}={text}: it must be a {'whole ' if kind is int else ''}number.") from None

@@ -1,0 +1,213 @@
+"""python -m zoo.bench: what the models of a study cost, measured together; kept in the study's folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import arguments as words
+from zoo.errors import ConfigError, RequestError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.benchmark.contestants import Contestant, Field
+    from zoo.benchmark.turns import Turns
+    from zoo.store.bench import Bench, Protocol
+
+USAGE = """python -m zoo.bench study=runs/<task>/<dataset> [option=value …]
+
+Every stored model in a process of its own, one of them twice (what differs between the two is noise), taking turns.
+Written: bench.json and bench.parquet in the study's folder; the next report of the study shows them.
+
+study=          a folder, a pattern such as 'runs/*/digits', or several with commas between them
+device=cpu      or cuda, or both as cpu,cuda: one bench each
+repetitions=40  turns of each process
+models=         only these, by the names that the report has, with commas
+seeds=          the runs with these seeds, with commas; without it one run of each model
+sample=0        test examples to draw from; 0: 256 on the processor, 4096 on CUDA
+threads=0       CPU threads of every process; 0: as many as there are cores
+precision=auto  fp32, bf16 (autocast), or auto: fp32 on the processor, bf16 on CUDA
+compile=false   true: torch.compile the modules
+twins=one       all: every model is measured twice; none: nothing is told apart
+target=         validation accuracy that training times are taken to; without it 98 % of the best
+seed=0          of the order of the turns"""
+
+FEWEST = 40
+"""Repetitions of a bench that is worth keeping; fewer are for a first look, and the table says so."""
+SAMPLES = {"cpu": 256, "cuda": 4096}
+PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}
+PRODUCT = "matrix product"
+TWIN = "twin of "
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    study: str = ""
+    device: str = "cpu"
+    repetitions: int = 40
+    models: str = ""
+    seeds: str = ""
+    sample: int = 0
+    threads: int = 0
+    precision: str = "auto"
+    compile: bool = False
+    twins: str = "one"
+    target: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.study:
+            raise ConfigError("Which runs? For example: python -m zoo.bench study=runs/sentiment/rotten_tomatoes")
+        for name, choices in (("precision", ("auto", "fp32", "bf16")), ("twins", ("one", "all", "none"))):
+            _require(name, getattr(self, name), getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        _require("device", self.device, set(self.devices) <= {"cpu", "cuda"} and self.devices, "cpu, cuda or cpu,cuda")
+        _require("repetitions", self.repetitions, self.repetitions >= 1, "1 or more; 40 or more to be of use")
+        for name in ("sample", "threads", "seed"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        numbers = [part for part in self.seeds.split(",") if part]
+        _require("seeds", self.seeds, all(part.isdecimal() for part in numbers), "whole numbers with commas")
+        fine = not self.target or (re.fullmatch(r"0?\.\d+|1|0", self.target) is not None)
+        _require("target", self.target, fine, "an accuracy from 0 to 1, e.g. 0.8")
+
+    @property
+    def devices(self) -> list[str]:
+        """One bench each, in this order."""
+        return _parts(self.device)
+
+
+def _parts(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _require(name: str, value: Any, holds: Any, want: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name}={value}: it must be {want}.")
+
+
+def main() -> None:
+    """The command. Exit codes: 0 fine, 1 a model could not be measured, 2 the request was wrong, 130 Ctrl-C."""
+    sys.exit(command(sys.argv[1:]))
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Do what the command line asks for. Returns the exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0 if arguments else RequestError.exit_code
+    try:
+        return _measure(words.parse(arguments, Request), list(arguments))
+    except KeyboardInterrupt:
+        print("Interrupted: nothing of the bench that was under way is kept.", file=sys.stderr)
+        return 130
+    except ZooError as error:
+        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _measure(request: Request, arguments: list[str]) -> int:
+    from zoo import progress
+    from zoo.benchmark import contestants, display
+
+    screen = progress.console()
+    told: Callable[[str], None] = lambda line: screen.print(line, markup=False, soft_wrap=True)  # noqa: E731
+    seeds = [int(part) for part in _parts(request.seeds)]
+    field = contestants.choose(_parts(request.study), _parts(request.models), seeds)
+    code = 0
+    for device in request.devices:
+        bench, file = measure(field, request, device, ["python", "-m", "zoo.bench", *arguments], told)
+        for table in display.tables(bench, FEWEST):
+            screen.print(table)
+        for line in display.lines(bench):
+            told(line)
+        told(f"Results: {file}")
+        code = 1 if len(bench["models"]) < len(field.contestants) else code
+    return code
+
+
+def measure(
+    field: Field, request: Request, device: str, command: list[str], told: Callable[[str], None]
+) -> tuple[Bench, Path]:
+    """Measure on one device and write the files. told: gets a line now and then. Returns the bench and its path.
+
+    Raises ConfigError when the device is not there, ZooError when not one model could be measured, StoreError."""
+    from zoo.benchmark import summary
+    from zoo.benchmark.timing import load
+    from zoo.benchmark.turns import Lost, Plan, take_turns
+    from zoo.store import bench as store
+
+    protocol = protocol_of(request, device)
+    jobs = jobs_of(field, request, protocol, device)
+    before = load()
+    try:
+        said = take_turns(jobs, Plan(request.repetitions, request.seed, told=told))
+    except Lost as lost:
+        raise (RequestError if lost.exit_code == RequestError.exit_code else ZooError)(str(lost)) from lost
+    names = {contestant.what: contestant for contestant in field.contestants}
+    left_out = [*field.left_out, *((name, str(said[name].lost)) for name in names if said[name].lost)]
+    measured = [(contestant, said[name]) for name, contestant in names.items() if said[name].lost is None]
+    if not measured:
+        raise ZooError(f"Not one model could be measured on {device}.\n{left_out[-1][0]}: {left_out[-1][1]}")
+    found = summary.Measurement(measured, _twins(measured, said), said[PRODUCT], protocol, device, before, load())
+    target = float(request.target) if request.target else None
+    bench = {**summary.summarise(found, target, left_out), "command": command}
+    return bench, store.write(field.folder, bench, summary.rows(found, bench))  # type: ignore[arg-type, return-value]
+
+
+def protocol_of(request: Request, device: str) -> Protocol:
+    """What the request leaves open, decided for a device."""
+    from zoo.store.bench import Protocol
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Protocol(
+        repetitions=request.repetitions,
+        sample=request.sample or SAMPLES[device],
+        precision=PRECISIONS[device] if request.precision == "auto" else request.precision,
+        compile="default" if request.compile else "none",
+        threads=request.threads or cores,
+        seed=request.seed,
+        order="every process once a round, in random order",
+    )
+
+
+def jobs_of(field: Field, request: Request, protocol: Protocol, device: str) -> dict[str, dict[str, Any]]:
+    """What each process is told: the matrix product first, then the models, then the twins."""
+    common = {"device": device, **{name: protocol[name] for name in ("precision", "threads", "sample")}}
+    common["compile"] = request.compile
+    jobs: dict[str, dict[str, Any]] = {PRODUCT: {**common, "what": "product"}}
+    for contestant in field.contestants:
+        jobs[contestant.what] = {**common, "what": "run", "folder": str(contestant.run.folder)}
+    for contestant in doubled(field.contestants, request.twins):
+        jobs[TWIN + contestant.what] = {**jobs[contestant.what], "twin_of": contestant.what}
+    return jobs
+
+
+def doubled(contestants: Sequence[Contestant], twins: str) -> list[Contestant]:
+    """Whose process has a twin. `one` takes the smallest module: noise, as a share, is largest on what takes least."""
+    if twins == "all":
+        return list(contestants)
+
+    def size(contestant: Contestant) -> tuple[bool, int]:
+        opaque = contestant.record.get("config", {}).get("trainer") is None
+        return opaque, int((contestant.record.get("training") or {}).get("param_count") or 0)
+
+    return [min(contestants, key=size)] if twins == "one" else []
+
+
+def _twins(measured: Sequence[tuple[Contestant, Turns]], said: dict[str, Turns]) -> dict[int, Turns]:
+    """Position in measured -> what the twin said, where both were measured to the end."""
+    found = {at: said.get(TWIN + contestant.what) for at, (contestant, _) in enumerate(measured)}
+    return {at: turns for at, turns in found.items() if turns is not None and turns.lost is None}
+
+
+if __name__ == "__main__":
+    main()

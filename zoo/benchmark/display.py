@@ -1,0 +1,123 @@
+"""The closing tables of a bench."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from zoo.store.bench import Bench, Measured, Model
+
+COLUMNS = (
+    "model",
+    "p50 ms",
+    "p95",
+    "p99",
+    "rank",
+    "examples/s",
+    "batch",
+    "rank",
+    "MiB",
+    "GMAC",
+    "of matmul",
+    "÷ by hand",
+)
+
+
+BUSY = 0.5
+"""Load a core above which the machine was not ours alone."""
+
+
+def tables(bench: Bench, fewest: int) -> list[Table]:
+    """What a model costs to ask, and what it cost to train. fewest: repetitions under which the title warns."""
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = bench["protocol"]
+    threads = protocol["threads"]
+    few = "; too few repetitions to rely on" if protocol["repetitions"] < fewest else ""
+    title = (
+        f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}, "
+        f"{protocol['repetitions']} repetitions{few}"
+    )
+    asked = Table(title=title, title_justify="left")
+    for name in COLUMNS:
+        asked.add_column(name, justify="left" if name == "model" else "right")
+    for model in bench["models"]:
+        asked.add_row(*(Text(cell) for cell in _asked(model)))
+    return [asked]
+
+
+def _asked(model: Model) -> list[str]:
+    return [
+        f"{model['model']}, seed {model['seed']}",
+        number(model["latency_p50"], spread=True),
+        number(model["latency_p95"]),
+        number(model["latency_p99"]),
+        str(model["latency_rank"] or "–"),
+        number(model["infer_samples_per_sec"], spread=True),
+        str(model["infer_batch_size"]),
+        str(model["throughput_rank"] or "–"),
+        number(
+            model["device_memory_mib"] if model["device_memory_mib"]["value"] is not None else model["peak_memory_mib"]
+        ),
+        number(model["infer_gmacs"]),
+        percent(model["matmul_share"]),
+        number(model["throughput_vs_reference"]),
+    ]
+
+
+def lines(bench: Bench) -> list[str]:
+    """What the table has no room for: the noise floor, what was not measured, what to mind."""
+    told = [_floor(bench)]
+    before, cores = bench["machine"]["load_before"], bench["machine"]["hardware"].get("cores", "")
+    if before is not None and cores.isdecimal() and before > BUSY * int(cores):
+        told.append(f"The machine was busy with something else: load {before:.1f} on {cores} cores before the start.")
+    told += [f"The matrix product reaches {number(bench['matmul_peak'], spread=True)} GMAC/s."]
+    if (accuracy := bench["target"]["accuracy"]) is not None:
+        times = ", ".join(f"{model['model']} {_to_target(model)}" for model in bench["models"])
+        told.append(f"Training to validation accuracy {accuracy:.3f} ({bench['target']['how']}): {times}.")
+    for model in bench["models"]:
+        same = model["same_answers"]
+        if (same["value"] or 0) < 1:
+            share = f"{percent(same)} of {same['n']} examples"
+            told.append(f"{model['model']}, {model['restored']}, answers {share} as its run did.")
+    return told + [f"Not measured: {left['what']}: {left['why']}" for left in bench["left_out"]]
+
+
+def _floor(bench: Bench) -> str:
+    floor = bench["floor"]
+    if floor["latency"] is None or floor["throughput"] is None:
+        return "No noise floor: no process was measured twice to the end, so nothing is ranked."
+    names = ", ".join(noise["model"] for noise in bench["noise"])
+    return (
+        f"Differences up to {floor['latency'] - 1:.1%} of the latency and {floor['throughput'] - 1:.1%} of the "
+        f"throughput are no difference: as much differs between two processes of one model ({names})."
+    )
+
+
+def _to_target(model: Model) -> str:
+    found = model["seconds_to_target"]
+    if found["value"] is None:
+        return f"– ({found['reason']})"
+    return f"{found['value']:.1f} s" + ("" if model["train_here"] else " on other hardware")
+
+
+def number(found: Measured, spread: bool = False) -> str:
+    """Three digits, with the interval where asked; a dash when undefined."""
+    if found["value"] is None:
+        return "–"
+    if not spread or found["low"] is None or found["high"] is None:
+        return digits(found["value"])
+    return f"{digits(found['value'])} ({digits(found['low'])}–{digits(found['high'])})"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, thousands grouped: `0.0312`, `1.05`, `12,345`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(found: Measured) -> str:
+    """`41 %`, or a dash."""
+    return "–" if found["value"] is None else f"{found['value'] * 100:.3g} %"

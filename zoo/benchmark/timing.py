@@ -1,0 +1,158 @@
+"""In a measuring process: how long, how much memory, how many multiply-adds, how fast the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+MIB = 2**20
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that the work takes: between two events of a CUDA device, else on the clock of the machine."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+class Memory:
+    """The largest resident size of this process since `restart`. Linux alone can forget an older one."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """What comes from now on counts: the size that the process has is its base."""
+        self.restart()
+        self._base = _status("VmRSS")
+
+    def restart(self) -> None:
+        """Give back what is free, and forget how large the process was."""
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed, and it would count as the model's
+        try:
+            with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")
+            self._forgets = True
+        except OSError:
+            self._forgets = False
+
+    def peak(self) -> dict[str, Any]:
+        """`mib` over the base, or the reason why it is not known."""
+        high = _status("VmHWM")
+        if high is None or self._base is None or not self._forgets:
+            return {"mib": None, "reason": "the system does not let a process forget its largest size"}
+        return {"mib": max(0.0, high - self._base), "reason": ""}
+
+
+def _status(name: str) -> float | None:
+    """A size from /proc/self/status, MiB; None elsewhere than on Linux."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as lines:
+        return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
+    return None
+
+
+def clock_rate(device: torch.device) -> float | None:
+    """MHz right now: of the accelerator, or the median of the processor's cores; None where nobody says."""
+    if device.type == "cuda":
+        import torch
+
+        with contextlib.suppress(Exception):
+            return float(torch.cuda.clock_rate(device))
+        return None
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        rates = [float(rate) for rate in re.findall(r"^cpu MHz\s*: ([\d.]+)$", lines.read(), re.MULTILINE)]
+        return statistics.median(rates) if rates else None
+    return None
+
+
+def energy(work: Callable[[], int], device: torch.device, seconds: float = 3.0) -> dict[str, Any]:
+    """Joules an example, from the power that the device reports while it works; or the reason why it is not known.
+
+    work: predicts, and returns how many examples. The device's report is an average over about a second, so the first
+    of these seconds is not counted."""
+    if device.type != "cuda":
+        return {"joules": None, "reason": "the processor reports no energy to NVML"}
+    import torch
+
+    try:
+        torch.cuda.power_draw(device)
+    except Exception as error:
+        return {"joules": None, "reason": f"NVML does not answer: {str(error).splitlines()[0]}"}
+    began, watts, examples, counted = time.perf_counter(), [], 0, 0.0
+    while (passed := time.perf_counter() - began) < seconds + 1:
+        done = work()
+        torch.cuda.synchronize(device)
+        if passed >= 1:
+            watts.append(torch.cuda.power_draw(device) / 1e3)
+            examples += done
+            counted += time.perf_counter() - began - passed
+    joules = statistics.fmean(watts) * counted / examples if examples else None
+    return {"joules": joules, "n": len(watts), "reason": "" if examples else "one pass takes longer than the stretch"}
+
+
+def multiply_adds(module: torch.nn.Module, inputs: Iterable[tuple[torch.Tensor, ...]]) -> list[float]:
+    """Multiply-adds of one forward call for each of the inputs: matrix products and convolutions, as torch counts them.
+
+    Attention is computed from plain products meanwhile: the counter does not know every fused kernel."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counted = []
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _without_fused_blocks():
+        for one in inputs:
+            with FlopCounterMode(display=False) as counter:
+                module(*one)
+            counted.append(counter.get_total_flops() / 2)
+    return counted
+
+
+@contextlib.contextmanager
+def _without_fused_blocks() -> Iterator[None]:
+    """torch's own Transformer layers have a fused path in evaluation that no counter looks into."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def driver() -> str | None:
+    """Version of NVIDIA's driver; None where there is none."""
+    with contextlib.suppress(OSError), open("/proc/driver/nvidia/version", encoding="utf-8") as lines:
+        found = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", lines.readline())
+        return found.group(1) if found else None
+    return None
+
+
+def load() -> float | None:
+    """Load of the machine over the last minute; None where it is not known."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
