@@ -87,6 +87,14 @@ class BERT(zoo.TorchModel):
 
         return feature_layers(module)
 
+    def units(self, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[zoo.Units]:
+        """As the names of the checkpoint's architecture tell; without the checkpoint at hand no heads."""
+        try:
+            heads = find_checkpoint(self.checkpoint, self.download).config.get("num_attention_heads")
+        except zoo.CheckpointError:
+            heads = None
+        return zoo.transformer_units(shapes, heads)
+
 
 def sentence_vectors(
     texts: Sequence[str], checkpoint: str = DEFAULT_CHECKPOINT, max_length: int = 128, download: bool = False
