@@ -110,9 +110,11 @@ def _attention(shapes: Shapes, written: tuple[str, ...], read: str, heads: int) 
 def _residual(shapes: Shapes, layers: list[tuple[tuple[str, ...], str]], width: int) -> Units:
     """One group for all that is added up: its basis is the same in every layer."""
     tables = [name for name, shape in shapes.items() if "embed" in name and len(shape) == 2 and shape[1] == width]
-    written = [Slots(name, axis=1) for name in tables]
+    norms = [name for name, shape in shapes.items() if "norm" in name.lower() and shape == (width,)]
+    written = [Slots(name, axis=1) for name in tables] + [Slots(name) for name in norms]
     written += [Slots(name) for _, read in layers for name in _parts(shapes, read)]
     read = [Slots(f"{module}.weight", axis=1) for modules, _ in layers for module in modules]
+    read += [Slots(name, axis=1) for name, shape in shapes.items() if name.endswith("pooler.dense.weight")]
     return Units("residual", width, tuple(written), tuple(read))
 
 

@@ -80,6 +80,10 @@ def examine(a: Weights, b: Weights) -> Evidence:
     )
 
 
+def _units(known: Layout) -> int:
+    return sum(group.count for group in known.groups)
+
+
 def _relations(pair: Pair) -> list[Relation]:
     found = []
     for name, other in pair.names.items():

@@ -120,7 +120,7 @@ def chain_units(shapes: Shapes) -> tuple[Units, ...] | str:
         return "its tensors form no chain of layers" if layers else "it holds no tensor of two dimensions"
     if len(layers) > MOST_IN_A_CHAIN:
         return f"it has {len(layers)} layers, too many to tell their order by widths; its plugin may declare its units"
-    chains = _chains({name: _widths(name, shape) for name, shape in layers.items()})
+    chains = _chains({name: _layer(name, shape) for name, shape in layers.items()})
     if not chains:
         return "its layers form no single chain by their widths; its plugin may declare its units"
     if len(chains) > 1:
@@ -129,11 +129,19 @@ def chain_units(shapes: Shapes) -> tuple[Units, ...] | str:
     return tuple(_link(shapes, name, reader) for name, reader in pairwise(chain))
 
 
-def _widths(name: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """(what a layer takes in, what it puts out). The rows of a table of vectors are looked up, not put out."""
+@dataclass(frozen=True)
+class _Layer:
+    """takes: 0 for a table, whose rows are looked up; mapped: whether it puts out a map, which may be flattened."""
+
+    takes: int
+    gives: int
+    mapped: bool
+
+
+def _layer(name: str, shape: tuple[int, ...]) -> _Layer:
     if _is_table(name, shape):
-        return shape[0], shape[1]
-    return shape[1], shape[0]
+        return _Layer(0, shape[1], False)
+    return _Layer(shape[1], shape[0], len(shape) > 2)
 
 
 def _is_table(name: str, shape: tuple[int, ...]) -> bool:
@@ -141,10 +149,10 @@ def _is_table(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and told
 
 
-def _chains(widths: Mapping[str, tuple[int, int]], most: int = 2) -> list[list[str]]:
+def _chains(layers: Mapping[str, _Layer], most: int = 2) -> list[list[str]]:
     """Orders in which all layers follow one another, `most` at most; that of the names alone if it is among them."""
-    names = sorted(widths, key=_natural)
-    if all(_follows(widths[one], widths[two]) for one, two in pairwise(names)):
+    names = sorted(layers, key=_natural)
+    if all(_follows(layers[one], layers[two]) for one, two in pairwise(names)):
         return [names]
     found: list[list[str]] = []
 
@@ -154,16 +162,16 @@ def _chains(widths: Mapping[str, tuple[int, int]], most: int = 2) -> list[list[s
         if not left:
             found.append(chain)
         for name in sorted(left):
-            if not chain or _follows(widths[chain[-1]], widths[name]):
+            if not chain or _follows(layers[chain[-1]], layers[name]):
                 extend([*chain, name], left - {name})
 
     extend([], frozenset(names))
     return found
 
 
-def _follows(one: tuple[int, int], two: tuple[int, int]) -> bool:
-    # A flattened map has several places for each channel.
-    return two[0] % one[1] == 0
+def _follows(one: _Layer, two: _Layer) -> bool:
+    flattened = one.mapped and not two.mapped and two.takes % one.gives == 0
+    return two.takes > 0 and (two.takes == one.gives or flattened)
 
 
 def _link(shapes: Shapes, name: str, reader: str) -> Units:

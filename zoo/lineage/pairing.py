@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models. names: tensor of a → tensor of b, of one shape; tables: the same for tables of vectors of one width
-    but with other numbers of rows, of which the first that both have are loaded; reshaped: the same name with shapes
-    that do not go together; only_a, only_b: tensors without a counterpart."""
+    """Two models. names: tensor of a → tensor of b, of one shape; tables: the same for matrices that differ in their
+    number of rows only, of which the first that both have are loaded (a vocabulary that was extended, a layer that was
+    widened); reshaped: the same name with shapes that do not go together; only_a, only_b: tensors without a
+    counterpart."""
 
     a: Weights
     b: Weights

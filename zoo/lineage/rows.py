@@ -45,7 +45,7 @@ def of_group(
         if any(other.name not in placed or other.name == group.name for other, _ in inputs):
             continue
         tensor = load(slots.tensor)
-        if tensor.ndim < 2:
+        if tensor.ndim < 2 or tensor.shape[slots.axis] < slots.start + group.count * slots.block:
             continue
         for other, at in inputs:
             tensor = reorder(tensor, at, other.count, placed[other.name])

@@ -114,8 +114,16 @@ def _transformed(found: Evidence) -> Verdict | None:
 
 
 def _units_kept(found: Evidence) -> bool:
-    aligned = found.aligned
-    return aligned is not None and len(aligned.groups) == len(found.layout.groups) and aligned.lowest >= 1 - SAME
+    return found.aligned is not None and _whole(found) and found.aligned.lowest >= 1 - SAME
+
+
+def _whole(found: Evidence) -> bool:
+    """Whether every unit could be compared, of extended vocabularies by the rows that both have."""
+    pair, groups = found.pair, found.layout.groups
+    if found.aligned is None or len(found.aligned.groups) != len(groups):
+        return False
+    written = [slots for group in groups for slots in group.written if len(pair.a.shapes[slots.tensor]) > 1]
+    return all(at.tensor in pair.names or (at.tensor in pair.tables and at.axis == 1) for at in written)
 
 
 def _hidden_kept(found: Evidence) -> bool:
@@ -165,8 +173,8 @@ def _exactly(found: Evidence, rejected: list[str]) -> str:
 
 
 def _alike(found: Evidence) -> Verdict | None:
-    """No test rejects. What was compared must have been all that tells: a permutation could hide no kinship."""
-    if found.aligned is None or found.aligned.chance is None or found.log_p_order is None:
+    """No test rejects. That is said of models only when all their layers could be compared."""
+    if found.aligned is None or found.aligned.chance is None or found.log_p_order is None or not _whole(found):
         return None
     if not found.aligned.above_chance:
         told = f"No test finds shared weights, and aligned they are as unlike as shuffled ones ({_score(found)})."
@@ -186,6 +194,12 @@ def _why_undetermined(found: Evidence) -> str:
         return "Some weights are NaN or infinite; what is left decides nothing."
     if found.log_p_order is None:
         return f"Nothing could be tested: {found.reasons.get('numbering', 'no units in common')}."
+    if not _whole(found):
+        return (
+            "Only part of the units has the same shape in both; there no test finds shared weights "
+            f"({p_text(found.log_p_order)}, n = {sum(one.units for one in found.numbering)} units), and of the rest "
+            "nothing can be said."
+        )
     told = f"The units are numbered differently ({p_text(found.log_p_order)}), which renumbering would explain, too. "
     if found.calibrated is not None and not found.calibrated.enough:
         return (
