@@ -236,6 +236,21 @@ def test_other_widths_are_undetermined_with_the_reason(parent, kept):
     assert "Only part of the units" in found.verdict.statement
 
 
+def test_one_table_in_common_makes_no_copy(parent, kept):
+    table = {"positions": torch.sin(torch.arange(200.0)).reshape(50, 4)}
+    one, two = ({f"{name}{place}.w": torch.randn(20, 30) for place in range(3)} for name in ("left", "right"))
+    found = judged(kept("left", {**one, **table}), kept("right", {**two, **table}))
+    assert found.evidence.pair.names == {"positions": "positions"}
+    assert found.verdict.name == "undetermined"
+
+
+def test_a_trunk_without_its_head_is_derived(parent, kept):
+    trunk = {name: value for name, value in parent.items() if not name.startswith("4")}
+    verdict = judged(kept("parent", parent), kept("trunk", trunk)).verdict
+    assert verdict.name == "derived"
+    assert "2 more are in parent.safetensors only" in verdict.statement
+
+
 def test_a_widened_layer_is_compared_in_the_part_that_both_have(parent, kept):
     torch.manual_seed(50)
     wide = nn.Linear(64, 50)

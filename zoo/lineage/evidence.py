@@ -52,10 +52,9 @@ class Evidence:
 
 def examine(a: Weights, b: Weights) -> Evidence:
     """All evidence of a pair that needs nothing else. The result does not depend on the order of a and b: the one
-    whose units are better known, else the one whose path comes first, is `pair.a`."""
-    known = sorted(
-        ((layout(one), one) for one in (a, b)), key=lambda item: (_BETTER[item[0].origin], str(item[1].path))
-    )
+    whose units are better known, else the one with fewer of them, else the one whose path comes first, is `pair.a`."""
+    known = [(layout(one), one) for one in (a, b)]
+    known.sort(key=lambda item: (_BETTER[item[0].origin], _units(item[0]), str(item[1].path)))
     (chosen, first), (_, second) = known
     pair = pair_up(first, second)
     relations = tuple(_relations(pair))

@@ -28,7 +28,8 @@ Strength = Literal["exact", "conformal", "heuristic"]
 
 Q = 0.05
 MOST_ELSEWHERE = 0.5
-"""Hidden layers count as kept only when the tensors that differ hold less than this share of the numbers."""
+"""What is the same in both tells of a copy, or of kept hidden layers, only when less than this share of the numbers is
+elsewhere: a fixed table of positions, say, may be the same in models that have nothing else in common."""
 
 NULL_EXACT = "the two were initialised and trained independently"
 NULL_REPLICAS = "the second is one more independent training of the first one's recipe"
@@ -69,6 +70,8 @@ def judge(found: Evidence, adjusted: dict[str, float], between: str = "") -> Ver
 def _copied(found: Evidence) -> Verdict | None:
     summary, pair = found.summary, found.pair
     same = summary.share("identical", "rounded")
+    if not _most_is_shared(found):
+        return None
     if same != 1 or pair.reshaped or pair.tables or _not_finite(summary):
         return None
     missing = len(pair.only_a) + len(pair.only_b)
@@ -89,6 +92,13 @@ def _kept(found: Evidence, statement: str) -> Verdict:
     return Verdict("derived", statement, "exact")
 
 
+def _most_is_shared(found: Evidence) -> bool:
+    """Whether the tensors that both have hold most numbers of the smaller model."""
+    shared = sum(relation.numbers for relation in found.relations)
+    sizes = [sum(math.prod(shape) for shape in model.shapes.values()) for model in (found.pair.a, found.pair.b)]
+    return shared > (1 - MOST_ELSEWHERE) * min(sizes)
+
+
 def _later(found: Evidence, summary: Summary) -> str:
     """The side that lost information, which the other cannot have got back."""
     return {"a": found.pair.a.label, "b": found.pair.b.label}.get(summary.later or "", "")
@@ -100,7 +110,7 @@ def _not_finite(summary: Summary) -> bool:
 
 def _transformed(found: Evidence) -> Verdict | None:
     for summary, renumbered in ((found.summary, ""), (found.renumbered, "renumbered")):
-        if summary is None:
+        if summary is None or not _most_is_shared(found):
             continue
         if summary.share("identical", "rounded", "pruned", "quantised") == 1:
             done = [kind for kind in ("pruned", "quantised") if summary.numbers.get(kind)]
