@@ -287,6 +287,21 @@ def test_what_became_of_a_tensor(change, kind, later):
     assert (back.kind, back.later) == (kind, {"b": "a", None: None}[later])
 
 
+def test_numbers_too_small_for_half_precision_are_rounded_not_quantised():
+    a = (np.random.default_rng(0).normal(size=384) * 1e-8).astype(np.float32)
+    b = a.astype(np.float16).astype(np.float32)
+    for types, values in ((("F32", "F16"), (a, b)), (("F16", "F32"), (b, a))):
+        assert relate("key.bias", *values, types).kind == "rounded"
+    assert relate("key.bias", a, a[::-1].copy()).kind == "changed"
+
+
+def test_int8_numbers_without_their_step_are_quantised():
+    a = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    b = np.round(a / (np.abs(a).max() / 100)).astype(np.float32)
+    assert (relate("w", a, b, ("F32", "I8")).kind, relate("w", a, b, ("F32", "I8")).later) == ("quantised", "b")
+    assert relate("w", a, b[::-1].copy(), ("F32", "I8")).kind == "changed"
+
+
 def test_everything_found_is_written(parent, kept, tmp_path: Path, capsys):
     from zoo.lineage.command import command
 

@@ -6,7 +6,7 @@ numbers would stay as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,18 +49,26 @@ def relate(name: str, a: np.ndarray, b: np.ndarray, types: tuple[str, str] = ("F
     if np.array_equal(a, b):
         constant = bool((a == a.flat[0]).all())
         return Relation(name, "constant" if constant else "identical", a.size, None, cosine)
-    for later, x, y, kind in (("b", a, b, types[1]), ("a", b, a, types[0])):
-        if np.array_equal(_as_stored(x, kind), y):
-            return Relation(name, "rounded", a.size, _side(later), cosine)
-        if _is_pruned(_as_stored(x, kind), y):
-            return Relation(name, "pruned", a.size, _side(later), cosine)
-        if _is_quantised(x, y):
-            return Relation(name, "quantised", a.size, _side(later), cosine)
-    return Relation(name, "changed", a.size, None, cosine)
+    kind, later = _lost(a, b, types)
+    return Relation(name, kind, a.size, later, cosine)
 
 
-def _side(name: str) -> Side:
-    return "a" if name == "a" else "b"
+def _lost(a: np.ndarray, b: np.ndarray, types: tuple[str, str]) -> tuple[Kind, Side | None]:
+    """What one of two differing tensors lost, and which one, the most exact relation first."""
+    sides: tuple[tuple[Side, np.ndarray, np.ndarray], ...] = (
+        ("b", _as_stored(a, types[1]), b),
+        ("a", _as_stored(b, types[0]), a),
+    )
+    tests: tuple[tuple[Kind, Callable[[np.ndarray, np.ndarray], bool]], ...] = (
+        ("rounded", np.array_equal),
+        ("pruned", _is_pruned),
+        ("quantised", _is_quantised),
+    )
+    for kind, holds in tests:
+        for later, whole, lossy in sides:
+            if holds(whole, lossy):
+                return kind, later
+    return "changed", None
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -128,7 +136,8 @@ def _fits_grid(whole: np.ndarray, grid: np.ndarray, step: np.ndarray) -> np.ndar
     places = grid / step
     nearest = np.round(places)
     off = np.abs(places - nearest) - _ROUNDED * np.abs(nearest)
-    whole_steps = (off.max(axis=1) <= _OFF_GRID) & (np.abs(nearest).max(axis=1) <= _MOST_STEPS)
+    most = np.abs(nearest).max(axis=1)
+    whole_steps = (off.max(axis=1) <= _OFF_GRID) & (most >= 1) & (most <= _MOST_STEPS)
     if not whole_steps.any():
         return np.asarray(whole_steps)
     # Where the step was not stored, the one that fits best stands for it.
