@@ -631,6 +631,14 @@ MODULE_FAULTS = {
         faulty(parameter_groups=lambda self, module: {"out": -1.0}),
         {"parameter groups": "the multiplier of 'out' is -1.0"},
     ),
+    "units that are not stored": (
+        faulty(units=lambda self, shapes: [zoo.Units("words", 8, (zoo.Slots("gone"),))]),
+        {"units": "group 'words' names gone, which is not stored"},
+    ),
+    "units without their readers": (
+        faulty(units=lambda self, shapes: [zoo.Units("words", self.width, (zoo.Slots("table.weight", axis=1),))]),
+        {"units": "with its units renumbered, logits differ by up to"},
+    ),
 }
 
 

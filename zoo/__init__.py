@@ -25,6 +25,7 @@ from zoo.homogeneity.results import Pairs, PerModel, Scalar
 from zoo.hookspecs import hookimpl
 from zoo.models import Dense, Encoded, Encoder, InputSpec, Modality, Predictor, Tokens, TorchModel
 from zoo.tasks import Task
+from zoo.units import Slots, Units, transformer_units
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "Predictor",
     "RequestError",
     "Scalar",
+    "Slots",
     "Split",
     "Splits",
     "StoreError",
@@ -58,9 +60,11 @@ __all__ = [
     "Tokens",
     "TorchModel",
     "TrainingError",
+    "Units",
     "UnknownName",
     "WordEncoder",
     "ZooError",
     "hookimpl",
     "load",
+    "transformer_units",
 ]

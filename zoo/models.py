@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from zoo.data import Split
+    from zoo.units import Shapes, Units
 
 Modality = Literal["text", "image"]
 
@@ -135,6 +136,14 @@ class TorchModel(Model):
     def parameter_groups(self, module: torch.nn.Module) -> Mapping[str, float]:
         """Learning-rate multipliers by prefix of the parameter name; parameters not named have 1. Default: none."""
         return {}
+
+    def units(self, shapes: Shapes) -> Sequence[Units]:
+        """The groups of hidden units that may be renumbered without changing the answers, for `python -m zoo.lineage`.
+
+        shapes: of every stored tensor by its name; the module is not built for this. A group comes after those whose
+        units it reads, and holds no unit that another group holds. Output units, which are the classes, are no group.
+        Default: none, and they are derived from names and shapes as far as that goes."""
+        return ()
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zoo.errors import ZooError
 from zoo.models import Encoded, Encoder, Tokens, TorchModel
-from zoo.testing import encoders, fresh
+from zoo.testing import encoders, fresh, units
 from zoo.testing.calling import Batch, batch, lengths, logits, seeded
 from zoo.testing.findings import Finding, Inapplicable, Problem, Unavailable, perform
 from zoo.testing.synthetic import CLASSES, Case, cases_of, probe_split, train_split
@@ -430,4 +430,5 @@ CHECKS: Mapping[str, Callable[[Trial], Iterator[Problem]]] = {
     "layers": _has_layers,
     "recipe": _suggests_known_options,
     "parameter groups": _groups_parameters,
+    "units": units.declares_units,
 }

@@ -87,6 +87,7 @@ def made(checkpoint, classes=2, **options):
 
 def test_it_keeps_the_contract(folders):
     check_model(BERT, checkpoint=folders())
+    check_model(BERT, checkpoint=folders(), hidden=5)
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -7,7 +7,7 @@ Importing this module imports neither torch nor transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import zoo
@@ -86,6 +86,24 @@ class BERT(zoo.TorchModel):
         from zoo_bert.model import feature_layers
 
         return feature_layers(module)
+
+    def units(self, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[zoo.Units]:
+        """The encoder's, as the names of its architecture tell, then those of the tanh layer. Without the checkpoint at
+        hand there are no groups of heads."""
+        try:
+            heads = find_checkpoint(self.checkpoint, self.download).config.get("num_attention_heads")
+        except zoo.CheckpointError:
+            heads = None
+        groups = list(zoo.transformer_units(shapes, heads))
+        if not groups:
+            return groups
+        reader = "project.0" if self.hidden else "head"
+        pooled = zoo.Slots(f"{reader}.weight", axis=1)
+        groups[0] = replace(groups[0], read=(*groups[0].read, pooled))
+        if self.hidden:
+            tanh = (zoo.Slots("project.0.weight"), zoo.Slots("project.0.bias"))
+            groups.append(zoo.Units("project", self.hidden, tanh, (zoo.Slots("head.weight", axis=1),)))
+        return groups
 
 
 def sentence_vectors(

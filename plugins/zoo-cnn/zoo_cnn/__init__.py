@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,6 +71,13 @@ class CNN(zoo.TorchModel):
         from zoo_cnn.model import feature_layers
 
         return feature_layers(module)
+
+    def units(self, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[zoo.Units]:
+        """Text: the coordinates of the word vectors and the filters of each width. Image: the channels that a shortcut
+        hands on, and those within each block."""
+        from zoo_cnn.units import image_units, text_units
+
+        return text_units(self, shapes) if "words.weight" in shapes else image_units(self, shapes)
 
 
 def _require(option: str, got: object, holds: bool, want: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import zoo
@@ -91,6 +92,21 @@ class MLP(zoo.TorchModel):
         from zoo_mlp.model import feature_layers
 
         return feature_layers(module)
+
+    def units(self, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[zoo.Units]:
+        """The coordinates of the word vectors ("words" only), then the units of every hidden layer. A mean, ReLU and
+        dropout in between: all may be rescaled."""
+        groups = []
+        layers = [f"blocks.hidden{index + 1}.0" for index in range(len(self.hidden))] + ["head"]
+        if "words.weight" in shapes:
+            words = (zoo.Slots("words.weight", axis=1),)
+            count = shapes["words.weight"][1]
+            groups.append(zoo.Units("words", count, words, (zoo.Slots(f"{layers[0]}.weight", axis=1),), True))
+        for layer, reader in pairwise(layers):
+            slots = (zoo.Slots(f"{layer}.weight"), zoo.Slots(f"{layer}.bias"))
+            count = shapes[f"{layer}.weight"][0]
+            groups.append(zoo.Units(layer, count, slots, (zoo.Slots(f"{reader}.weight", axis=1),), True))
+        return groups
 
 
 def _require(option: str, got: object, holds: bool, want: str) -> None:

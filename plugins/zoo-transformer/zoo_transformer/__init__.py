@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,6 +75,12 @@ class Transformer(zoo.TorchModel):
         from zoo_transformer.model import feature_layers
 
         return feature_layers(module)
+
+    def units(self, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[zoo.Units]:
+        """The residual stream, which every block shares, then the heads and the hidden units of each block."""
+        from zoo_transformer.units import block_units, residual
+
+        return [residual(self, shapes), *(group for index in range(self.depth) for group in block_units(self, index))]
 
 
 def _require(option: str, got: object, holds: bool, want: str) -> None:

@@ -1,0 +1,6 @@
+"""`python -m zoo.lineage`."""
+
+from zoo.lineage.command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""R3: how alike are two models once their units have been matched? Calibrated on replicas, it is the workhorse."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.lineage import rows
+from zoo.lineage.exact import match
+from zoo.lineage.rows import Load, Placed
+from zoo.units import Units
+
+ENOUGH_REPLICAS = 19
+"""With fewer the smallest p-value, 1 / (replicas + 1), is above .05."""
+
+CHANCE_DRAWS = 99
+CHANCE_UNITS = 128  # of a group, on which chance is estimated: a part is far cheaper
+SAME = 1e-5
+"""Rows nearer than this (1 - cosine) are the same numbers but for rounding to half precision (bfloat16: 2e-6)."""
+
+MOST_SAME_BY_RANK = 8  # rows this short may be near each other without being the same
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """R3 of a pair. groups: name → mean cosine of matched rows; lowest: the smallest cosine of any matched row whose
+    width tells something, NaN when there is none; chance: (draws,) mean over groups of such means when the columns of
+    one are shuffled, part: the same without shuffling, both on the first 128 units of each group, None when they were
+    not asked for; placed_a, placed_b: the numbering that was found; units: how many were matched."""
+
+    groups: Mapping[str, float]
+    lowest: float
+    chance: np.ndarray | None
+    part: float
+    placed_a: Mapping[str, Placed]
+    placed_b: Mapping[str, Placed]
+    units: int
+
+    @property
+    def score(self) -> float:
+        """Mean over groups, in [-1, 1]; NaN without a group."""
+        return float(np.mean(list(self.groups.values()))) if self.groups else float("nan")
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether they are more alike than all 99 matchings of shuffled columns. A heuristic: shuffling undoes more
+        than descent, so that a no tells more than a yes. False when chance was not asked for."""
+        return self.chance is not None and bool(self.part > self.chance.max())
+
+
+def align(load_a: Load, load_b: Load, groups: Sequence[Units], usable: Collection[str], chance: bool = True) -> Aligned:
+    """Match the units of two models group by group, in the order of the groups. load_a, load_b: tensors by the names
+    of a; usable: names that both have, in one shape and finite. Each matching orders the columns of the groups that
+    follow; units that may be rescaled are brought to one size first."""
+    placed_a: dict[str, Placed] = {}
+    placed_b: dict[str, Placed] = {}
+    scores: dict[str, float] = {}
+    by_chance: list[tuple[np.ndarray, float]] = []
+    lowest: list[float] = []
+    for group in groups:
+        a = rows.of_group(load_a, group, groups, placed_a, usable)
+        b = rows.of_group(load_b, group, groups, placed_b, usable)
+        if a is None or b is None or a.shape != b.shape:
+            continue
+        order, cosines = match(a, b)
+        scores[group.name] = float(cosines.mean())
+        if a.shape[1] >= MOST_SAME_BY_RANK and (alive := np.linalg.norm(a, axis=1) > 0).any():
+            lowest.append(float(cosines[alive].min()))
+        if chance:
+            by_chance.append(_chance(a, b))
+        straight = np.arange(group.count)
+        placed_a[group.name] = Placed(straight, _scale(load_a, group, a, straight, usable))
+        placed_b[group.name] = Placed(order, _scale(load_b, group, b, order, usable))
+    units = sum(group.count for group in groups if group.name in scores)
+    draws = np.mean([shuffled for shuffled, _ in by_chance], axis=0) if by_chance else None
+    part = float(np.mean([real for _, real in by_chance])) if by_chance else float("nan")
+    return Aligned(scores, min(lowest, default=float("nan")), draws, part, placed_a, placed_b, units)
+
+
+def _scale(load: Load, group: Units, a: np.ndarray, order: np.ndarray, usable: Collection[str]) -> np.ndarray | None:
+    if not group.homogeneous:
+        return None
+    if group.scaled_by is not None and group.scaled_by in usable:
+        return np.asarray(np.abs(load(group.scaled_by))[order])
+    return np.asarray(np.linalg.norm(a, axis=1)[order])
+
+
+def _chance(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
+    """(mean cosine of each matching with shuffled columns, that without), on the first units of both."""
+    a, b = a[:CHANCE_UNITS], b[:CHANCE_UNITS]
+    random = np.random.default_rng(seed)
+    shuffled = [match(a, b[:, random.permutation(b.shape[1])])[1].mean() for _ in range(CHANCE_DRAWS)]
+    return np.array(shuffled), float(match(a, b)[1].mean())
+
+
+def in_one_order(tensor: np.ndarray, name: str, groups: Sequence[Units], placed: Mapping[str, Placed]) -> np.ndarray:
+    """A whole tensor with the units on every axis in the numbering that was found, nothing rescaled."""
+    for group in groups:
+        for slots in (*group.written, *group.read):
+            if slots.tensor == name and group.name in placed:
+                tensor = rows.reorder(tensor, slots, group.count, Placed(placed[group.name].order))
+    return tensor
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """R3 against replicas. score: of the pair, over the groups that all replicas share; p: conformal; highest: the best
+    score of a replica."""
+
+    score: float
+    p: float
+    replicas: int
+    highest: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether p ≤ .05 could be reached."""
+        return self.replicas >= ENOUGH_REPLICAS
+
+
+def calibrate(score: float, replicas: Sequence[float]) -> Calibrated:
+    """Conformal p-value of a score among those of replicas, which were trained independently on the same data:
+    (1 + replicas with at least this score) / (replicas + 1). Raises ValueError without replicas or for NaN."""
+    if not len(replicas) or not np.isfinite([score, *replicas]).all():
+        raise ValueError(f"score {score} among {len(replicas)} replicas")
+    as_high = sum(other >= score for other in replicas)
+    return Calibrated(score, (1 + as_high) / (1 + len(replicas)), len(replicas), max(replicas))

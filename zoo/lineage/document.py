@@ -1,0 +1,137 @@
+"""A comparison as plain data, for `out=file.json` and for the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS, Q, p_text
+
+if TYPE_CHECKING:
+    from zoo.lineage.comparison import Comparison, Judged
+    from zoo.lineage.evidence import Evidence
+    from zoo.lineage.weights import Weights
+
+VERSION = 1
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """Everything that was found, in JSON types. Numbers that do not exist are null, with a reason beside them."""
+    return {
+        "lineage_version": VERSION,
+        "method": {
+            "q": Q,
+            "error_rate": "Benjamini-Yekutieli over all exact tests of all pairs",
+            "exact_tests": comparison.tests,
+            "tree": "minimum arborescence over 1 - aligned score; directions are a heuristic",
+        },
+        "models": [_model(model) for model in comparison.models],
+        "pairs": [_pair(judged) for judged in comparison.pairs],
+        "tree": [{"child": child, "parent": parent} for child, parent in sorted(comparison.parents.items())],
+    }
+
+
+def _model(model: Weights) -> dict[str, Any]:
+    return {
+        "label": model.label,
+        "path": str(model.path),
+        "tensors": len(model.tensors),
+        "numbers": sum(math.prod(stored.shape) for stored in model.tensors.values()),
+        "types": sorted({stored.dtype for stored in model.tensors.values()}),
+        "left_out": dict(model.left_out),
+        "task": model.record.get("task") if model.record else None,
+        "dataset": model.record.get("dataset") if model.record else None,
+    }
+
+
+def _pair(judged: Judged) -> dict[str, Any]:
+    found, verdict = judged.evidence, judged.verdict
+    return {
+        "first": judged.first.label,
+        "second": judged.second.label,
+        "verdict": verdict.name,
+        "strength": verdict.strength,
+        "statement": verdict.statement,
+        "null_hypothesis": verdict.null or None,
+        "later": verdict.later or None,
+        "on_record": found.origin or None,
+        "units": {"known_from": found.layout.origin, "reasons": list(found.layout.reasons)},
+        "tensors": _tensors(found),
+        "evidence": [_numbering(judged), _dead(judged), _aligned(found)],
+    }
+
+
+def _tensors(found: Evidence) -> dict[str, Any]:
+    renumbered = found.renumbered
+    return {
+        "shared": len(found.pair.names),
+        "of_another_shape": sorted([*found.pair.reshaped, *found.pair.tables]),
+        "only_in_one": len(found.pair.only_a) + len(found.pair.only_b),
+        "numbers_by_relation": dict(found.summary.numbers),
+        "numbers_by_relation_renumbered": dict(renumbered.numbers) if renumbered is not None else None,
+    }
+
+
+def _numbering(judged: Judged) -> dict[str, Any]:
+    found = judged.evidence
+    log_p = found.log_p_order
+    return {
+        "test": "R1",
+        "name": "the same numbering of hidden units",
+        "kind": "exact",
+        "null_hypothesis": NULL_EXACT,
+        "p": None if log_p is None else math.exp(log_p),
+        "log10_p": None if log_p is None else log_p / math.log(10),
+        "p_adjusted": judged.adjusted.get("numbering"),
+        "units": sum(one.units for one in found.numbering),
+        "groups": [
+            {"group": one.group, "units": one.units, "rho": one.rho, "log10_p": one.log_p / math.log(10)}
+            for one in found.numbering
+        ],
+        "combined_by": "Fisher" if found.layout.independent else "Cauchy",
+        "reason": None if log_p is not None else found.reasons.get("numbering"),
+    }
+
+
+def _dead(judged: Judged) -> dict[str, Any]:
+    dead = judged.evidence.dead
+    facts: Mapping[str, Any] = {} if dead is None else vars(dead)
+    return {
+        "test": "R2",
+        "name": "the same weights of inputs that no training moved",
+        "kind": "exact",
+        "null_hypothesis": NULL_EXACT,
+        "p": facts.get("p"),
+        "p_adjusted": judged.adjusted.get("dead"),
+        "statistic": facts.get("statistic"),
+        "dead_coordinates": facts.get("dead"),
+        "units": facts.get("units"),
+        "draws": facts.get("draws"),
+        "reason": None if dead is not None else judged.evidence.reasons.get("dead"),
+    }
+
+
+def _aligned(found: Evidence) -> dict[str, Any]:
+    aligned, calibrated = found.aligned, found.calibrated
+    return {
+        "test": "R3",
+        "name": "aligned weights",
+        "kind": "conformal" if calibrated is not None else "heuristic",
+        "null_hypothesis": NULL_REPLICAS if calibrated is not None else None,
+        "p": None if calibrated is None else calibrated.p,
+        "replicas": 0 if calibrated is None else calibrated.replicas,
+        "highest_replica": None if calibrated is None else calibrated.highest,
+        "score": None if aligned is None else aligned.score,
+        "above_chance": None if aligned is None or aligned.chance is None else aligned.above_chance,
+        "units": 0 if aligned is None else aligned.units,
+        "groups": {} if aligned is None else dict(aligned.groups),
+        "reason": found.reasons.get("calibration", "" if calibrated is not None else "no replicas were given") or None,
+    }
+
+
+def told(judged: Judged) -> str:
+    """The exact p-values of a pair in a few words: `p = 0.4`, or `not tested`."""
+    if judged.evidence.log_p_order is None:
+        return "not tested"
+    return p_text(judged.evidence.log_p_order)

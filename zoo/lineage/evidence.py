@@ -1,0 +1,211 @@
+"""Everything that two models' weights say about a common past, before it is judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from zoo.lineage import exact, rows
+from zoo.lineage.aligned import Aligned, Calibrated, align, calibrate, in_one_order
+from zoo.lineage.exact import DeadCoordinates, Numbering
+from zoo.lineage.groups import Layout, layout
+from zoo.lineage.pairing import Pair, pair_up
+from zoo.lineage.relation import Relation, Summary, relate, summarise
+from zoo.lineage.weights import Weights
+from zoo.store.recipes import Recipe
+from zoo.store.schema import PARENT
+from zoo.units import Units
+
+_BETTER = {"declared": 0, "names": 1, "shapes": 2, "none": 3}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found about a pair. Of what could not be computed, `reasons` says why, by test.
+
+    relations: of each tensor that both have; summary: of these; renumbered: the same after the matching of R3, None
+    when that changed no numbering; numbering: R1 by group; log_p_order: of R1 over all groups; dead: R2; aligned: R3;
+    calibrated: R3 against replicas; origin: what both are on record to have started from, empty when nothing is.
+    """
+
+    pair: Pair
+    layout: Layout
+    relations: tuple[Relation, ...]
+    summary: Summary
+    renumbered: Summary | None = None
+    numbering: tuple[Numbering, ...] = ()
+    log_p_order: float | None = None
+    dead: DeadCoordinates | None = None
+    aligned: Aligned | None = None
+    calibrated: Calibrated | None = None
+    origin: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def distance(self) -> float:
+        """How far apart the aligned weights are, 1 - score, from 0 up; NaN when they could not be aligned."""
+        return max(0.0, 1 - self.aligned.score) if self.aligned is not None else math.nan
+
+
+def examine(a: Weights, b: Weights) -> Evidence:
+    """All evidence of a pair that needs nothing else. The result does not depend on the order of a and b: the one
+    whose units are better known, else the one with fewer of them, else the one whose path comes first, is `pair.a`."""
+    known = [(layout(one), one) for one in (a, b)]
+    known.sort(key=lambda item: (_BETTER[item[0].origin], _units(item[0]), str(item[1].path)))
+    (chosen, first), (_, second) = known
+    pair = pair_up(first, second)
+    relations = tuple(_relations(pair))
+    found = Evidence(pair, chosen, relations, summarise(relations), origin=origin(first, second))
+    usable = _usable(pair, relations)
+    groups = [group for group in chosen.groups if group.count >= exact.FEWEST_UNITS]
+    reasons = {"numbering": _why_not(pair, chosen)} if not groups else {}
+    if not groups:
+        return replace(found, reasons=reasons)
+    numbering = tuple(_numbering(pair, groups, chosen.groups, usable))
+    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable)
+    if not numbering:
+        reasons["numbering"] = _why_not(pair, chosen)
+    together = exact.fisher if chosen.independent else exact.cauchy
+    return replace(
+        found,
+        numbering=numbering,
+        log_p_order=together([one.log_p for one in numbering]) if numbering else None,
+        aligned=aligned if aligned.groups else None,
+        renumbered=_renumbered(pair, chosen.groups, aligned),
+        reasons=reasons,
+    )
+
+
+def _units(known: Layout) -> int:
+    return sum(group.count for group in known.groups)
+
+
+def _relations(pair: Pair) -> list[Relation]:
+    found = []
+    for name, other in pair.names.items():
+        types = pair.a.tensors[name].dtype, pair.b.tensors[other].dtype
+        found.append(relate(name, pair.load_a(name), pair.load_b(name), types))
+    return found
+
+
+def _usable(pair: Pair, relations: Sequence[Relation]) -> set[str]:
+    """Tensors that may be matched: in both, of one shape, finite."""
+    unsound = {relation.name for relation in relations if relation.kind == "not finite"}
+    tables = {name for name in pair.tables if _finite(pair, name)}
+    return (pair.names.keys() - unsound) | tables
+
+
+def _finite(pair: Pair, name: str) -> bool:
+    return bool(np.isfinite(pair.load_a(name)).all() and np.isfinite(pair.load_b(name)).all())
+
+
+def _numbering(pair: Pair, tested: Sequence[Units], groups: Sequence[Units], usable: set[str]) -> list[Numbering]:
+    """R1 of every group, all in their stored numbering."""
+    found = []
+    before: dict[str, rows.Placed] = {}
+    for group in groups:
+        a = rows.of_group(pair.load_a, group, groups, before, usable)
+        b = rows.of_group(pair.load_b, group, groups, before, usable)
+        before[group.name] = rows.Placed(np.arange(group.count))
+        if group in tested and a is not None and b is not None and a.shape == b.shape and a.any() and b.any():
+            found.append(exact.index_order(group.name, a, b))
+    return found
+
+
+def _why_not(pair: Pair, chosen: Layout) -> str:
+    if not chosen.groups:
+        return "; ".join(chosen.reasons) or "no units are known that could be matched"
+    if not pair.names:
+        return "no tensor of the one has a counterpart of its shape in the other"
+    return "the tensors that compute the units differ in shape, are not in both, or are not finite"
+
+
+def _renumbered(pair: Pair, groups: Sequence[Units], aligned: Aligned) -> Summary | None:
+    """What became of the tensors, once both are in one numbering; None when the stored one is that."""
+    if all((placed.order == np.arange(len(placed.order))).all() for placed in aligned.placed_b.values()):
+        return None
+    found = []
+    for name, other in pair.names.items():
+        types = pair.a.tensors[name].dtype, pair.b.tensors[other].dtype
+        b = in_one_order(pair.load_b(name), name, groups, aligned.placed_b)
+        found.append(relate(name, pair.load_a(name), b, types))
+    return summarise(found)
+
+
+def origin(a: Weights, b: Weights) -> str:
+    """What both models are on record to have started from; empty when that is not known. Records may err."""
+    if a.record is not None and b.record is not None:
+        return _same_start(a.record, b.record)
+    if a.config is not None and b.config is not None:
+        named = a.config.get("_name_or_path")
+        if named and named == b.config.get("_name_or_path"):
+            return f"both name {named} as what they come from"
+    return ""
+
+
+def _same_start(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    one, two = (record.get("config") or {} for record in (a, b))
+    if a.get(PARENT) or b.get(PARENT):  # made out of another run: its seed says nothing of its first weights
+        return ""
+    if one.get("model") != two.get("model"):
+        return ""
+    checkpoint = one.get("model_fingerprint")
+    if checkpoint and checkpoint == two.get("model_fingerprint"):
+        return f"both runs started from the checkpoint {one['model'].get('checkpoint', checkpoint)}"
+    if not checkpoint and not two.get("model_fingerprint") and a.get("seed") == b.get("seed"):
+        return f"both runs have the same model options and seed {a.get('seed')}, hence the same first weights"
+    return ""
+
+
+def against_replicas(found: Evidence, first: Weights, scores: Mapping[str, Mapping[str, float]]) -> Evidence:
+    """The evidence with R3 calibrated. first: the model whose replicas these are; scores: replica → group → mean
+    cosine, as `replica_scores` gives them."""
+    if found.aligned is None:
+        return found
+    common = set(found.aligned.groups).intersection(*(groups.keys() for groups in scores.values()))
+    if not common:
+        reason = f"no group of units could be matched with all replicas of {first.label}"
+        return replace(found, reasons={**found.reasons, "calibration": reason})
+
+    def mean(groups: Mapping[str, float]) -> float:
+        return float(np.mean([groups[name] for name in sorted(common)]))
+
+    calibrated = calibrate(mean(found.aligned.groups), [mean(groups) for groups in scores.values()])
+    return replace(found, calibrated=calibrated)
+
+
+def replica_scores(first: Weights, replicas: Sequence[Weights]) -> dict[str, Mapping[str, float]] | str:
+    """Scores of R3 between a model and its replicas, or why these do not calibrate: another recipe or other data, or
+    one that shares weights with the model."""
+    scores: dict[str, Mapping[str, float]] = {}
+    for replica in replicas:
+        if replica.path.resolve() == first.path.resolve():
+            continue
+        if problem := _no_replica(first, replica):
+            return f"{replica.label} is no replica of {first.label}: {problem}"
+        found = examine(first, replica)
+        if _is_kin(found, len(replicas)):
+            return f"{replica.label} is no replica of {first.label}: it shares weights with it"
+        scores[str(replica.path)] = found.aligned.groups if found.aligned is not None else {}
+    return scores or f"no run but {first.label} itself was found"
+
+
+def _is_kin(found: Evidence, replicas: int) -> bool:
+    """Whether a replica shares weights with its model after all: one false alarm in a thousand calibrations."""
+    if found.summary.share("identical", "rounded", "pruned", "quantised") > 0:
+        return True
+    return found.log_p_order is not None and found.log_p_order < math.log(0.001 / replicas)
+
+
+def _no_replica(first: Weights, replica: Weights) -> str:
+    if first.record is None or replica.record is None:
+        return ""
+    one, two = Recipe.of(first.record).facts(), Recipe.of(replica.record).facts()
+    if one["data"] != two["data"]:
+        return "it was trained on other data"
+    differing = [key for key in sorted(one.keys() | two.keys()) if one.get(key) != two.get(key)]
+    return f"its recipe differs ({', '.join(differing[:3])})" if differing else ""

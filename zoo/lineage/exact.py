@@ -1,0 +1,220 @@
+"""Tests whose p-values are exact when two models were initialised and trained independently, whatever data both saw.
+
+R1 looks at the numbering of the units, R2 at weights that no training ever moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+EXACT_UP_TO = 14
+"""Units for which the distribution of Spearman's coefficient is counted out; beyond, see `log_p_approximate`."""
+
+FEWEST_UNITS = 4
+FEWEST_DEAD = 7  # 7! orders are enough for p = .001; fewer coordinates could not reach it
+MOST_UNITS = 1024  # of a group that R1 looks at: a fixed part of the units is as exact and far cheaper
+
+# Kurtosis of Spearman's coefficient less that of the t approximation, over 24: the tail is heavier by exp(this x⁴/n).
+_TAIL = 0.06
+_MOST_CORRECTION = 0.35
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """R1 of one group. rho: Spearman's coefficient of the matching and the identity; log_p: natural logarithm."""
+
+    group: str
+    units: int
+    rho: float
+    log_p: float
+
+
+def match(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One-to-one matching of rows with the largest sum of cosines (linear assignment). a, b: (units, width) float.
+
+    Returns the row of b for each row of a, (units,) int64, and the cosines of the matched rows, (units,) float64; a
+    row of zeros has cosine 0 with everything."""
+    from scipy.optimize import linear_sum_assignment
+
+    cosines = _unit(a) @ _unit(b).T
+    rows, columns = linear_sum_assignment(cosines, maximize=True)
+    return np.asarray(columns, dtype=np.int64), cosines[rows, columns].astype(np.float64)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms == 0, 1, norms))
+
+
+def index_order(name: str, a: np.ndarray, b: np.ndarray, seed: int = 0) -> Numbering:
+    """R1: do the units of two groups have the same numbers? a, b: (units, width) float, rows in stored order.
+
+    Under independent initialisation, and training that treats all units alike, the matching is a uniformly random
+    permutation (Zhu et al. 2025). Blind when the units of one were renumbered: a large p says nothing then.
+    Raises ValueError under 4 units."""
+    if len(a) < FEWEST_UNITS:
+        raise ValueError(f"{len(a)} units: R1 needs {FEWEST_UNITS}")
+    a, b = a[:MOST_UNITS], b[:MOST_UNITS]
+    # Rows that tie (dead units are all alike) are given away in the order in which they are shown: a random one.
+    shown = np.random.default_rng(seed).permutation(len(a))
+    order = np.empty(len(a), dtype=np.int64)
+    order[shown] = match(a[shown], b)[0]
+    return Numbering(name, len(a), spearman(order), log_p_of_order(order))
+
+
+def spearman(order: np.ndarray) -> float:
+    """Spearman's coefficient of a permutation and the identity, in [-1, 1]. order: (n,) a permutation of 0 … n-1."""
+    count = len(order)
+    return 1 - 6 * _distance(order) / (count**3 - count)
+
+
+def _distance(order: np.ndarray) -> int:
+    steps = order.astype(np.int64) - np.arange(len(order))
+    return int(steps @ steps)
+
+
+def log_p_of_order(order: np.ndarray) -> float:
+    """log P(a random permutation is at least as near to the identity, in Spearman's coefficient). order: (n,), a
+    permutation of 0 … n-1. Counted out up to 14 units, `log_p_approximate` beyond."""
+    count, distance = len(order), _distance(order)
+    return log_p_counted(count, distance) if count <= EXACT_UP_TO else log_p_approximate(count, distance)
+
+
+def log_p_counted(count: int, distance: int) -> float:
+    """log P(sum of squared steps of a random permutation of `count` ≤ distance), from all permutations."""
+    return math.log(min(1.0, _distances(count)[: distance + 1].sum() / math.factorial(count)))
+
+
+def log_p_approximate(count: int, distance: int) -> float:
+    """The same without counting: the textbook's t approximation, made larger by the fourth-order term by which its tail
+    is too light. Where that term is no longer small, the smaller of its last value and a bound that always holds
+    (`log_volume_bound`). At 14 units p is at most a quarter too small, where t alone is too small by e^8; it is nearer
+    with more."""
+    from scipy.stats import t
+
+    spread = math.sqrt(count - 1)
+    normal = (1 - 6 * distance / (count**3 - count)) * spread
+    edge = (_MOST_CORRECTION * count / _TAIL) ** 0.25
+    near = min(normal, edge)
+    rho = near / spread
+    log_p = float(t.logsf(rho * math.sqrt((count - 2) / max(1 - rho**2, 1e-300)), count - 2))
+    log_p += _TAIL * near**4 / count if near > 0 else 0.0
+    return min(0.0, log_p) if normal <= edge else min(log_p, log_volume_bound(count, distance))
+
+
+@functools.cache
+def _distances(count: int) -> np.ndarray:
+    """How many permutations of `count` have each sum of squared steps. Returns (largest sum + 1,) float64."""
+    most = (count**3 - count) // 3
+    start = np.zeros(most + 1)
+    start[0] = 1
+    layer = {0: start}
+    for row in range(count):
+        following: dict[int, np.ndarray] = {}
+        for used, counts in layer.items():
+            for column in range(count):
+                if used >> column & 1:
+                    continue
+                step = (row - column) ** 2
+                moved = following.setdefault(used | 1 << column, np.zeros(most + 1))
+                moved[step:] += counts[: most + 1 - step]
+        layer = following
+    return layer[(1 << count) - 1]
+
+
+def log_volume_bound(count: int, distance: int) -> float:
+    """A bound on log P(sum of squared steps of a random permutation ≤ distance) that holds for every size.
+
+    A permutation is told by its steps, integers whose squares add up to `distance` at most; there are no more such
+    vectors than e^{s·distance} (Σ_k e^{-s k²})^count, for every s > 0 (Markov), and count! permutations."""
+    from scipy.optimize import minimize_scalar
+
+    squares = np.arange(1, count, dtype=np.float64) ** 2
+
+    def log_vectors(log_s: float) -> float:
+        s = math.exp(log_s)
+        return s * distance + count * math.log1p(2 * float(np.exp(-s * squares).sum()))
+
+    best = minimize_scalar(log_vectors, bounds=(-2 * math.log(count) - 5, math.log(50)), method="bounded")
+    return min(0.0, float(best.fun) - math.lgamma(count + 1))
+
+
+def fisher(log_ps: Sequence[float]) -> float:
+    """log p of several independent tests together (Fisher). Raises ValueError without a test."""
+    if not log_ps:
+        raise ValueError("no p-values")
+    # The tail of chi² with 2k degrees of freedom in closed form: scipy's logsf is -inf where p underflows.
+    half = -math.fsum(log_ps)
+    if half <= 0:
+        return 0.0
+    terms = [order * math.log(half) - math.lgamma(order + 1) for order in range(len(log_ps))]
+    return min(0.0, float(np.logaddexp.reduce(terms)) - half)
+
+
+def cauchy(log_ps: Sequence[float]) -> float:
+    """log p of several tests together, however they depend on one another (Liu & Xie 2020).
+
+    Raises ValueError without a test."""
+    from scipy.stats import cauchy as distribution
+
+    if not log_ps:
+        raise ValueError("no p-values")
+    # A p-value of 1, as discrete tests give, would outweigh all others: it counts as .99.
+    capped = np.minimum(np.array(log_ps), math.log(0.99))
+    if capped.min() < -20:  # 1 / (pi p) is the tangent to rounding, and neither overflows nor cancels as a logarithm
+        return min(0.0, math.log(len(capped)) - float(np.logaddexp.reduce(-capped)))
+    statistic = float(np.mean(np.tan((0.5 - np.exp(capped)) * math.pi)))
+    return float(distribution.logsf(statistic))
+
+
+@dataclass(frozen=True)
+class DeadCoordinates:
+    """R2. statistic: mean cosine of matched rows over dead coordinates; p: exact; draws: of the null."""
+
+    statistic: float
+    p: float
+    dead: int
+    units: int
+    draws: int
+
+
+def dead_coordinates(
+    a: np.ndarray, b: np.ndarray, classes: np.ndarray, draws: int = 999, seed: int = 0
+) -> DeadCoordinates:
+    """R2: do two models share weights that no training moved? a, b: (units, dead) float, rows already matched on what
+    is alive; classes: (dead,) int, dead coordinates with one number had one constant value in training.
+
+    An input that is the same in every example moves all its weights alike, so that their differences keep the noise of
+    the initialisation; only these are compared. The null exchanges coordinates of one class in a: within each network
+    they were drawn alike and treated alike, so under independence every order is as likely, and p is exact.
+    Raises ValueError under 7 dead coordinates."""
+    if a.shape != b.shape or a.shape[1] != len(classes):
+        raise ValueError(f"shapes {a.shape}, {b.shape} and {len(classes)} classes")
+    if len(classes) < FEWEST_DEAD:
+        raise ValueError(f"{len(classes)} dead coordinates: R2 needs {FEWEST_DEAD}")
+    a, b = _unit(_contrasts(a, classes)), _unit(_contrasts(b, classes))
+    # The cosine of every coordinate of a with every one of b, summed over units: an order is then a sum of its entries.
+    products = a.T.astype(np.float64) @ b.astype(np.float64) / len(a)
+    places = np.arange(len(classes))
+    observed = float(products[places, places].sum())
+    random = np.random.default_rng(seed)
+    as_large = 0
+    for _ in range(draws):
+        shuffled = places.copy()
+        for kind in np.unique(classes):
+            members = places[classes == kind]
+            shuffled[members] = random.permutation(members)
+        as_large += float(products[shuffled, places].sum()) >= observed - 1e-12
+    return DeadCoordinates(observed, (1 + as_large) / (1 + draws), len(classes), len(a), draws)
+
+
+def _contrasts(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    centred = rows.astype(np.float64)
+    for kind in np.unique(classes):
+        centred[:, classes == kind] -= centred[:, classes == kind].mean(1, keepdims=True)
+    return centred

@@ -1,0 +1,183 @@
+"""Weights as stored: safetensors only, checked before a tensor is touched, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError
+from zoo.store.reading import read
+from zoo.store.schema import RUN, WEIGHTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+INDEX = "model.safetensors.index.json"
+MOST_BYTES = 2**31
+"""A tensor that is larger than this as float32 is left out: memory stays bounded whatever a header claims."""
+
+# Safetensors' names of what can hold weights. Counters, masks and positions are other types and never compared.
+_WEIGHTS_ARE = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8"})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as the header describes it. dtype: safetensors' name, e.g. `"BF16"`."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of one model on disk.
+
+    label: how it is called in tables; path: what was asked for; tensors: by name, in the order of the names;
+    left_out: tensors that are not compared, with the reason; record: `run.json` of a run; config: `config.json` of a
+    Hugging Face folder.
+    """
+
+    label: str
+    path: Path
+    tensors: Mapping[str, Stored]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    record: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor by its name."""
+        return {name: stored.shape for name, stored in self.tensors.items()}
+
+    def load(self, name: str) -> np.ndarray:
+        """One tensor as float32 (float64 is rounded, int8 keeps its whole numbers). May hold NaN."""
+        import torch
+
+        values: np.ndarray = self._tensor(name).to(torch.float32).numpy()
+        return values
+
+    def digest(self, name: str) -> str:
+        """sha256 of type, shape and bytes of one tensor: equal exactly when it is stored alike."""
+        import torch
+
+        stored, tensor = self.tensors[name], self._tensor(name).contiguous()
+        whole = hashlib.sha256(f"{stored.dtype}{stored.shape}".encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return whole.hexdigest()
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.tensors[name].file, framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(name)
+                return tensor
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error}).") from error
+
+
+def open_weights(path: str | Path, most_bytes: int = MOST_BYTES) -> Weights:
+    """The weights at a path: a run folder, a safetensors file, or a Hugging Face folder. Nothing but headers is read,
+    except that a run's checksums are compared.
+
+    Raises DataError for a path without safetensors, a header that does not fit its file, a shard outside the folder or
+    a file without weights; DamagedRun for a run that is not what was written."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _made(path.name, path, [path], most_bytes)
+    if not path.is_dir():
+        raise DataError(f"There is no '{path}'. Give a run folder, a .safetensors file or a Hugging Face folder.")
+    if (path / RUN).is_file():
+        return _of_run(path, most_bytes)
+    config = _json(path / "config.json") if (path / "config.json").is_file() else None
+    return _made(path.name, path, _shards(path), most_bytes, config=config)
+
+
+def _of_run(folder: Path, most_bytes: int) -> Weights:
+    record = read(folder).record
+    if not (folder / WEIGHTS).is_file():
+        raise DataError(
+            f"Run {folder} keeps no weights; its status is '{record.get('status')}'.\n"
+            "Run it again with keep_weights=true."
+        )
+    label = f"{record.get('model')}/{record.get('key')}"
+    return _made(label, folder, [folder / WEIGHTS], most_bytes, record=record)
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The safetensors files of a Hugging Face folder."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        names = _json(folder / INDEX).get("weight_map")
+        if not isinstance(names, Mapping) or not names:
+            raise DataError(f"{folder / INDEX} names no shards: it should hold a 'weight_map'.")
+        files = sorted({str(name) for name in names.values()})
+        if strange := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
+            raise DataError(f"{folder / INDEX} names '{strange[0]}', which is no file of that folder.")
+        return [folder / name for name in files]
+    pickled = sorted(file.name for file in folder.glob("*.bin"))
+    told = f" It holds {pickled[0]}, which is never read: that may run code." if pickled else ""
+    raise DataError(
+        f"'{folder}' holds no {RUN}, no {WEIGHTS} and no {INDEX}.{told}\n"
+        "Give a run folder, a .safetensors file or a Hugging Face folder with safetensors."
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file} holds no JSON object.")
+    return content
+
+
+def _made(label: str, path: Path, files: Sequence[Path], most_bytes: int, **known: Any) -> Weights:
+    tensors: dict[str, Stored] = {}
+    for file in files:
+        tensors.update(_header(file))
+    weights, left_out = _sorted_out(tensors.items(), most_bytes)
+    if not weights:
+        why = next((f" ({name}: {reason})" for name, reason in left_out.items()), "")
+        raise DataError(f"{path} holds no weights that can be compared{why}.")
+    return Weights(label, path, dict(sorted(weights.items())), left_out, **known)
+
+
+def _header(file: Path) -> dict[str, Stored]:
+    """What a file says of its tensors. The library refuses headers that do not fit the file to the byte: truncated,
+    overlapping, of an unknown type, or with a shape of another size than the bytes it names."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            return {name: Stored(file, tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
+    except (OSError, SafetensorError, ValueError, OverflowError) as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        step = "Fetch it again, or convert it with safetensors' save_file."
+        raise DataError(f"{file} is no sound safetensors file: {reason}.\n{step}") from error
+
+
+def _sorted_out(tensors: Iterable[tuple[str, Stored]], most_bytes: int) -> tuple[dict[str, Stored], dict[str, str]]:
+    from math import prod
+
+    weights, left_out = {}, {}
+    for name, stored in tensors:
+        size = 4 * prod(stored.shape)
+        if stored.dtype not in _WEIGHTS_ARE:
+            left_out[name] = f"type {stored.dtype} holds no weights"
+        elif size == 0:
+            left_out[name] = "it is empty"
+        elif size > most_bytes:
+            left_out[name] = f"{size / 2**30:.1f} GiB as float32, more than the {most_bytes / 2**30:.1f} allowed"
+        else:
+            weights[name] = stored
+    return weights, left_out
