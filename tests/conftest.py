@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from hypothesis import settings
 # An example that takes long on a busy machine is no fault of the code.
 settings.register_profile("zoo", deadline=None)
 settings.load_profile("zoo")
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and processes pass that on to their children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 CHECKOUT = TESTS.parent

@@ -110,6 +110,27 @@ def test_what_the_user_says_wins_over_the_recipe_and_the_recipe_over_the_default
     assert config.decide(TrainerOptions(), {}) == config.Trainer()
 
 
+@pytest.mark.parametrize(
+    ("examples", "options", "epochs", "patience"),
+    [
+        (300, {}, 100, 30),  # 5 steps an epoch: ten times the epochs, and of the patience
+        (301, {"batch_size": 7}, 12, 4),  # 43 steps an epoch, 11.6 of which are 500
+        (3200, {}, 10, 3),  # 50 steps an epoch are 500 just so
+        (300, {"patience": 2}, 100, 2),
+        (300, {"epochs": 4}, 4, 3),
+        (300, {"steps": 20}, 10, 3),
+        (300, {"seconds": 5.0}, 10, 3),
+    ],
+)
+def test_a_small_training_split_is_gone_through_until_there_are_enough_steps(
+    examples: int, options: dict[str, Any], epochs: int, patience: int
+) -> None:
+    recipe = {"epochs": 10, "patience": 3, "batch_size": 64, "min_steps": 500}
+    made = config.decide(TrainerOptions(**options), recipe, examples)
+    assert (made.epochs, made.patience) == (epochs, patience)
+    assert config.decide(TrainerOptions(**options), recipe).epochs in (10, options.get("epochs"))
+
+
 def test_a_recipe_of_something_else_is_refused() -> None:
     with pytest.raises(PluginError, match=r"this one has batchsize, device\."):
         config.decide(TrainerOptions(), {"epochs": 1, "batchsize": 3, "device": "cpu"})

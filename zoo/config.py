@@ -162,18 +162,37 @@ SEEDS = 2**32  # numpy's and scikit-learn's generators take no more
 RECIPE = frozenset(
     {"epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "warmup", "clip", "patience"}
 )
+MIN_STEPS = "min_steps"
+"""What a recipe may say beside these: the fewest steps that are a training, however small the training split."""
 
 
-def decide(options: TrainerOptions, recipe: Mapping[str, Any]) -> Trainer:
-    """What the user says, else what the model suggests, else the default. Raises PluginError for an unknown recipe."""
-    if unknown := sorted(set(recipe) - RECIPE):
-        raise PluginError(f"A recipe may suggest {', '.join(sorted(RECIPE))}; this one has {', '.join(unknown)}.")
+def decide(options: TrainerOptions, recipe: Mapping[str, Any], examples: int = 0) -> Trainer:
+    """What the user says, else what the model suggests, else the default. examples: of the training split.
+
+    Where the recipe's epochs are fewer steps than its `min_steps`, and the user sets no budget, epochs and patience
+    are stretched alike until they are as many. Raises PluginError for an unknown recipe."""
+    if unknown := sorted(set(recipe) - RECIPE - {MIN_STEPS}):
+        allowed = ", ".join(sorted({*RECIPE, MIN_STEPS}))
+        raise PluginError(f"A recipe may suggest {allowed}; this one has {', '.join(unknown)}.")
     suggested = {
         name: {"optimizer": Optimizer, "schedule": Schedule}[name](value) if isinstance(value, str) else value
         for name, value in recipe.items()
+        if name != MIN_STEPS
     }
     said = {name: value for name, value in vars(options).items() if value is not None}
-    return Trainer(**{**suggested, **said})
+    decided = Trainer(**{**suggested, **said})
+    if not examples or MIN_STEPS not in recipe or said.keys() & {"epochs", "steps", "seconds"}:
+        return decided
+    return _stretched(decided, recipe[MIN_STEPS] / math.ceil(examples / decided.batch_size), "patience" in said)
+
+
+def _stretched(trainer: Trainer, epochs: float, keep_patience: bool) -> Trainer:
+    """With at least so many epochs, and as much more patience unless it is to be kept."""
+    factor = math.ceil(epochs) / trainer.epochs
+    if factor <= 1:
+        return trainer
+    patience = trainer.patience if keep_patience or not trainer.patience else math.ceil(trainer.patience * factor)
+    return dataclasses.replace(trainer, epochs=float(math.ceil(epochs)), patience=patience)
 
 
 @dataclass

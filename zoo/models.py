@@ -123,7 +123,10 @@ class TorchModel(Model):
         """A module with fresh weights that returns logits, (batch, classes) float. Seeded by the engine beforehand."""
 
     def recipe(self, modality: Modality) -> Mapping[str, Any]:
-        """Training options this model suggests, by their names in `trainer`. What the user says wins."""
+        """Training options this model suggests, by their names in `trainer`. What the user says wins.
+
+        One name more: `min_steps`, below which no training is one. Where a small training split makes fewer steps of
+        the recipe's epochs, epochs and patience are stretched alike, unless the user sets a budget."""
         return {}
 
     def layers(self, module: torch.nn.Module) -> Mapping[str, torch.nn.Module]:

@@ -101,7 +101,7 @@ def _trainer(config: RunConfig, splits: Splits) -> Trainer | None:
     from zoo.engine.fitting import blame
 
     with blame(config.model, "recipe"):
-        return decide(config.trainer, config.model.recipe(splits.modality))
+        return decide(config.trainer, config.model.recipe(splits.modality), len(splits.train))
 
 
 def _fingerprint(model: Model) -> str:

@@ -82,12 +82,12 @@ def _planned(origin: Parent, steps: Sequence[chain.Step], registry: Registry) ->
         if name is not None:
             model = _student(name, origin, registry)
             recipe = model.recipe(origin.splits.modality)
-            trainer = decide(TrainerOptions(device=trainer.device, threads=trainer.threads), recipe)
+            options = TrainerOptions(device=trainer.device, threads=trainer.threads)
+            trainer = decide(options, recipe, len(origin.splits.train))
         if epochs is not None:
             trainer = dataclasses.replace(trainer, epochs=epochs, steps=None, seconds=None, patience=None)
         jobs.append(Job(step, model, trainer))
-    options = TrainerOptions(**vars(trainer))
-    return jobs, dataclasses.replace(origin.config, model=model, trainer=options)
+    return jobs, dataclasses.replace(origin.config, model=model, trainer=TrainerOptions(**vars(trainer)))
 
 
 def _student(name: str, origin: Parent, registry: Registry) -> TorchModel:

@@ -64,7 +64,7 @@ class CNN(zoo.TorchModel):
         shared = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05, "batch_size": 64, "patience": 3}
         if modality == "image":
             return {**shared, "epochs": 12, "learning_rate": 2e-3, "weight_decay": 0.01}
-        return {**shared, "epochs": 8, "learning_rate": 1e-3, "weight_decay": 0.01}
+        return {**shared, "epochs": 8, "min_steps": 400, "learning_rate": 1e-3, "weight_decay": 0.01}
 
     def layers(self, module: torch.nn.Module) -> Mapping[str, torch.nn.Module]:
         """Text: the word vectors and the pooled features. Image: the stem, every residual stage and the pool."""

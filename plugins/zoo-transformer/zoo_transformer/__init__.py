@@ -68,7 +68,8 @@ class Transformer(zoo.TorchModel):
         shared = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.1, "batch_size": 64}
         if modality == "image":
             return {**shared, "epochs": 20, "learning_rate": 1e-3, "weight_decay": 0.05, "patience": 5}
-        return {**shared, "epochs": 6, "learning_rate": 1e-3, "weight_decay": 0.05, "patience": 2}
+        few = {"epochs": 6, "min_steps": 100, "patience": 2}
+        return {**shared, **few, "learning_rate": 1e-3, "weight_decay": 0.05}
 
     def layers(self, module: torch.nn.Module) -> Mapping[str, torch.nn.Module]:
         """The embeddings, every block and the pooled vector."""
