@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
 from zoo.engine import devices, evaluation, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
+from zoo.engine.cpu import CpuTraining
 from zoo.errors import PluginError, TrainingError
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ class _Loop:
         self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
         self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.call = torch.compile(module, dynamic=True) if self.trainer.compile else module
+        ours = self.device.type == "cpu" and not self.trainer.compile
+        self.faster = CpuTraining(job.seed) if ours else contextlib.nullcontext()
         self.rng = np.random.default_rng(job.seed)
         self.micro_batch = self.trainer.micro_batch or self.trainer.batch_size
         self.epoch_steps = _epoch_steps(job)
@@ -239,7 +242,7 @@ class _Loop:
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
         bf16 = self.job.placement.precision is Precision.bf16
-        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with self.faster, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             answers = self.call(*part.inputs)
         answers = evaluation.check_logits(answers, len(part), self.job.classes)
         loss = loss_of(self.trainer.loss, answers, part.labels) * share

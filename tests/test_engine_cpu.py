@@ -1,0 +1,135 @@
+"""Dropout and attention in training on a CPU: the same functions as torch's, with bits of their own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import binomtest
+from torch import nn
+
+from zoo.engine.cpu import MOST_TOKENS, CpuTraining
+
+MASKS = {
+    "none": None,
+    "padding": torch.arange(9) < torch.tensor([9, 4]).view(2, 1, 1, 1),
+    "added": torch.zeros(2, 1, 9, 9).masked_fill(torch.arange(9) > 6, -1e9),
+}
+
+
+def heads(dtype: torch.dtype = torch.float64, length: int = 9) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    return tuple(torch.randn(2, 3, length, 8, dtype=dtype).requires_grad_() for _ in range(3))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_as_many_are_dropped_as_asked_for_and_the_others_make_up_for_it(p: float) -> None:
+    with CpuTraining(0):
+        dropped = F.dropout(torch.ones(400, 501), p)
+    zeros = int((dropped == 0).sum())
+    assert binomtest(zeros, dropped.numel(), p).pvalue > 1e-3
+    torch.testing.assert_close(dropped[dropped != 0].unique(), torch.tensor([1 / (1 - p)]), rtol=1e-4, atol=0)
+
+
+def test_what_is_dropped_has_no_gradient() -> None:
+    given = torch.randn(7, 5).requires_grad_()
+    with CpuTraining(0):
+        dropped = F.dropout(given, 0.3)
+    dropped.sum().backward()
+    torch.testing.assert_close(given.grad * given, dropped)
+
+
+def test_neighbours_and_calls_are_dropped_independently() -> None:
+    with CpuTraining(0):
+        first, second = (F.dropout(torch.ones(100_000), 0.5) > 0 for _ in range(2))
+    for both in (first & second, first[:-1] & first[1:], first[:-4] & first[4:]):
+        assert binomtest(int(both.sum()), both.numel(), 0.25).pvalue > 1e-3
+
+
+def test_the_seed_decides_and_neither_torchs_state_nor_its_threads() -> None:
+    def drawn(seed: int) -> torch.Tensor:
+        with CpuTraining(seed):
+            return F.dropout(torch.ones(1000), 0.5)
+
+    state = torch.get_rng_state()
+    wanted = drawn(3)
+    assert torch.equal(torch.get_rng_state(), state)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert torch.equal(drawn(3), wanted)
+    finally:
+        torch.set_num_threads(threads)
+    assert not torch.equal(drawn(4), wanted)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_all_or_nothing_is_torchs(p: float) -> None:
+    with CpuTraining(0):
+        assert torch.equal(F.dropout(torch.ones(9), p), torch.full((9,), 1 - p))
+
+
+def test_modules_reach_it_and_evaluation_drops_nothing() -> None:
+    module = nn.Dropout(0.5)
+    with CpuTraining(0):
+        assert (module(torch.ones(1000)) == 0).any()
+        assert (module.eval()(torch.ones(1000)) == 1).all()
+        within = torch.ones(1000)
+        F.dropout(within, 0.5, inplace=True)
+        assert (within == 0).any()
+        with pytest.raises(ValueError, match="probability"):
+            F.dropout(within, 1.5)
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_is_torchs_formula(mask: torch.Tensor | None, scale: float | None) -> None:
+    mask = mask.double() if mask is not None and mask.is_floating_point() else mask
+    wanted = F.scaled_dot_product_attention(*heads(), mask, scale=scale)
+    # A rate that rounds to no dropout at all takes the formula and drops nothing.
+    given = heads()
+    with CpuTraining(0):
+        found = F.scaled_dot_product_attention(*given, mask, 1e-9, scale=scale)
+    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+    expected = torch.autograd.grad(F.scaled_dot_product_attention(*given, mask, scale=scale).square().sum(), given)
+    for one, other in zip(torch.autograd.grad(found.square().sum(), given), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_attention_in_bfloat16_is_as_near_to_the_truth_as_torchs() -> None:
+    exact = F.scaled_dot_product_attention(*heads())
+    given = [tensor.to(torch.bfloat16) for tensor in heads()]
+    torchs = F.scaled_dot_product_attention(*given)
+    with CpuTraining(0):
+        ours = F.scaled_dot_product_attention(*given)
+    assert (ours - exact).abs().mean() < 1.5 * (torchs - exact).abs().mean()
+
+
+def test_attention_drops_weights_whose_mean_over_draws_is_the_attention_itself() -> None:
+    given, wanted = heads(), F.scaled_dot_product_attention(*heads())
+    with CpuTraining(0), torch.no_grad():
+        drawn = torch.stack([F.scaled_dot_product_attention(*given, None, 0.2) for _ in range(2000)])
+    error = (drawn.mean(0) - wanted) / (drawn.std(0) / math.sqrt(2000))
+    assert error.abs().max() < 5  # of 432 numbers
+    assert 0.8 < error.square().mean() < 1.2
+
+
+def test_a_query_that_may_look_at_nothing_gets_zeros_as_from_torch() -> None:
+    mask = torch.ones(2, 1, 9, 9, dtype=torch.bool)
+    mask[0, :, 3] = False
+    with CpuTraining(0):
+        found = F.scaled_dot_product_attention(*heads(), mask, 0.5)
+    assert (found[0, :, 3] == 0).all()
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"is_causal": True}, {"attn_mask": None}])
+def test_what_torch_does_well_is_left_to_it(options: dict[str, object]) -> None:
+    long = heads(torch.bfloat16, MOST_TOKENS + 1)
+    with CpuTraining(0):
+        assert torch.equal(
+            F.scaled_dot_product_attention(*long, **options),  # type: ignore[arg-type]
+            F.scaled_dot_product_attention(*long, **options),  # type: ignore[arg-type]
+        )
