@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from zoo.reporting.schema import Number, number
@@ -11,24 +10,10 @@ from zoo.reporting.schema import Number, number
 if TYPE_CHECKING:
     from zoo.homogeneity.results import Pairs, PerModel, Scalar
 
-# What a measure says of its own accord, in the report's codes, which exist in every language. What matches none is
-# shown as it is.
-_CODES = (
-    (r"has one run|replicas? needs two|needs two", "needs_replicas"),
-    (r"^two models at least", "needs_two_models"),
-    (r"^\d+ models at least", "needs_four_models"),
-    (r"probabilities of every run", "needs_probabilities"),
-    (r"of two classes", "needs_more_classes"),
-    (r"test examples?\b.*too few|too few", "too_few_examples"),
-    (r"never wrong", "no_errors"),
-    (r"no example is failed by every model", "no_errors"),
-    (r"do not fail together", "unreliable"),
-)
-
-
-def reason(text: str) -> str:
-    """The report's code for a reason, or the text itself."""
-    return next((code for pattern, code in _CODES if re.search(pattern, text)), text)
+# Reasons are English clauses; `zoo/reporting/languages` has them in the other languages.
+UNDEFINED = "it is undefined on these examples"
+ONE_MODEL = "two models at least are needed, and there is one"
+NO_REPLICAS = "it needs two runs or more of each model"
 
 
 def from_scalar(found: Scalar) -> Number:
@@ -52,7 +37,7 @@ def _number(values: tuple[float | None, float | None, float | None], n: int, tex
     """values: value, low, high. A text beside a value is something to mind, without one it is why."""
     value, low, high = values
     missing = value is None or not math.isfinite(value)
-    return number(value, low, high, n, reason(text) or ("no_variation" if missing else None))
+    return number(value, low, high, n, text or (UNDEFINED if missing else None))
 
 
 def finite(value: Any) -> float | None:

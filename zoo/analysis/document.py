@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo import __version__
 from zoo.analysis import content, costs, sections
-from zoo.analysis.convert import finite, from_models, reason
+from zoo.analysis.convert import UNDEFINED, finite, from_models
 from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.layers import Grid, Null, compare
@@ -228,7 +228,9 @@ def _representations(answers: Panel, probed: Probe, options: Options) -> schema.
     first = {model: probed.runs.index(index) for index, model in enumerate(probed.models) if index in probed.runs}
     chosen = [model for model in answers.models if model in first and probed.layers[first[model]]]
     if len(chosen) < 2 or len(probed.ids) < 4:
-        return schema.Representations(probe=len(probed.ids) or None, grids=[], reason="needs_features")
+        return schema.Representations(
+            probe=len(probed.ids) or None, grids=[], reason="fewer than two models have stored layer outputs"
+        )
     null = Null(permutations=options.permutations, seed=options.seed, groups=20)
     names = [(a, b) for place, a in enumerate(chosen) for b in chosen[place + 1 :]][:MOST_GRIDS]
     grids = [compare(probed.layers[first[a]], probed.layers[first[b]], "cka", null) for a, b in names]
@@ -242,7 +244,7 @@ def _representations(answers: Panel, probed: Probe, options: Options) -> schema.
 
 def _grid(a: int, b: int, grid: Grid, corrected: float) -> schema.LayerGrid:
     if grid.best is None:
-        best, row, column = undefined(reason(next(iter(grid.reasons.values()), "no_variation")), grid.n), None, None
+        best, row, column = undefined(next(iter(grid.reasons.values()), UNDEFINED), grid.n), None, None
     else:
         row, column = grid.best
         best = number(grid.best_value, finite(grid.low[row, column]), finite(grid.high[row, column]), grid.n)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.analysis.convert import finite, from_models, from_pairs, from_scalar
+from zoo.analysis.convert import NO_REPLICAS, ONE_MODEL, finite, from_models, from_pairs, from_scalar
 from zoo.homogeneity import failures, kinship
-from zoo.homogeneity.bootstrap import Bootstrap
+from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined
@@ -86,7 +86,7 @@ def answer(panel: Panel, kinships: Pairs, effective: Any) -> schema.Answer:
 
     return schema.Answer(
         models=models,
-        effective=undefined("needs_two_models", len(panel.ids)) if models < 2 else from_scalar(effective),
+        effective=undefined(ONE_MODEL, len(panel.ids)) if models < 2 else from_scalar(effective),
         most_alike=pair(max(defined)) if defined else None,
         least_alike=pair(min(defined)) if len(defined) > 1 else None,
     )
@@ -121,9 +121,7 @@ def _listed(panel: Panel, chosen: np.ndarray, most: int) -> schema.ExampleList:
 def _p_values(claims: kinship.Claims, a: int, b: int) -> schema.PValues:
     def claim(raw: np.ndarray, corrected: np.ndarray) -> schema.Claim:
         value = finite(raw[a, b])
-        return schema.Claim(
-            raw=value, corrected=finite(corrected[a, b]), reason="needs_replicas" if value is None else None
-        )
+        return schema.Claim(raw=value, corrected=finite(corrected[a, b]), reason=NO_REPLICAS if value is None else None)
 
     return schema.PValues(
         more_alike_than_replicas=claim(claims.more_than_replicas, claims.more_than_replicas_adjusted),
@@ -139,9 +137,10 @@ def picture(panel: Panel, kinships: Pairs) -> schema.Map:
     models = len(panel.models)
     empty = schema.Map(coordinates=[], explained=None, merges=[], leaf_order=[], reason=None)
     if models < 2:
-        return {**empty, "reason": "needs_two_models"}
+        return {**empty, "reason": ONE_MODEL}
     if not np.isfinite(kinships.value).all():
-        return {**empty, "reason": "needs_replicas" if len(panel.runs) < 2 * models else "unreliable"}
+        lacking = NO_REPLICAS if len(panel.runs) < 2 * models else "the kinship of some pair is undefined"
+        return {**empty, "reason": lacking}
     distances = np.clip(1 - kinships.value, 0, None)
     np.fill_diagonal(distances, 0)
     flat = squareform(distances, checks=False)
@@ -182,7 +181,7 @@ def failed(panel: Panel, votes: Votes, plan: Bootstrap) -> schema.Failures:
     n = found.n
     every = np.flatnonzero((votes.answers != panel.labels).all(0))
     told = sorted((_failed_example(panel, votes, int(row)) for row in every), key=_suspected_first)
-    none = undefined("too_few_examples", n)
+    none = undefined(too_few(n), n)
     return schema.Failures(
         distribution=[
             schema.FailureCount(
@@ -225,7 +224,7 @@ def diversity(panel: Panel, board: Leaderboard, plan: Bootstrap) -> schema.Diver
     accuracy = accuracy_of(board, best)
     vote, oracle = failures.vote_gain(panel, plan), failures.oracle_gap(panel, plan)
     systemic, adds = failures.systemic_failure(panel, plan), failures.marginal_diversity(panel, plan)
-    none = from_scalar(vote) if vote.value is None else undefined("needs_two_models", n)
+    none = from_scalar(vote) if vote.value is None else undefined(ONE_MODEL, n)
     top = float(board.accuracy[best])
 
     def independent(gain: Any) -> schema.Number:
