@@ -71,6 +71,30 @@ def test_a_full_disk_names_the_option_that_moves_the_report(place, tmp_path):
     assert list((tmp_path / "reports").iterdir()) == []
 
 
+def test_a_smaller_sweep_does_not_replace_the_report_of_a_larger_one(installed, place, tmp_path):
+    shutil.copytree(place / "reports", tmp_path / "reports")
+    runs = f"runs_dir={place / 'runs'}"
+    fewer = ["-m", "model=mlp,linear", *SWEEP[2:4], "seed=0", *SWEEP[5:], runs]
+    done = installed()("-m", "zoo.run", *fewer, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "holds a report with 2 runs that are not in this sweep; it was left as it is." in done.stderr
+    again = installed()("-m", "zoo.run", *fewer, "report_name=fewer", cwd=tmp_path)
+    assert again.stdout.endswith("Report: reports/fewer/index.html\n")
+
+
+def test_verify_bears_another_version_and_data_that_are_gone(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    copy = tmp_path / "older"
+    shutil.copytree(place / "reports" / "image_classification-digits", copy)
+    document = json.loads((copy / "report.json").read_text(encoding="utf-8"))
+    document["zoo_version"] = "0.0.1"
+    for example in document["examples"].values():
+        example["text"] = "what is recomputed has no text"
+    (copy / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    assert report.command(["verify", str(copy)]) == 0
+    assert "was written by zoo 0.0.1" in capsys.readouterr().err
+
+
 def test_the_options_reach_the_page(place, zoo_report):
     done = zoo_report("study=runs/*/digits", "out=other", "name=chinese", "language=zh", "examples=false", "draws=50")
     assert done.returncode == 0, done.stderr
@@ -116,6 +140,7 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
         (["study=runs", "language=fr"], "there are en and zh"),
         (["study=runs", "draws=many"], "whole number"),
         (["study=runs", "draws=1"], "2 or more"),
+        (["study=runs", "seed=-1"], "0 or more"),
         (["study=runs", "examples=perhaps"], "true or false"),
         (["study=runs", "name=../up"], "make a name"),
         (["out=x"], "Which runs?"),

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from zoo import launch
+from zoo import launch, records
 from zoo.store import reading, schema
 
 ARGUMENTS = ("model=mlp", "task=image_classification", "dataset=digits", "trainer.epochs=2", "trainer.threads=1")
@@ -64,6 +64,28 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Done:
     cwd = tmp_path_factory.mktemp("second")
     script = str(Path(sys.executable).with_name("zoo-run"))
     return run(cwd, script, f"runs_dir={cwd}/a folder/kept", *reversed(ARGUMENTS))
+
+
+def test_a_plugin_that_the_run_does_not_use_makes_no_other_run(first: Done) -> None:
+    cwd = first.folder.parents[4]
+    command = (sys.executable, "-m", "zoo.run", *ARGUMENTS)
+    only = environment(cwd / "cache", ZOO_PLUGINS="zoo-mlp")
+    done = subprocess.run(command, cwd=cwd, env=only, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "was complete already" in done.stdout
+    assert results(cwd, done.stdout).folder == first.folder
+
+
+def test_what_goes_wrong_after_a_run_is_published_leaves_it_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(records, "_read_record", interrupted)
+    assert launch.command(["model=majority", *ARGUMENTS[1:3]]) == 130
+    assert [found.status for found in reading.runs(tmp_path / "runs")] == ["complete"]
 
 
 def test_the_folder_stands_where_the_architecture_says_with_every_file(first: Done) -> None:

@@ -231,6 +231,16 @@ def test_one_model_twice_with_one_seed_counts_once_the_newest(tmp_path):
     assert "torch 2.7 → 2.8" in left.reason
 
 
+def test_an_older_shorter_answer_sheet_costs_no_examples(tmp_path):
+    write(tmp_path, ids=IDS[10:], versions={"torch": "2.7"})
+    newer = write(tmp_path, versions={"torch": "2.8"})
+    write(tmp_path, "cnn")
+    found = compared(tmp_path)
+    assert newer in [member.run.folder for member in found.members]
+    assert set(found.ids) == set(IDS)
+    assert [left.why for left in found.left_out] == ["one model twice with one seed"]
+
+
 def test_other_classes_are_left_out(tmp_path):
     write(tmp_path, "a")
     write(tmp_path, "b")

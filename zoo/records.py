@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.config import Trainer, decide, plain
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
+from zoo.plugins import CORE
 from zoo.store.folder import Draft, clear_leftovers
 from zoo.store.keys import RunPlace, run_key
 from zoo.store.schema import ERROR, FEATURES, METRICS, WEIGHTS
@@ -81,7 +82,7 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
         **(further or {}),
     }
     versions = registry.versions()
-    key = run_key(decisive, splits.fingerprint, versions)
+    key = run_key(decisive, splits.fingerprint, _versions_used(config, registry))
     place = RunPlace(config.task.name, config.dataset.title(), config.label, key)
     record = {
         "config": {**decisive, "dataset": plain(config.dataset), "trainer": plain(trainer)},
@@ -93,6 +94,19 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
         "data": _data(splits),
     }
     return Plan(place, trainer, record)
+
+
+def _versions_used(config: RunConfig, registry: Registry) -> dict[str, str]:
+    """Versions of the core and of the distributions that this run's model, dataset and task are from: a plugin that is
+    merely installed makes no other run of it."""
+    parts = {"model": config.model, "dataset": config.dataset, "task": config.task}
+    owners = {
+        entry.distribution
+        for kind, part in parts.items()
+        for entry in registry.entries[kind].values()
+        if entry.cls is type(part)
+    }
+    return {name: version for name, version in registry.versions().items() if name in owners | {CORE}}
 
 
 def _trainer(config: RunConfig, splits: Splits) -> Trainer | None:
@@ -172,6 +186,8 @@ def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Dra
         try:
             yield draft
         except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if not draft.is_open:  # published already: what is complete stays so, whatever came after
+                raise
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
             if isinstance(error, KeyboardInterrupt):
@@ -280,7 +296,7 @@ def _peak_memory() -> float:
 def note(config: RunConfig, registry: Registry, error: Exception, status: Any) -> Path:
     """A folder for a cell of a sweep that could not start: skipped or failed, with the reason. Returns where it is."""
     decisive = {"model": plain(config.model), "dataset": plain(config.dataset), "task": plain(config.task)}
-    key = run_key({**decisive, "seed": config.seed}, "", registry.versions())
+    key = run_key({**decisive, "seed": config.seed}, "", _versions_used(config, registry))
     place = RunPlace(config.task.name, config.dataset.title(), config.label, key)
     record = {"config": decisive, "seed": config.seed, "label": config.label, "versions": registry.versions()}
     with Draft.open(config.runs_dir, place, record) as draft:

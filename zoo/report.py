@@ -35,7 +35,7 @@ device=cpu        where the matrix products run, e.g. cuda"""
 
 TOLERANCE = 1e-9
 # What differs between two makings of one report although nothing of it changed.
-_OF_THE_MAKING = frozenset({"created", "command"})
+_OF_THE_MAKING = frozenset({"created", "command", "zoo_version"})
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,17 @@ def parse(arguments: Sequence[str]) -> Request:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.language not in ("en", "zh"):
         raise ConfigError(f"language={request.language}: there are en and zh.")
-    if request.draws < 2 or request.permutations < 1:
-        raise ConfigError("draws must be 2 or more, and permutations 1 or more.")
+    if request.draws < 2 or request.permutations < 1 or request.seed < 0:
+        raise ConfigError("draws must be 2 or more, permutations 1 or more, and seed 0 or more.")
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
     return request
 
 
-def write(paths: Sequence[str | Path], request: Request, words: Sequence[str]) -> Path:
-    """Analyse the runs under some paths and write the report; words: the command. Returns its folder."""
+def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], keep_larger: bool = False) -> Path:
+    """Analyse the runs under some paths and write the report; words: the command. Returns its folder.
+
+    keep_larger: raise RequestError instead of replacing a report that has other runs as well."""
     from zoo import reporting
     from zoo.analysis.document import analyse
     from zoo.plugins import registry
@@ -120,9 +122,26 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str]) -
     if request.name:
         document["title"] = f"{request.name} · {studied['dataset']}"
     folder = Path(request.out).expanduser() / name
+    if keep_larger:
+        _refuse_to_shrink(folder, document)
     reporting.write(document, folder, request.language)
     registry().notify("zoo_report_written", document=document, folder=folder)
     return folder
+
+
+def _refuse_to_shrink(folder: Path, document: Document) -> None:
+    if not (folder / "report.json").exists():
+        return
+    # By model and seed: the same command with another version of zoo makes runs of other keys.
+    had, has = (
+        {(one["models"][run["model"]]["name"], run["seed"]) for run in one["provenance"]["runs"]}
+        for one in (read(folder), document)
+    )
+    if lost := len(had - has):
+        raise RequestError(
+            f"{folder} holds a report with {lost} runs that are not in this sweep; it was left as it is.\n"
+            f"report_name=… gives this one a name of its own; python -m zoo.report study=… takes all runs together."
+        )
 
 
 def verify(arguments: Sequence[str]) -> int:
@@ -138,13 +157,24 @@ def verify(arguments: Sequence[str]) -> int:
     )
     new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
     # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the
-    # former report's to say.
-    found = difference({**new, "title": old["title"], "left_out": old["left_out"]}, old, "")
+    # former report's to say. Texts and images are the data set's, which need not be there any more.
+    told = {"title": old["title"], "left_out": old["left_out"], "examples": _known(new["examples"], old["examples"])}
+    found = difference({**new, **told}, old, "")
+    if new["zoo_version"] != old["zoo_version"]:
+        print(f"The report was written by zoo {old['zoo_version']}, and this is {new['zoo_version']}.", file=sys.stderr)
     if found is None:
         print(f"{arguments[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
         return 0
     print(f"{arguments[0]}: the first that differs is {found}", file=sys.stderr)
     return 1
+
+
+def _known(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """The examples with their former text and image where there is none to compare with."""
+    return {
+        key: {**example, **{part: old[key][part] for part in ("text", "png") if key in old and example[part] is None}}
+        for key, example in new.items()
+    }
 
 
 def read(folder: Path) -> Document:

@@ -239,7 +239,9 @@ def _representations(answers: Panel, probed: Probe, options: Options) -> schema.
         _grid(answers.models.index(a), answers.models.index(b), grid, float(p))
         for (a, b), grid, p in zip(names, grids, corrected, strict=True)
     ]
-    return schema.Representations(probe=len(probed.ids), grids=told, reason=None)
+    pairs = len(chosen) * (len(chosen) - 1) // 2
+    lacking = f"{len(told)} of {pairs} pairs of models, the first by name" if len(told) < pairs else None
+    return schema.Representations(probe=len(probed.ids), grids=told, reason=lacking)
 
 
 def _grid(a: int, b: int, grid: Grid, corrected: float) -> schema.LayerGrid:

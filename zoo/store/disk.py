@@ -117,19 +117,20 @@ class Lock:
         self._descriptor = descriptor
 
     @classmethod
-    def try_acquire(cls, path: Path, create: bool = True) -> Lock | None:
-        """Take the lock if it is free. Raises OSError when the file cannot be opened or the disk has no locks."""
-        return cls._take(path, fcntl.LOCK_EX | fcntl.LOCK_NB, create)
+    def try_acquire(cls, path: Path, create: bool = True, pretend: bool = False) -> Lock | None:
+        """Take the lock if it is free. Raises OSError when the file cannot be opened, or the disk has no locks and we
+        do not `pretend` to have it: who writes may, who wants to delete what another writes may not."""
+        return cls._take(path, fcntl.LOCK_EX | fcntl.LOCK_NB, create, pretend)
 
     @classmethod
     def acquire(cls, path: Path) -> Lock:
-        """Take the lock, waiting for it. Raises OSError as `try_acquire`."""
-        while (lock := cls._take(path, fcntl.LOCK_EX, create=True)) is None:
+        """Take the lock, waiting for it; on a disk without locks, pretend. Raises OSError when it cannot be opened."""
+        while (lock := cls._take(path, fcntl.LOCK_EX, create=True, pretend=True)) is None:
             pass
         return lock
 
     @classmethod
-    def _take(cls, path: Path, how: int, create: bool) -> Lock | None:
+    def _take(cls, path: Path, how: int, create: bool, pretend: bool) -> Lock | None:
         descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
         try:
             fcntl.flock(descriptor, how)
@@ -139,7 +140,7 @@ class Lock:
         except (BlockingIOError, FileNotFoundError):
             pass
         except OSError as error:
-            if create and error.errno in _NO_LOCKS:
+            if pretend and error.errno in _NO_LOCKS:
                 return cls(path, descriptor)
             os.close(descriptor)
             raise

@@ -78,7 +78,9 @@ def compare(study: Study) -> Comparison:
     together = sorted(zip(named, newest, strict=True), key=lambda pair: (pair[0], pair[1].seed, str(pair[1].folder)))
     members = tuple(Member(answers.run, name, answers.seed, answers.classes) for name, answers in together)
     first = together[0][1]
-    ids = tuple(item for item, label in first.block.rows if (item, label) in group.common)
+    # What the newest have in common, which may be more: an older answer sheet of the same model may have been shorter.
+    common = frozenset.intersection(*(answers.block.keys for answers in newest))
+    ids = tuple(item for item, label in first.block.rows if (item, label) in common)
     left_out += _examples_left_out([answers for _, answers in together], len(ids))
     classes = Counter(answers.classes for _, answers in together).most_common(1)[0][0]
     return Comparison(members, classes, ids, tuple(left_out), tuple(_notes(together)))
