@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from zoo.homogeneity import failures as f
 from zoo.homogeneity.bootstrap import Bootstrap
+from zoo.homogeneity.kinship import effective_models
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 PLAN = Bootstrap(draws=200)
@@ -148,6 +149,24 @@ def test_marginal_diversity_is_the_change_when_a_model_leaves(panel):
         assert found.parts["vote"].value[m] == pytest.approx(np.mean(votes), abs=1e-12)
     assert np.isfinite(found.parts["effective"].value).all()
     assert (found.low < found.value).all()
+
+
+def test_what_a_model_adds_to_the_effective_number_is_the_difference_of_the_corrected_numbers():
+    panel = simulate(Truth(models=4, replicas=2, examples=800, difficulty=0.05), 3)
+    plan = Bootstrap(draws=400)
+    whole = effective_models(panel, plan).value
+    found = f.marginal_diversity(panel, plan).parts["effective"]
+    for m in range(4):
+        kept = [run for run, owner in enumerate(panel.runs) if owner != m]
+        rest = SimulatedPanel(
+            tuple(name for i, name in enumerate(panel.models) if i != m),
+            tuple(np.unique([panel.runs[run] for run in kept], return_inverse=True)[1].tolist()),
+            tuple(panel.seeds[run] for run in kept), panel.ids, panel.classes, panel.labels,
+            panel.predictions[kept], None,
+        )  # fmt: skip
+        # Not the same to the last digit: with a model less, the replicas of the others are drawn otherwise.
+        assert found.value[m] == pytest.approx(whole - effective_models(rest, plan).value, abs=0.02)
+        assert found.low[m] < found.value[m] < found.high[m]
 
 
 def test_a_copy_adds_nothing():

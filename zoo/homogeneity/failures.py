@@ -354,6 +354,10 @@ def _effective_losses(panel: Panel, plan: Bootstrap) -> PerModel:
         rest = np.delete(np.arange(models), m)
         value[m] = whole - effective_number(kinships[np.ix_(rest, rest)])
         drawn[:, m] = whole_draws - effective_number(draws[:, rest[:, None], rest])
+    if np.isfinite(drawn).any():
+        # Corrected as `kinship.effective_models` is, of which each is a difference.
+        bias = np.nanmean(drawn, axis=0) - value
+        value, drawn = value - bias, drawn - 2 * bias
     low, high = interval(drawn, plan.confidence)
     return PerModel(value, low, high, np.full(models, examples, dtype=np.int64))
 
