@@ -172,7 +172,8 @@ def test_disguised_and_trained_on_needs_replicas(parent, kept, replicas):
     assert "fewer than 19" in few.verdict.statement
     enough = judged(one, two, replicas)
     assert enough.verdict.name == "derived"
-    assert enough.verdict.strength == "conformal"
+    assert enough.verdict.strength == "heuristic"  # no record says how these files were made
+    assert "if hidden.safetensors was trained by the recipe of parent.safetensors" in enough.verdict.statement
     assert enough.evidence.calibrated is not None
     assert enough.evidence.calibrated.p == pytest.approx(1 / (REPLICAS + 1))
 
@@ -183,6 +184,27 @@ def test_another_training_of_the_recipe_is_no_kin(parent, kept, replicas):
     with_replicas = judged(one, two, replicas)
     assert with_replicas.verdict.name == "convergent"
     assert not with_replicas.verdict.shares_weights
+
+
+def test_many_pairs_at_once_need_more_replicas(parent, kept, replicas):
+    one, two = kept("parent", parent), kept("hidden", disguised(taken_on(parent, 7), 3))
+    comparison = compare([one, two, kept("another", trained(100))], replicas)
+    found = comparison.pairs[0]
+    assert found.evidence.calibrated is not None
+    assert found.evidence.calibrated.p == pytest.approx(0.05)
+    # Three calibrated pairs, the smallest p: 3 (1 + 1/2 + 1/3) p at most.
+    assert found.adjusted["aligned"] == pytest.approx(0.05 * 3 * (1 + 1 / 2 + 1 / 3))
+    assert found.verdict.name == "undetermined"
+    assert "over all calibrated pairs" in found.verdict.statement
+    assert comparison.tests == 3
+
+
+def test_no_model_is_a_replica_of_itself_and_none_counts_twice(parent, kept, replicas):
+    one, two = kept("parent", parent), kept("another", trained(100))
+    again = [kept("again", parent), kept("other", trained(100)), kept("twice", trained(1)), replicas[0], one, two]
+    found = judged(one, two, [*replicas[:3], *again])
+    assert found.evidence.calibrated is not None, found.evidence.reasons
+    assert found.evidence.calibrated.replicas == 3
 
 
 def test_fresh_weights_are_independent(parent, kept):

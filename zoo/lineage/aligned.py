@@ -106,13 +106,20 @@ def in_one_order(tensor: np.ndarray, name: str, groups: Sequence[Units], placed:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """R3 against replicas. score: of the pair, over the groups that all replicas share; p: conformal; highest: the best
-    score of a replica."""
+    """R3 against replicas. score: of the pair, over the groups that all replicas share; p: conformal, of this pair alone;
+    highest: the best score of a replica; on_trust: what no record confirms of the replicas or of the second model, and
+    what the p-value assumes; empty when records confirm it all."""
 
     score: float
     p: float
     replicas: int
     highest: float
+    on_trust: str = ""
+
+    @property
+    def as_high(self) -> int:
+        """How many replicas score as high as the pair."""
+        return round(self.p * (1 + self.replicas)) - 1
 
     @property
     def enough(self) -> bool:

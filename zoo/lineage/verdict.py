@@ -3,8 +3,10 @@
 1. copy: every number that both hold is the same, or the same once rounded to the other's storage type.
 2. derived: the numbers of one are those of the other after pruning or rounding to a grid, renumbering or rescaling of
    units; or the hidden layers are the same bit for bit and only others differ. Exact relations, no p-value is needed.
-3. An exact test (R1, R2) rejects independence at q = .05 over all pairs, or R3 does against replicas at p ≤ .05. Then
-   the two share weights. common ancestor: when records name one start for both, or a third model lies between them;
+3. An exact test (R1, R2) rejects independence at q = .05 over all exact tests of all pairs, or R3 does against
+   replicas at q = .05 over all pairs that replicas calibrate (Benjamini-Yekutieli, both). R3 speaks of trainings by one
+   recipe on the same data: what records refute is not calibrated, what they leave open makes it a heuristic. Then the
+   two share weights. common ancestor: when records name one start for both, or a third model lies between them;
    derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor is not at hand, and this is said.
 4. convergent: no test rejects, and against at least one replica the aligned weights are no more alike than those of a
    replica, though more than chance. independent: no more alike than chance.
@@ -14,10 +16,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME
+from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME, Calibrated
 from zoo.lineage.evidence import Evidence
 from zoo.lineage.relation import Summary
 
@@ -27,6 +30,9 @@ Name = Literal[
 Strength = Literal["exact", "conformal", "heuristic"]
 
 Q = 0.05
+ALIGNED = "aligned"
+"""R3 among the adjusted p-values: the one that is no exact test."""
+
 MOST_ELSEWHERE = 0.5
 """What is the same in both tells of a copy, or of kept hidden layers, only when less than this share of the numbers is
 elsewhere: a fixed table of positions, say, may be the same in models that have nothing else in common."""
@@ -53,8 +59,9 @@ class Verdict:
         return self.name in ("copy", "derived", "common ancestor")
 
 
-def judge(found: Evidence, adjusted: dict[str, float], between: str = "") -> Verdict:
-    """The verdict on a pair. adjusted: p-values of the exact tests by name, adjusted over all pairs; between: a third
+def judge(found: Evidence, adjusted: Mapping[str, float], between: str = "") -> Verdict:
+    """The verdict on a pair. adjusted: p-values by test, adjusted over all pairs; R3's (`ALIGNED`) is that of
+    the pair alone where it is left out; between: a third
     model that is nearer to both than they are to each other, if there is one."""
     if not found.pair.names and not found.pair.tables:
         return Verdict("undetermined", "No tensor of the one has a counterpart in the other.", "heuristic")
@@ -63,7 +70,7 @@ def judge(found: Evidence, adjusted: dict[str, float], between: str = "") -> Ver
         or _transformed(found)
         or _shared(found, adjusted, between)
         or _alike(found)
-        or Verdict("undetermined", _why_undetermined(found), "heuristic")
+        or Verdict("undetermined", _why_undetermined(found, adjusted), "heuristic")
     )
 
 
@@ -148,19 +155,16 @@ def _hidden_kept(found: Evidence) -> bool:
     )
 
 
-def _shared(found: Evidence, adjusted: dict[str, float], between: str) -> Verdict | None:
-    rejected = [name for name, p in adjusted.items() if p <= Q]
+def _shared(found: Evidence, adjusted: Mapping[str, float], between: str) -> Verdict | None:
+    rejected = [name for name, p in adjusted.items() if p <= Q and name != ALIGNED]
+    kind: Strength
     if rejected:
-        why, null, strength = _exactly(found, rejected), NULL_EXACT, "exact"
-    elif found.calibrated is not None and found.calibrated.p <= Q:
-        why = (
-            f"Aligned, they are more alike (score {_score(found)}) than any of {found.calibrated.replicas} replicas "
-            f"(highest {found.calibrated.highest:.3f}), p = {found.calibrated.p:.3g}."
-        )
-        null, strength = NULL_REPLICAS, "conformal"
+        why, null, kind = _exactly(found, rejected), NULL_EXACT, "exact"
+    elif found.calibrated is not None and _conformal_p(found.calibrated, adjusted) <= Q:
+        why, null = _conformally(found, found.calibrated, adjusted), NULL_REPLICAS
+        kind = "heuristic" if found.calibrated.on_trust else "conformal"
     else:
         return None
-    kind: Strength = "exact" if strength == "exact" else "conformal"
     if found.origin:
         return Verdict("common ancestor", f"{why} By their records {found.origin}.", kind, null)
     if between:
@@ -170,6 +174,19 @@ def _shared(found: Evidence, adjusted: dict[str, float], between: str) -> Verdic
         return Verdict("common ancestor", told, kind, null)
     told = f"{why} That both come from a third model which is not among those compared cannot be excluded."
     return Verdict("derived", told, kind, null)
+
+
+def _conformal_p(calibrated: Calibrated, adjusted: Mapping[str, float]) -> float:
+    return adjusted.get(ALIGNED, calibrated.p)
+
+
+def _conformally(found: Evidence, against: Calibrated, adjusted: Mapping[str, float]) -> str:
+    than = f"all but {against.as_high} of" if against.as_high else "any of"
+    told = (
+        f"Aligned, they are more alike (score {_score(found)}) than {than} {against.replicas} replicas (highest "
+        f"{against.highest:.3f}), p = {against.p:.3g}, {_conformal_p(against, adjusted):.3g} over all calibrated pairs"
+    )
+    return f"{told}; that holds {against.on_trust}." if against.on_trust else f"{told}."
 
 
 def _exactly(found: Evidence, rejected: list[str]) -> str:
@@ -196,10 +213,11 @@ def _alike(found: Evidence) -> Verdict | None:
         f"No test finds shared weights. Aligned they are alike (score {_score(found)}), but not more than a replica "
         f"(highest of {against.replicas}: {against.highest:.3f}, p = {against.p:.3g})."
     )
-    return Verdict("convergent", told, "conformal" if against.enough else "heuristic", NULL_REPLICAS)
+    sure = against.enough and not against.on_trust
+    return Verdict("convergent", told, "conformal" if sure else "heuristic", NULL_REPLICAS)
 
 
-def _why_undetermined(found: Evidence) -> str:
+def _why_undetermined(found: Evidence, adjusted: Mapping[str, float]) -> str:
     if _not_finite(found.summary):
         return "Some weights are NaN or infinite; what is left decides nothing."
     if found.log_p_order is None:
@@ -215,6 +233,12 @@ def _why_undetermined(found: Evidence) -> str:
         return (
             f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas, "
             f"but fewer than {ENOUGH_REPLICAS} replicas cannot reach p ≤ .05."
+        )
+    if found.calibrated is not None:
+        return (
+            f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas "
+            f"(p = {found.calibrated.p:.3g}), but over all calibrated pairs that is p = "
+            f"{_conformal_p(found.calibrated, adjusted):.3g}: fewer pairs at once or more replicas could reach ≤ .05."
         )
     reason = found.reasons.get("calibration", "")
     missing = (
