@@ -258,6 +258,38 @@ def test_other_widths_are_undetermined_with_the_reason(parent, kept):
     assert "Only part of the units" in found.verdict.statement
 
 
+def test_a_computed_table_in_both_is_no_evidence(kept):
+    """Random networks over one table of sines: the columns of a table are units, and their numbering is the table's."""
+    table = torch.sin(torch.arange(40.0)[:, None] * torch.linspace(0.1, 2, 32))
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        layers = {"hidden.weight": torch.randn(24, 32), "out.weight": torch.randn(5, 24)}
+        states.append({"embed_positions.weight": table, **layers})
+    found = judged(kept("sines0", states[0]), kept("sines1", states[1]))
+    assert found.evidence.layout.origin == "shapes"
+    assert "embed_positions" not in {one.group for one in found.evidence.numbering}
+    assert found.evidence.log_p_order is None or found.evidence.log_p_order > np.log(0.001)
+    assert found.verdict.name == "undetermined"
+
+
+def test_a_group_too_large_to_match_is_left_out_with_the_reason(kept, monkeypatch):
+    monkeypatch.setattr("zoo.lineage.aligned.MOST_MATCHED", 30)
+    monkeypatch.setattr("zoo.lineage.evidence.MOST_MATCHED", 30)
+    found = judged(kept("large0", trained(0)), kept("large1", trained(100)))
+    assert found.evidence.aligned is None or "0" not in found.evidence.aligned.groups
+    assert "more than 30 units" in found.evidence.reasons["aligned"]
+    assert found.verdict.name == "undetermined"
+    assert "more than 30 units" in found.verdict.statement
+
+
+def test_one_repeated_number_is_no_grid():
+    a = np.random.default_rng(0).uniform(0.6, 1.4, (40, 30)).astype(np.float32)
+    assert relate("w", a, np.ones_like(a)).kind == "changed"
+    assert relate("w", a, np.full_like(a, 1) * (np.arange(30) % 2)).kind == "changed"
+    assert relate("w", a - 1, np.round((a - 1) / 0.4) * np.float32(0.4)).kind == "quantised"
+
+
 def test_one_table_in_common_makes_no_copy(parent, kept):
     table = {"positions": torch.sin(torch.arange(200.0)).reshape(50, 4)}
     one, two = ({f"{name}{place}.w": torch.randn(20, 30) for place in range(3)} for name in ("left", "right"))

@@ -129,8 +129,15 @@ def _aligned(judged: Judged) -> dict[str, Any]:
         "above_chance": None if aligned is None or aligned.chance is None else aligned.above_chance,
         "units": 0 if aligned is None else aligned.units,
         "groups": {} if aligned is None else dict(aligned.groups),
-        "reason": found.reasons.get("calibration", "" if calibrated is not None else "no replicas were given") or None,
+        "row_norms_rho": None if found.row_norms is None else found.row_norms.rho,
+        "reason": _why_not_aligned(found),
     }
+
+
+def _why_not_aligned(found: Evidence) -> str | None:
+    if reasons := [found.reasons[name] for name in ("aligned", "calibration") if name in found.reasons]:
+        return "; ".join(reasons)
+    return None if found.calibrated is not None else "no replicas were given"
 
 
 def told(judged: Judged) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from zoo.lineage import exact, rows
-from zoo.lineage.aligned import Aligned, Calibrated, align, calibrate, in_one_order
+from zoo.lineage.aligned import MOST_MATCHED, Aligned, Calibrated, align, calibrate, in_one_order
 from zoo.lineage.exact import DeadCoordinates, Numbering
 from zoo.lineage.groups import Layout, layout
 from zoo.lineage.pairing import Pair, pair_up
 from zoo.lineage.relation import Relation, Summary, relate, summarise
+from zoo.lineage.rotated import RowNorms, row_norms
 from zoo.lineage.weights import Weights
 from zoo.store.recipes import Recipe
 from zoo.store.schema import PARENT
@@ -29,8 +30,9 @@ class Evidence:
     """What was found about a pair. Of what could not be computed, `reasons` says why, by test.
 
     relations: of each tensor that both have; summary: of these; renumbered: the same after the matching of R3, None
-    when that changed no numbering; numbering: R1 by group; log_p_order: of R1 over all groups; dead: R2; aligned: R3;
-    calibrated: R3 against replicas; origin: what both are on record to have started from, empty when nothing is.
+    when that changed no numbering; numbering: R1 by group; log_p_order: of R1 over all groups; dead: R2; aligned:
+    R3; calibrated: R3 against replicas; row_norms: of tables that feed a residual stream, `rotated.row_norms`;
+    origin: what both are on record to have started from, empty when nothing is.
     """
 
     pair: Pair
@@ -43,6 +45,7 @@ class Evidence:
     dead: DeadCoordinates | None = None
     aligned: Aligned | None = None
     calibrated: Calibrated | None = None
+    row_norms: RowNorms | None = None
     origin: str = ""
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,16 +69,20 @@ def examine(a: Weights, b: Weights) -> Evidence:
     reasons = {"numbering": _why_not(pair, chosen)} if not groups else {}
     if not groups:
         return replace(found, reasons=reasons)
-    numbering = tuple(_numbering(pair, groups, chosen.groups, usable))
+    same = {relation.name for relation in relations if relation.kind in ("identical", "rounded", "constant")}
+    numbering = tuple(_numbering(pair, groups, chosen.groups, usable - same))
     aligned = align(pair.load_a, pair.load_b, chosen.groups, usable)
     if not numbering:
-        reasons["numbering"] = _why_not(pair, chosen)
+        reasons["numbering"] = _all_same(chosen.groups, same) or _why_not(pair, chosen)
+    if large := [group.name for group in chosen.groups if group.count > MOST_MATCHED]:
+        reasons["aligned"] = f"more than {MOST_MATCHED} units are not matched ({', '.join(large[:3])})"
     together = exact.fisher if chosen.independent else exact.cauchy
     return replace(
         found,
         numbering=numbering,
         log_p_order=together([one.log_p for one in numbering]) if numbering else None,
         aligned=aligned if aligned.groups else None,
+        row_norms=row_norms(pair.load_a, pair.load_b, chosen.groups, usable - same),
         renumbered=_renumbered(pair, chosen.groups, aligned),
         reasons=reasons,
     )
@@ -105,7 +112,9 @@ def _finite(pair: Pair, name: str) -> bool:
 
 
 def _numbering(pair: Pair, tested: Sequence[Units], groups: Sequence[Units], usable: set[str]) -> list[Numbering]:
-    """R1 of every group, all in their stored numbering."""
+    """R1 of every group, all in their stored numbering. Its null is that initialisation treats all units alike: a
+    tensor that was computed, such as a table of sines, has the same numbering in all models and is evidence of nothing.
+    Where that was kept, it is the same in both, so that usable is without what is the same in both."""
     found = []
     before: dict[str, rows.Placed] = {}
     for group in groups:
@@ -115,6 +124,12 @@ def _numbering(pair: Pair, tested: Sequence[Units], groups: Sequence[Units], usa
         if group in tested and a is not None and b is not None and a.shape == b.shape and a.any() and b.any():
             found.append(exact.index_order(group.name, a, b))
     return found
+
+
+def _all_same(groups: Sequence[Units], same: set[str]) -> str:
+    """Why R1 has nothing to look at, if that is because all that could tell is the same."""
+    written = {slots.tensor for group in groups for slots in group.written}
+    return "the tensors that could tell are the same in both, as computed tables are, too" if written & same else ""
 
 
 def _why_not(pair: Pair, chosen: Layout) -> str:

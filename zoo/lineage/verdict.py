@@ -8,8 +8,10 @@
    recipe on the same data: what records refute is not calibrated, what they leave open makes it a heuristic. Then the
    two share weights. common ancestor: when records name one start for both, or a third model lies between them;
    derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor is not at hand, and this is said.
-4. convergent: no test rejects, and against at least one replica the aligned weights are no more alike than those of a
-   replica, though more than chance. independent: no more alike than chance.
+4. convergent: no test rejects, no weight of the units is the same in both, and against at least one replica the
+   aligned weights are no more alike than those of a replica, though more than chance. independent: no more
+   alike than chance; with a residual stream, only when the lengths of a table's rows, which a rotation keeps, are
+   unrelated, too.
 5. undetermined: everything else; above all, R1 is blind to renumbered units, and nothing else could be calibrated.
 """
 
@@ -23,6 +25,7 @@ from typing import Literal
 from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME, Calibrated
 from zoo.lineage.evidence import Evidence
 from zoo.lineage.relation import Summary
+from zoo.lineage.rotated import RESIDUAL
 
 Name = Literal[
     "copy", "derived", "common ancestor", "behaviourally derived", "convergent", "independent", "undetermined"
@@ -200,11 +203,20 @@ def _exactly(found: Evidence, rejected: list[str]) -> str:
 
 
 def _alike(found: Evidence) -> Verdict | None:
-    """No test rejects. That is said of models only when all their layers could be compared."""
+    """No test rejects. That is said of models only when all their layers could be compared, and none is the same."""
+    if _some_same(found):
+        return None
     if found.aligned is None or found.aligned.chance is None or found.log_p_order is None or not _whole(found):
         return None
     if not found.aligned.above_chance:
+        if _may_be_rotated(found):
+            return None
         told = f"No test finds shared weights, and aligned they are as unlike as shuffled ones ({_score(found)})."
+        if norms := found.row_norms:
+            told += (
+                f" Nor is one the other with its residual stream rotated: the lengths of {norms.rows} rows of "
+                f"{norms.tensor} are unrelated (rank correlation {norms.rho:.2f})."
+            )
         return Verdict("independent", told, "heuristic", NULL_EXACT)
     against = found.calibrated
     if against is None or against.score > against.highest:
@@ -217,11 +229,43 @@ def _alike(found: Evidence) -> Verdict | None:
     return Verdict("convergent", told, "conformal" if sure else "heuristic", NULL_REPLICAS)
 
 
+def _some_same(found: Evidence) -> bool:
+    """Whether a weight of the units is the same in both, which may be a computed table or may have been kept."""
+    return bool(_same_tensors(found))
+
+
+def _same_tensors(found: Evidence) -> list[str]:
+    written = {slots.tensor for group in found.layout.groups for slots in group.written}
+    return [
+        one.name
+        for one in found.relations
+        if one.name in written and one.kind in ("identical", "rounded") and len(found.pair.a.shapes[one.name]) > 1
+    ]
+
+
+def _may_be_rotated(found: Evidence) -> bool:
+    if all(group.name != RESIDUAL for group in found.layout.groups):
+        return False
+    return found.row_norms is None or not found.row_norms.unrelated
+
+
 def _why_undetermined(found: Evidence, adjusted: Mapping[str, float]) -> str:
     if _not_finite(found.summary):
         return "Some weights are NaN or infinite; what is left decides nothing."
     if found.log_p_order is None:
         return f"Nothing could be tested: {found.reasons.get('numbering', 'no units in common')}."
+    if same := _same_tensors(found):
+        return (
+            f"{len(same)} tensors are the same in both ({', '.join(same[:3])}): computed tables are, and so is what "
+            f"was kept. In all others no test finds shared weights ({p_text(found.log_p_order)})."
+        )
+    if reason := found.reasons.get("aligned"):
+        return f"The units are numbered differently ({p_text(found.log_p_order)}), and {reason}."
+    if found.aligned is not None and _whole(found) and not found.aligned.above_chance and _may_be_rotated(found):
+        norms = found.row_norms
+        why = "no table tells whether it was" if norms is None else f"{norms.rows} rows of {norms.tensor} have lengths "
+        why += "" if norms is None else f"alike (rank correlation {norms.rho:.2f})"
+        return f"No test finds shared weights, but a residual stream that was rotated would look the same, and {why}."
     if not _whole(found):
         return (
             "Only part of the units has the same shape in both; there no test finds shared weights "
