@@ -104,8 +104,22 @@ def test_fresh_weights_of_the_same_shape_are_independent(checkpoint, folder):
     fresh = transformers.BertModel(transformers.BertConfig(**checkpoint[1])).state_dict()
     found = compare([folder("original", checkpoint[0]), folder("fresh", fresh)]).pairs[0]
     assert found.verdict.name == "independent"
+    assert "residual stream rotated" in found.verdict.statement
     assert found.evidence.log_p_order is not None
     assert found.evidence.log_p_order > -10
+
+
+def test_fresh_weights_with_the_row_lengths_of_a_checkpoint_may_be_it_rotated(checkpoint, folder):
+    """All that a rotated stream would leave of the words is the lengths of their rows, here their order."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(4)
+    fresh = transformers.BertModel(transformers.BertConfig(**checkpoint[1])).state_dict()
+    name = "embeddings.word_embeddings.weight"
+    longer = checkpoint[0][name].norm(dim=1, keepdim=True).argsort(0).argsort(0) / WORDS
+    fresh[name] = torch.nn.functional.normalize(torch.randn_like(fresh[name])) * (0.39 + 0.01 * longer)
+    found = compare([folder("original", checkpoint[0]), folder("turned", fresh)]).pairs[0]
+    assert found.verdict.name == "undetermined"
+    assert "rotated would look the same" in found.verdict.statement
 
 
 def test_an_extended_vocabulary_hides_no_descent(checkpoint, folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from zoo_transformer import Transformer
 
 import zoo
 from zoo.lineage import aligned, rows
-from zoo.lineage.groups import chain_units, problem_of
+from zoo.lineage.groups import chain_units, layout, problem_of
+from zoo.lineage.rotated import row_norms
+from zoo.lineage.weights import Stored, Weights
 from zoo.units import Slots, Units, transformer_units
 
 TOKENS = zoo.InputSpec("tokens", (12,), vocab_size=30)
@@ -203,12 +206,61 @@ def test_a_table_is_read_by_its_columns():
         ({"a.weight": (5, 4), "b.weight": (7, 3)}, "no single chain"),
         ({"b.weight": (2, 7), "a.weight": (4, 4), "c.weight": (4, 4), "d.weight": (7, 4)}, "more than one order"),
         ({f"{n}.weight": (4, 4) for n in range(40)}, "too many"),
+        ({"decode.weight": (64, 12), "encode.weight": (12, 64)}, "more than one order"),
     ],
 )
 def test_what_is_no_chain_is_said_to_be_none(known, reason):
     told = chain_units(known)
     assert isinstance(told, str)
     assert reason in told
+
+
+def stored_as(known: dict[str, tuple[int, ...]], heads: object = None, record: object = None) -> Weights:
+    tensors = {name: Stored(Path("none"), shape, "F32") for name, shape in known.items()}
+    return Weights("w", Path("none"), tensors, {}, record, {"num_attention_heads": heads})
+
+
+ATTENTION = {f"l.self_attn.{name}_proj.weight": (8, 8) for name in ("q", "k", "v", "out")}
+FEED = {"l.fc1.weight": (16, 8), "l.fc2.weight": (8, 16)}
+
+
+@pytest.mark.parametrize("heads", [-2, 0, True, "2", None])
+def test_heads_that_are_none_are_not_compared(heads):
+    found = layout(stored_as({**ATTENTION, **FEED}, heads))
+    assert [group.name for group in found.groups] == ["residual", "l.fc1"]
+    assert "heads is unknown" in found.reasons[0]
+
+
+def test_names_that_tell_groups_which_do_not_fit_are_refused():
+    """Two layers of different widths: no one residual stream."""
+    other = {"m.fc1.weight": (16, 6), "m.fc2.weight": (6, 16)}
+    found = layout(stored_as({**FEED, **other}))
+    assert found.origin == "none"
+    assert "do not fit" in found.reasons[0]
+
+
+def test_a_plugin_that_fails_to_tell_its_units_is_a_reason(monkeypatch):
+    def fails(self: object, known: object) -> None:
+        raise KeyError("0.weight")
+
+    monkeypatch.setattr(MLP, "units", fails)
+    record = {"config": {"model": {"name": "mlp", "hidden": [9]}}}
+    found = layout(stored_as({"x.weight": (3, 4)}, record=record))
+    assert found.origin == "none"
+    assert "cannot tell its units: KeyError" in found.reasons[0]
+
+
+@pytest.mark.parametrize("rotate", [True, False])
+def test_row_lengths_tell_a_rotated_residual_stream(rotate):
+    random = np.random.default_rng(0)
+    a = random.normal(size=(200, 8)).astype(np.float32)
+    turn = np.linalg.qr(random.normal(size=(8, 8)))[0].astype(np.float32)
+    b = a @ turn if rotate else random.normal(size=(200, 8)).astype(np.float32)
+    groups = [Units("residual", 8, (Slots("embed", axis=1),))]
+    found = row_norms(lambda _: a, lambda _: b, groups, {"embed"})
+    assert found is not None
+    assert (found.rows, found.unrelated) == (200, not rotate)
+    assert row_norms(lambda _: a[:20], lambda _: b[:20], groups, {"embed"}) is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_the_same_seed_on_record_is_a_common_ancestor(folders, tmp_path):
     verdict = compare([open_weights(folders[0]), twin]).pairs[0].verdict
     assert verdict.name == "common ancestor"
     assert "seed 0" in verdict.statement
+    assert compare([open_weights(folders[0]), twin]).parents == {}  # siblings: neither came from the other
 
 
 def test_replicas_of_another_recipe_calibrate_nothing(folders, tmp_path):
@@ -116,6 +118,13 @@ def test_replicas_of_another_recipe_calibrate_nothing(folders, tmp_path):
         longer = open_weights(draft.publish(record, "complete"))
     reasons = compare([one, two], [longer]).pairs[0].evidence.reasons
     assert "trainer.epochs" in reasons["calibration"]
+    # Nor is another recipe's model judged by replicas that it is none of.
+    found = compare([one, longer], [two]).pairs[0].evidence
+    assert found.calibrated is None
+    assert "trainer.epochs" in found.reasons["calibration"]
+    unknown = {**(two.record or {}), "data": {}}
+    reasons = compare([one, longer], [replace(two, record=unknown)]).pairs[0].evidence.reasons
+    assert "unknown on what data" in reasons["calibration"]
 
 
 def test_of_texts_the_words_and_positions_that_never_occurred_are_dead():

@@ -172,7 +172,8 @@ def test_disguised_and_trained_on_needs_replicas(parent, kept, replicas):
     assert "fewer than 19" in few.verdict.statement
     enough = judged(one, two, replicas)
     assert enough.verdict.name == "derived"
-    assert enough.verdict.strength == "conformal"
+    assert enough.verdict.strength == "heuristic"  # no record says how these files were made
+    assert "if hidden.safetensors was trained by the recipe of parent.safetensors" in enough.verdict.statement
     assert enough.evidence.calibrated is not None
     assert enough.evidence.calibrated.p == pytest.approx(1 / (REPLICAS + 1))
 
@@ -183,6 +184,27 @@ def test_another_training_of_the_recipe_is_no_kin(parent, kept, replicas):
     with_replicas = judged(one, two, replicas)
     assert with_replicas.verdict.name == "convergent"
     assert not with_replicas.verdict.shares_weights
+
+
+def test_many_pairs_at_once_need_more_replicas(parent, kept, replicas):
+    one, two = kept("parent", parent), kept("hidden", disguised(taken_on(parent, 7), 3))
+    comparison = compare([one, two, kept("another", trained(100))], replicas)
+    found = comparison.pairs[0]
+    assert found.evidence.calibrated is not None
+    assert found.evidence.calibrated.p == pytest.approx(0.05)
+    # Three calibrated pairs, the smallest p: 3 (1 + 1/2 + 1/3) p at most.
+    assert found.adjusted["aligned"] == pytest.approx(0.05 * 3 * (1 + 1 / 2 + 1 / 3))
+    assert found.verdict.name == "undetermined"
+    assert "over all calibrated pairs" in found.verdict.statement
+    assert comparison.tests == 3
+
+
+def test_no_model_is_a_replica_of_itself_and_none_counts_twice(parent, kept, replicas):
+    one, two = kept("parent", parent), kept("another", trained(100))
+    again = [kept("again", parent), kept("other", trained(100)), kept("twice", trained(1)), replicas[0], one, two]
+    found = judged(one, two, [*replicas[:3], *again])
+    assert found.evidence.calibrated is not None, found.evidence.reasons
+    assert found.evidence.calibrated.replicas == 3
 
 
 def test_fresh_weights_are_independent(parent, kept):
@@ -234,6 +256,38 @@ def test_other_widths_are_undetermined_with_the_reason(parent, kept):
     found = judged(kept("parent", parent), kept("deep", deep.state_dict()))
     assert found.verdict.name == "undetermined"
     assert "Only part of the units" in found.verdict.statement
+
+
+def test_a_computed_table_in_both_is_no_evidence(kept):
+    """Random networks over one table of sines: the columns of a table are units, and their numbering is the table's."""
+    table = torch.sin(torch.arange(40.0)[:, None] * torch.linspace(0.1, 2, 32))
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        layers = {"hidden.weight": torch.randn(24, 32), "out.weight": torch.randn(5, 24)}
+        states.append({"embed_positions.weight": table, **layers})
+    found = judged(kept("sines0", states[0]), kept("sines1", states[1]))
+    assert found.evidence.layout.origin == "shapes"
+    assert "embed_positions" not in {one.group for one in found.evidence.numbering}
+    assert found.evidence.log_p_order is None or found.evidence.log_p_order > np.log(0.001)
+    assert found.verdict.name == "undetermined"
+
+
+def test_a_group_too_large_to_match_is_left_out_with_the_reason(kept, monkeypatch):
+    monkeypatch.setattr("zoo.lineage.aligned.MOST_MATCHED", 30)
+    monkeypatch.setattr("zoo.lineage.evidence.MOST_MATCHED", 30)
+    found = judged(kept("large0", trained(0)), kept("large1", trained(100)))
+    assert found.evidence.aligned is None or "0" not in found.evidence.aligned.groups
+    assert "more than 30 units" in found.evidence.reasons["aligned"]
+    assert found.verdict.name == "undetermined"
+    assert "more than 30 units" in found.verdict.statement
+
+
+def test_one_repeated_number_is_no_grid():
+    a = np.random.default_rng(0).uniform(0.6, 1.4, (40, 30)).astype(np.float32)
+    assert relate("w", a, np.ones_like(a)).kind == "changed"
+    assert relate("w", a, np.full_like(a, 1) * (np.arange(30) % 2)).kind == "changed"
+    assert relate("w", a - 1, np.round((a - 1) / 0.4) * np.float32(0.4)).kind == "quantised"
 
 
 def test_one_table_in_common_makes_no_copy(parent, kept):

@@ -27,6 +27,9 @@ class Slots:
 class Units:
     """Hidden units, `count` of them, that may be renumbered together without changing what the network computes.
 
+    Initialisation has to treat all units of a group alike (drawn, or one number): the test of numberings rests on it. A
+    table that was computed, such as one of sines, does not; where it is the same in two models it is left out there.
+
     written: the tensors that compute the units (rows of a weight, a bias, a norm's scale); read: those that read them.
     homogeneous: a unit times c > 0 with its readers divided by c computes the same (ReLU does, GELU does not);
     scaled_by: the vector that sets the size of homogeneous units, such as a batch norm's scale; without it they are as

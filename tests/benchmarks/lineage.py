@@ -210,7 +210,7 @@ def judged_with(case: tuple[str, list[tuple[str, str]], list[str]]) -> list[Row]
     for other, kind in others:
         found = evidence(parent, other)
         if not isinstance(scores, str):
-            found = against_replicas(found, first, scores)
+            found = against_replicas(found, first, scores, open_weights(other))
         row = row_of(found, (parent, other), kind)
         ps = {"numbering": tables.p_of_order(row), "dead": row["p_dead"]}
         told = {name: p for name, p in ps.items() if p is not None}

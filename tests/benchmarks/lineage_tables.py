@@ -194,7 +194,8 @@ NOTES = {
     "the calibrating half exceed. r1, r2: share with p ≤ .05 (R1 is blind to renumbered units by design). verdict: "
     "share judged to share weights, each pair as if it were the only one; of the independent pairs these "
     "are false positives. Intervals: Clopper-Pearson, 95 %; of the AUC, bootstrap over models.",
-    "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over all pairs.",
+    "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over "
+    "the exact tests of all pairs, and one over R3 of all calibrated pairs.",
     "cost": "Random weights in the shape of a BERT, the second model the first plus noise; weights only, no data read.",
 }  # fmt: skip
 

@@ -15,6 +15,9 @@ from zoo.units import Units
 ENOUGH_REPLICAS = 19
 """With fewer the smallest p-value, 1 / (replicas + 1), is above .05."""
 
+MOST_MATCHED = 16_384
+"""Units of a group that are matched; for more, time (cubic) and memory (a square of cosines) are not bounded."""
+
 CHANCE_DRAWS = 99
 CHANCE_UNITS = 128  # of a group, on which chance is estimated: a part is far cheaper
 SAME = 1e-5
@@ -53,13 +56,16 @@ class Aligned:
 def align(load_a: Load, load_b: Load, groups: Sequence[Units], usable: Collection[str], chance: bool = True) -> Aligned:
     """Match the units of two models group by group, in the order of the groups. load_a, load_b: tensors by the names
     of a; usable: names that both have, in one shape and finite. Each matching orders the columns of the groups that
-    follow; units that may be rescaled are brought to one size first."""
+    follow; units that may be rescaled are brought to one size first. Groups of more than
+    `MOST_MATCHED` units are left out."""
     placed_a: dict[str, Placed] = {}
     placed_b: dict[str, Placed] = {}
     scores: dict[str, float] = {}
     by_chance: list[tuple[np.ndarray, float]] = []
     lowest: list[float] = []
     for group in groups:
+        if group.count > MOST_MATCHED:
+            continue
         a = rows.of_group(load_a, group, groups, placed_a, usable)
         b = rows.of_group(load_b, group, groups, placed_b, usable)
         if a is None or b is None or a.shape != b.shape:
@@ -106,13 +112,20 @@ def in_one_order(tensor: np.ndarray, name: str, groups: Sequence[Units], placed:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """R3 against replicas. score: of the pair, over the groups that all replicas share; p: conformal; highest: the best
-    score of a replica."""
+    """R3 against replicas. score: of the pair, over the groups that all replicas share; p: conformal, of this pair
+    alone; highest: the best score of a replica; on_trust: what the p-value assumes and no record confirms, of the
+    replicas or of the second model; empty when records confirm it all."""
 
     score: float
     p: float
     replicas: int
     highest: float
+    on_trust: str = ""
+
+    @property
+    def as_high(self) -> int:
+        """How many replicas score as high as the pair."""
+        return round(self.p * (1 + self.replicas)) - 1
 
     @property
     def enough(self) -> bool:

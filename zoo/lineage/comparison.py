@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
-from zoo.lineage.evidence import Evidence, against_replicas, examine, replica_scores
+from zoo.lineage.evidence import Evidence, Replicas, against_replicas, examine, replica_scores
 from zoo.lineage.multiple import adjusted
 from zoo.lineage.tree import family_tree
-from zoo.lineage.verdict import Verdict, judge
+from zoo.lineage.verdict import ALIGNED, Verdict, judge
 from zoo.lineage.weights import Weights
 
 Indices = tuple[int, int]
@@ -18,8 +18,8 @@ Indices = tuple[int, int]
 
 @dataclass(frozen=True)
 class Judged:
-    """A pair. evidence: its own a and b may be the other way round; adjusted: p-values of its exact tests by name,
-    over all tests of all pairs."""
+    """A pair. evidence: its own a and b may be the other way round; adjusted: p-values by test, of exact tests over all
+    exact tests of all pairs, and of R3 (`ALIGNED`) over all pairs that replicas calibrate."""
 
     first: Weights
     second: Weights
@@ -48,8 +48,8 @@ def compare(
     if look is not None:
         found = {pair: look(evidence) for pair, evidence in found.items()}
     if replicas:
-        scores = {one: replica_scores(models[one], replicas) for one in {pair[0] for pair in found}}
-        found = {pair: _calibrated(models[pair[0]], one, scores[pair[0]]) for pair, one in found.items()}
+        scores = {one: replica_scores(models[one], replicas) for one in sorted({pair[0] for pair in found})}
+        found = {pair: _calibrated(models, pair, one, scores[pair[0]]) for pair, one in found.items()}
     ps = _adjusted(found)
     verdicts = {pair: judge(one, ps[pair]) for pair, one in found.items()}
     near = {pair: found[pair].distance for pair, verdict in verdicts.items() if verdict.shares_weights}
@@ -57,17 +57,18 @@ def compare(
         if between := _between(pair, near):
             verdicts[pair] = judge(found[pair], ps[pair], models[between[0]].label)
     pairs = [Judged(models[i], models[j], found[i, j], ps[i, j], verdicts[i, j]) for i, j in found]
-    return Comparison(tuple(models), tuple(pairs), sum(map(len, ps.values())), _parents(len(models), near, pairs))
+    tests = sum(name != ALIGNED for of_pair in ps.values() for name in of_pair)
+    return Comparison(tuple(models), tuple(pairs), tests, _parents(len(models), near, pairs))
 
 
-def _calibrated(first: Weights, found: Evidence, scores: Mapping[str, Mapping[str, float]] | str) -> Evidence:
+def _calibrated(models: Sequence[Weights], pair: Indices, found: Evidence, scores: Replicas | str) -> Evidence:
     if isinstance(scores, str):
         return replace(found, reasons={**found.reasons, "calibration": scores})
-    return against_replicas(found, first, scores)
+    return against_replicas(found, models[pair[0]], scores, models[pair[1]])
 
 
 def _adjusted(found: Mapping[Indices, Evidence]) -> dict[Indices, dict[str, float]]:
-    """P-values of all exact tests, adjusted together."""
+    """P-values of all exact tests, adjusted together, and of R3 in all calibrated pairs, adjusted together."""
     tests: list[tuple[Indices, str, float]] = []
     for pair, one in found.items():
         if one.log_p_order is not None:
@@ -75,8 +76,10 @@ def _adjusted(found: Mapping[Indices, Evidence]) -> dict[Indices, dict[str, floa
         if one.dead is not None:
             tests.append((pair, "dead", one.dead.p))
     ps: dict[Indices, dict[str, float]] = {pair: {} for pair in found}
-    for (pair, name, _), p in zip(tests, adjusted([p for _, _, p in tests]), strict=True):
-        ps[pair][name] = p
+    conformal = [(pair, ALIGNED, one.calibrated.p) for pair, one in found.items() if one.calibrated is not None]
+    for family in (tests, conformal):
+        for (pair, name, _), p in zip(family, adjusted([p for _, _, p in family]), strict=True):
+            ps[pair][name] = p
     return ps
 
 
@@ -92,9 +95,16 @@ def _between(pair: Indices, near: Mapping[Indices, float]) -> list[int]:
 
 
 def _parents(models: int, near: Mapping[Indices, float], pairs: Sequence[Judged]) -> dict[int, int]:
-    known = {pair: 0.0 if math.isnan(distance) else distance for pair, distance in near.items()}
+    """Of pairs that may be parent and child: two that started from one ancestor by their records are
+    siblings."""
     later = {}
-    for pair, judged in zip(combinations(range(models), 2), pairs, strict=True):
+    verdicts = dict(zip(combinations(range(models), 2), pairs, strict=True))
+    known = {
+        pair: 0.0 if math.isnan(distance) else distance
+        for pair, distance in near.items()
+        if not (verdicts[pair].evidence.origin and verdicts[pair].verdict.name == "common ancestor")
+    }
+    for pair, judged in verdicts.items():
         if pair in known and judged.verdict.later:
             later[pair] = judged.verdict.later == judged.second.label
     return family_tree(models, known, later)

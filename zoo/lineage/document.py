@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS, Q, p_text
+from zoo.lineage.verdict import ALIGNED, NULL_EXACT, NULL_REPLICAS, Q, p_text
 
 if TYPE_CHECKING:
     from zoo.lineage.comparison import Comparison, Judged
@@ -22,7 +22,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "lineage_version": VERSION,
         "method": {
             "q": Q,
-            "error_rate": "Benjamini-Yekutieli over all exact tests of all pairs",
+            "error_rate": "Benjamini-Yekutieli over all exact tests of all pairs, and over R3 of all calibrated pairs",
             "exact_tests": comparison.tests,
             "tree": "minimum arborescence over 1 - aligned score; directions are a heuristic",
         },
@@ -58,7 +58,7 @@ def _pair(judged: Judged) -> dict[str, Any]:
         "on_record": found.origin or None,
         "units": {"known_from": found.layout.origin, "reasons": list(found.layout.reasons)},
         "tensors": _tensors(found),
-        "evidence": [_numbering(judged), _dead(judged), _aligned(found)],
+        "evidence": [_numbering(judged), _dead(judged), _aligned(judged)],
     }
 
 
@@ -112,22 +112,32 @@ def _dead(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _aligned(found: Evidence) -> dict[str, Any]:
+def _aligned(judged: Judged) -> dict[str, Any]:
+    found = judged.evidence
     aligned, calibrated = found.aligned, found.calibrated
     return {
         "test": "R3",
         "name": "aligned weights",
-        "kind": "conformal" if calibrated is not None else "heuristic",
+        "kind": "conformal" if calibrated is not None and not calibrated.on_trust else "heuristic",
         "null_hypothesis": NULL_REPLICAS if calibrated is not None else None,
         "p": None if calibrated is None else calibrated.p,
+        "p_adjusted": judged.adjusted.get(ALIGNED),
+        "holds": None if calibrated is None else calibrated.on_trust or None,
         "replicas": 0 if calibrated is None else calibrated.replicas,
         "highest_replica": None if calibrated is None else calibrated.highest,
         "score": None if aligned is None else aligned.score,
         "above_chance": None if aligned is None or aligned.chance is None else aligned.above_chance,
         "units": 0 if aligned is None else aligned.units,
         "groups": {} if aligned is None else dict(aligned.groups),
-        "reason": found.reasons.get("calibration", "" if calibrated is not None else "no replicas were given") or None,
+        "row_norms_rho": None if found.row_norms is None else found.row_norms.rho,
+        "reason": _why_not_aligned(found),
     }
+
+
+def _why_not_aligned(found: Evidence) -> str | None:
+    if reasons := [found.reasons[name] for name in ("aligned", "calibration") if name in found.reasons]:
+        return "; ".join(reasons)
+    return None if found.calibrated is not None else "no replicas were given"
 
 
 def told(judged: Judged) -> str:

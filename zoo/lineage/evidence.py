@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from zoo.lineage import exact, rows
-from zoo.lineage.aligned import Aligned, Calibrated, align, calibrate, in_one_order
+from zoo.lineage.aligned import MOST_MATCHED, Aligned, Calibrated, align, calibrate, in_one_order
 from zoo.lineage.exact import DeadCoordinates, Numbering
 from zoo.lineage.groups import Layout, layout
 from zoo.lineage.pairing import Pair, pair_up
 from zoo.lineage.relation import Relation, Summary, relate, summarise
+from zoo.lineage.rotated import RowNorms, row_norms
 from zoo.lineage.weights import Weights
 from zoo.store.recipes import Recipe
 from zoo.store.schema import PARENT
@@ -28,8 +30,9 @@ class Evidence:
     """What was found about a pair. Of what could not be computed, `reasons` says why, by test.
 
     relations: of each tensor that both have; summary: of these; renumbered: the same after the matching of R3, None
-    when that changed no numbering; numbering: R1 by group; log_p_order: of R1 over all groups; dead: R2; aligned: R3;
-    calibrated: R3 against replicas; origin: what both are on record to have started from, empty when nothing is.
+    when that changed no numbering; numbering: R1 by group; log_p_order: of R1 over all groups; dead: R2; aligned:
+    R3; calibrated: R3 against replicas; row_norms: of tables that feed a residual stream, `rotated.row_norms`;
+    origin: what both are on record to have started from, empty when nothing is.
     """
 
     pair: Pair
@@ -42,6 +45,7 @@ class Evidence:
     dead: DeadCoordinates | None = None
     aligned: Aligned | None = None
     calibrated: Calibrated | None = None
+    row_norms: RowNorms | None = None
     origin: str = ""
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,16 +69,20 @@ def examine(a: Weights, b: Weights) -> Evidence:
     reasons = {"numbering": _why_not(pair, chosen)} if not groups else {}
     if not groups:
         return replace(found, reasons=reasons)
-    numbering = tuple(_numbering(pair, groups, chosen.groups, usable))
+    same = {relation.name for relation in relations if relation.kind in ("identical", "rounded", "constant")}
+    numbering = tuple(_numbering(pair, groups, chosen.groups, usable - same))
     aligned = align(pair.load_a, pair.load_b, chosen.groups, usable)
     if not numbering:
-        reasons["numbering"] = _why_not(pair, chosen)
+        reasons["numbering"] = _all_same(chosen.groups, same) or _why_not(pair, chosen)
+    if large := [group.name for group in chosen.groups if group.count > MOST_MATCHED]:
+        reasons["aligned"] = f"more than {MOST_MATCHED} units are not matched ({', '.join(large[:3])})"
     together = exact.fisher if chosen.independent else exact.cauchy
     return replace(
         found,
         numbering=numbering,
         log_p_order=together([one.log_p for one in numbering]) if numbering else None,
         aligned=aligned if aligned.groups else None,
+        row_norms=row_norms(pair.load_a, pair.load_b, chosen.groups, usable - same),
         renumbered=_renumbered(pair, chosen.groups, aligned),
         reasons=reasons,
     )
@@ -104,7 +112,9 @@ def _finite(pair: Pair, name: str) -> bool:
 
 
 def _numbering(pair: Pair, tested: Sequence[Units], groups: Sequence[Units], usable: set[str]) -> list[Numbering]:
-    """R1 of every group, all in their stored numbering."""
+    """R1 of every group, all in their stored numbering. Its null is that initialisation treats all units alike: a
+    tensor that was computed, such as a table of sines, has the same numbering in all models and is evidence of nothing.
+    Where that was kept, it is the same in both, so that usable is without what is the same in both."""
     found = []
     before: dict[str, rows.Placed] = {}
     for group in groups:
@@ -114,6 +124,12 @@ def _numbering(pair: Pair, tested: Sequence[Units], groups: Sequence[Units], usa
         if group in tested and a is not None and b is not None and a.shape == b.shape and a.any() and b.any():
             found.append(exact.index_order(group.name, a, b))
     return found
+
+
+def _all_same(groups: Sequence[Units], same: set[str]) -> str:
+    """Why R1 has nothing to look at, if that is because all that could tell is the same."""
+    written = {slots.tensor for group in groups for slots in group.written}
+    return "the tensors that could tell are the same in both, as computed tables are, too" if written & same else ""
 
 
 def _why_not(pair: Pair, chosen: Layout) -> str:
@@ -161,11 +177,31 @@ def _same_start(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     return ""
 
 
-def against_replicas(found: Evidence, first: Weights, scores: Mapping[str, Mapping[str, float]]) -> Evidence:
-    """The evidence with R3 calibrated. first: the model whose replicas these are; scores: replica → group → mean
-    cosine, as `replica_scores` gives them."""
+@dataclass(frozen=True)
+class Replicas:
+    """What `replica_scores` found. scores: replica, by its path → group → mean cosine; digests: replica → that of its
+    content; on_trust: what no record confirms of them, empty when records do."""
+
+    scores: Mapping[str, Mapping[str, float]]
+    digests: Mapping[str, str]
+    on_trust: str = ""
+
+
+def against_replicas(found: Evidence, first: Weights, replicas: Replicas, second: Weights) -> Evidence:
+    """The evidence with R3 calibrated. first: the model whose replicas these are, as `replica_scores` gives them;
+    second: the other of the pair, which is not compared with itself, should it be among the replicas."""
     if found.aligned is None:
         return found
+    if problem := _other_recipe(first, second):
+        reason = f"replicas of {first.label} say nothing of {second.label}: {problem}"
+        return replace(found, reasons={**found.reasons, "calibration": reason})
+    own = str(second.path.resolve()), _digest(second)
+    scores = {
+        path: groups for path, groups in replicas.scores.items() if path != own[0] and replicas.digests[path] != own[1]
+    }
+    if not scores:
+        reason = f"no run but {first.label} and {second.label} themselves was found"
+        return replace(found, reasons={**found.reasons, "calibration": reason})
     common = set(found.aligned.groups).intersection(*(groups.keys() for groups in scores.values()))
     if not common:
         reason = f"no group of units could be matched with all replicas of {first.label}"
@@ -175,23 +211,50 @@ def against_replicas(found: Evidence, first: Weights, scores: Mapping[str, Mappi
         return float(np.mean([groups[name] for name in sorted(common)]))
 
     calibrated = calibrate(mean(found.aligned.groups), [mean(groups) for groups in scores.values()])
-    return replace(found, calibrated=calibrated)
+    trusted = [replicas.on_trust] if replicas.on_trust else []
+    if first.record is None or second.record is None:
+        trusted.append(f"if {second.label} was trained by the recipe of {first.label} on the same data")
+    return replace(found, calibrated=replace(calibrated, on_trust=" and ".join(trusted)))
 
 
-def replica_scores(first: Weights, replicas: Sequence[Weights]) -> dict[str, Mapping[str, float]] | str:
-    """Scores of R3 between a model and its replicas, or why these do not calibrate: another recipe or other data, or
-    one that shares weights with the model."""
+def _other_recipe(first: Weights, second: Weights) -> str:
+    """Why a training of its own is none of the first one's recipe, so that no replica is like it; empty otherwise. What
+    was made out of another run has its recipe on record, and is what is asked about."""
+    if second.record is None or second.record.get(PARENT):
+        return ""
+    return _no_replica(first, second)
+
+
+def _digest(weights: Weights) -> str:
+    """Of all tensors, whatever their names: equal when two files hold the same weights."""
+    whole = hashlib.sha256()
+    for digest in sorted(weights.digest(name) for name in weights.tensors):
+        whole.update(digest.encode())
+    return whole.hexdigest()
+
+
+def replica_scores(first: Weights, replicas: Sequence[Weights]) -> Replicas | str:
+    """Scores of R3 between a model and its replicas, or why these do not calibrate: another recipe, other or unknown
+    data, or one that shares weights with the model. The model itself is left out, and so is what is there twice."""
     scores: dict[str, Mapping[str, float]] = {}
+    digests: dict[str, str] = {}
+    own = str(first.path.resolve()), _digest(first)
     for replica in replicas:
-        if replica.path.resolve() == first.path.resolve():
+        path, digest = str(replica.path.resolve()), _digest(replica)
+        if path == own[0] or digest == own[1] or path in scores or digest in digests.values():
             continue
         if problem := _no_replica(first, replica):
             return f"{replica.label} is no replica of {first.label}: {problem}"
         found = examine(first, replica)
         if _is_kin(found, len(replicas)):
             return f"{replica.label} is no replica of {first.label}: it shares weights with it"
-        scores[str(replica.path)] = found.aligned.groups if found.aligned is not None else {}
-    return scores or f"no run but {first.label} itself was found"
+        scores[path] = found.aligned.groups if found.aligned is not None else {}
+        digests[path] = digest
+    if not scores:
+        return f"no run but {first.label} itself was found"
+    unknown = first.record is None or any(replica.record is None for replica in replicas)
+    trusted = f"if the replicas were trained by the recipe of {first.label} on the same data" if unknown else ""
+    return Replicas(scores, digests, trusted)
 
 
 def _is_kin(found: Evidence, replicas: int) -> bool:
@@ -205,6 +268,8 @@ def _no_replica(first: Weights, replica: Weights) -> str:
     if first.record is None or replica.record is None:
         return ""
     one, two = Recipe.of(first.record).facts(), Recipe.of(replica.record).facts()
+    if not one["data"] or not two["data"]:
+        return "it is unknown on what data it was trained"
     if one["data"] != two["data"]:
         return "it was trained on other data"
     differing = [key for key in sorted(one.keys() | two.keys()) if one.get(key) != two.get(key)]

@@ -47,14 +47,24 @@ def layout(weights: Weights) -> Layout:
             return Layout(declared, "declared")
         reasons += [reason] if reason else []
     heads = (weights.config or {}).get("num_attention_heads") or (weights.config or {}).get("n_heads")
-    if groups := transformer_units(weights.shapes, heads if isinstance(heads, int) else None):
+    heads = heads if type(heads) is int and heads > 0 else None
+    if groups := _fitting(transformer_units(weights.shapes, heads), weights.shapes, reasons):
         if not heads:
             reasons.append("the number of attention heads is unknown (no config.json), so heads are not compared")
         return Layout(groups, "names", tuple(reasons))
     chain = chain_units(weights.shapes)
     if isinstance(chain, str):
         return Layout((), "none", (*reasons, chain))
-    return Layout(chain, "shapes", tuple(reasons))
+    found = _fitting(chain, weights.shapes, reasons)
+    return Layout(found, "shapes" if found else "none", tuple(reasons))
+
+
+def _fitting(groups: tuple[Units, ...], shapes: Shapes, reasons: list[str]) -> tuple[Units, ...]:
+    """The groups, or none and one more reason when they do not fit the tensors."""
+    if problem := problem_of(groups, shapes):
+        reasons.append(f"the units that names and shapes tell do not fit: {problem}")
+        return ()
+    return groups
 
 
 def _declared(weights: Weights) -> tuple[tuple[Units, ...], str]:
@@ -65,8 +75,11 @@ def _declared(weights: Weights) -> tuple[tuple[Units, ...], str]:
         return (), str(error).splitlines()[0]
     if not isinstance(model, TorchModel):
         return (), f"model '{model.name}' trains itself and says nothing of its units"
-    groups = tuple(model.units(weights.shapes))
-    problem = problem_of(groups, weights.shapes)
+    try:
+        groups = tuple(model.units(weights.shapes))
+        problem = problem_of(groups, weights.shapes)
+    except Exception as error:  # a plugin's code, on tensors that it may not expect
+        return (), f"model '{model.name}' cannot tell its units: {type(error).__name__}: {error}"
     return ((), f"the units that model '{model.name}' declares do not fit: {problem}") if problem else (groups, "")
 
 
@@ -126,6 +139,11 @@ def chain_units(shapes: Shapes) -> tuple[Units, ...] | str:
     if len(chains) > 1:
         return "its layers can be put in more than one order by their widths; its plugin may declare its units"
     chain = chains[0]
+    if _follows(_layer(chain[-1], layers[chain[-1]]), _layer(chain[0], layers[chain[0]])):
+        return (
+            "its layers can be put in more than one order by their widths, as the first takes what the last gives; "
+            "its plugin may declare its units"
+        )
     return tuple(_link(shapes, name, reader) for name, reader in pairwise(chain))
 
 

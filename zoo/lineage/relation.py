@@ -100,7 +100,16 @@ def _is_quantised(whole: np.ndarray, grid: np.ndarray) -> bool:
     stored without their step, the step is 1."""
     if grid.size < FEWEST_ON_A_GRID:
         return False
-    return any(_on_a_grid(*rows) for rows in _views(whole, grid))
+    return any(_has_levels(rows[1]) and _on_a_grid(*rows) for rows in _views(whole, grid))
+
+
+def _has_levels(grid: np.ndarray) -> bool:
+    """Whether most rows have two levels but zero: one number, repeated, is a grid of anything."""
+    present = grid != 0
+    alive = present.any(axis=1)
+    highest = np.where(present, grid, -np.inf).max(axis=1)[alive]
+    lowest = np.where(present, grid, np.inf).min(axis=1)[alive]
+    return bool(alive.any()) and float((highest > lowest).mean()) > 0.5
 
 
 def _on_a_grid(whole: np.ndarray, grid: np.ndarray) -> bool:

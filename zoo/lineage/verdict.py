@@ -3,23 +3,29 @@
 1. copy: every number that both hold is the same, or the same once rounded to the other's storage type.
 2. derived: the numbers of one are those of the other after pruning or rounding to a grid, renumbering or rescaling of
    units; or the hidden layers are the same bit for bit and only others differ. Exact relations, no p-value is needed.
-3. An exact test (R1, R2) rejects independence at q = .05 over all pairs, or R3 does against replicas at p ≤ .05. Then
-   the two share weights. common ancestor: when records name one start for both, or a third model lies between them;
+3. An exact test (R1, R2) rejects independence at q = .05 over all exact tests of all pairs, or R3 does against
+   replicas at q = .05 over all pairs that replicas calibrate (Benjamini-Yekutieli, both). R3 speaks of trainings by one
+   recipe on the same data: what records refute is not calibrated, what they leave open makes it a heuristic. Then the
+   two share weights. common ancestor: when records name one start for both, or a third model lies between them;
    derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor is not at hand, and this is said.
-4. convergent: no test rejects, and against at least one replica the aligned weights are no more alike than those of a
-   replica, though more than chance. independent: no more alike than chance.
+4. convergent: no test rejects, no weight of the units is the same in both, and against at least one replica the
+   aligned weights are no more alike than those of a replica, though more than chance. independent: no more
+   alike than chance; with a residual stream, only when the lengths of a table's rows, which a rotation keeps, are
+   unrelated, too.
 5. undetermined: everything else; above all, R1 is blind to renumbered units, and nothing else could be calibrated.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME
+from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME, Calibrated
 from zoo.lineage.evidence import Evidence
 from zoo.lineage.relation import Summary
+from zoo.lineage.rotated import RESIDUAL
 
 Name = Literal[
     "copy", "derived", "common ancestor", "behaviourally derived", "convergent", "independent", "undetermined"
@@ -27,6 +33,9 @@ Name = Literal[
 Strength = Literal["exact", "conformal", "heuristic"]
 
 Q = 0.05
+ALIGNED = "aligned"
+"""R3 among the adjusted p-values: the one that is no exact test."""
+
 MOST_ELSEWHERE = 0.5
 """What is the same in both tells of a copy, or of kept hidden layers, only when less than this share of the numbers is
 elsewhere: a fixed table of positions, say, may be the same in models that have nothing else in common."""
@@ -53,8 +62,9 @@ class Verdict:
         return self.name in ("copy", "derived", "common ancestor")
 
 
-def judge(found: Evidence, adjusted: dict[str, float], between: str = "") -> Verdict:
-    """The verdict on a pair. adjusted: p-values of the exact tests by name, adjusted over all pairs; between: a third
+def judge(found: Evidence, adjusted: Mapping[str, float], between: str = "") -> Verdict:
+    """The verdict on a pair. adjusted: p-values by test, adjusted over all pairs; R3's (`ALIGNED`) is that of
+    the pair alone where it is left out; between: a third
     model that is nearer to both than they are to each other, if there is one."""
     if not found.pair.names and not found.pair.tables:
         return Verdict("undetermined", "No tensor of the one has a counterpart in the other.", "heuristic")
@@ -63,7 +73,7 @@ def judge(found: Evidence, adjusted: dict[str, float], between: str = "") -> Ver
         or _transformed(found)
         or _shared(found, adjusted, between)
         or _alike(found)
-        or Verdict("undetermined", _why_undetermined(found), "heuristic")
+        or Verdict("undetermined", _why_undetermined(found, adjusted), "heuristic")
     )
 
 
@@ -148,19 +158,16 @@ def _hidden_kept(found: Evidence) -> bool:
     )
 
 
-def _shared(found: Evidence, adjusted: dict[str, float], between: str) -> Verdict | None:
-    rejected = [name for name, p in adjusted.items() if p <= Q]
+def _shared(found: Evidence, adjusted: Mapping[str, float], between: str) -> Verdict | None:
+    rejected = [name for name, p in adjusted.items() if p <= Q and name != ALIGNED]
+    kind: Strength
     if rejected:
-        why, null, strength = _exactly(found, rejected), NULL_EXACT, "exact"
-    elif found.calibrated is not None and found.calibrated.p <= Q:
-        why = (
-            f"Aligned, they are more alike (score {_score(found)}) than any of {found.calibrated.replicas} replicas "
-            f"(highest {found.calibrated.highest:.3f}), p = {found.calibrated.p:.3g}."
-        )
-        null, strength = NULL_REPLICAS, "conformal"
+        why, null, kind = _exactly(found, rejected), NULL_EXACT, "exact"
+    elif found.calibrated is not None and _conformal_p(found.calibrated, adjusted) <= Q:
+        why, null = _conformally(found, found.calibrated, adjusted), NULL_REPLICAS
+        kind = "heuristic" if found.calibrated.on_trust else "conformal"
     else:
         return None
-    kind: Strength = "exact" if strength == "exact" else "conformal"
     if found.origin:
         return Verdict("common ancestor", f"{why} By their records {found.origin}.", kind, null)
     if between:
@@ -170,6 +177,19 @@ def _shared(found: Evidence, adjusted: dict[str, float], between: str) -> Verdic
         return Verdict("common ancestor", told, kind, null)
     told = f"{why} That both come from a third model which is not among those compared cannot be excluded."
     return Verdict("derived", told, kind, null)
+
+
+def _conformal_p(calibrated: Calibrated, adjusted: Mapping[str, float]) -> float:
+    return adjusted.get(ALIGNED, calibrated.p)
+
+
+def _conformally(found: Evidence, against: Calibrated, adjusted: Mapping[str, float]) -> str:
+    than = f"all but {against.as_high} of" if against.as_high else "any of"
+    told = (
+        f"Aligned, they are more alike (score {_score(found)}) than {than} {against.replicas} replicas (highest "
+        f"{against.highest:.3f}), p = {against.p:.3g}, {_conformal_p(against, adjusted):.3g} over all calibrated pairs"
+    )
+    return f"{told}; that holds {against.on_trust}." if against.on_trust else f"{told}."
 
 
 def _exactly(found: Evidence, rejected: list[str]) -> str:
@@ -183,11 +203,20 @@ def _exactly(found: Evidence, rejected: list[str]) -> str:
 
 
 def _alike(found: Evidence) -> Verdict | None:
-    """No test rejects. That is said of models only when all their layers could be compared."""
+    """No test rejects. That is said of models only when all their layers could be compared, and none is the same."""
+    if _some_same(found):
+        return None
     if found.aligned is None or found.aligned.chance is None or found.log_p_order is None or not _whole(found):
         return None
     if not found.aligned.above_chance:
+        if _may_be_rotated(found):
+            return None
         told = f"No test finds shared weights, and aligned they are as unlike as shuffled ones ({_score(found)})."
+        if norms := found.row_norms:
+            told += (
+                f" Nor is one the other with its residual stream rotated: the lengths of {norms.rows} rows of "
+                f"{norms.tensor} are unrelated (rank correlation {norms.rho:.2f})."
+            )
         return Verdict("independent", told, "heuristic", NULL_EXACT)
     against = found.calibrated
     if against is None or against.score > against.highest:
@@ -196,14 +225,47 @@ def _alike(found: Evidence) -> Verdict | None:
         f"No test finds shared weights. Aligned they are alike (score {_score(found)}), but not more than a replica "
         f"(highest of {against.replicas}: {against.highest:.3f}, p = {against.p:.3g})."
     )
-    return Verdict("convergent", told, "conformal" if against.enough else "heuristic", NULL_REPLICAS)
+    sure = against.enough and not against.on_trust
+    return Verdict("convergent", told, "conformal" if sure else "heuristic", NULL_REPLICAS)
 
 
-def _why_undetermined(found: Evidence) -> str:
+def _some_same(found: Evidence) -> bool:
+    """Whether a weight of the units is the same in both, which may be a computed table or may have been kept."""
+    return bool(_same_tensors(found))
+
+
+def _same_tensors(found: Evidence) -> list[str]:
+    written = {slots.tensor for group in found.layout.groups for slots in group.written}
+    return [
+        one.name
+        for one in found.relations
+        if one.name in written and one.kind in ("identical", "rounded") and len(found.pair.a.shapes[one.name]) > 1
+    ]
+
+
+def _may_be_rotated(found: Evidence) -> bool:
+    if all(group.name != RESIDUAL for group in found.layout.groups):
+        return False
+    return found.row_norms is None or not found.row_norms.unrelated
+
+
+def _why_undetermined(found: Evidence, adjusted: Mapping[str, float]) -> str:
     if _not_finite(found.summary):
         return "Some weights are NaN or infinite; what is left decides nothing."
     if found.log_p_order is None:
         return f"Nothing could be tested: {found.reasons.get('numbering', 'no units in common')}."
+    if same := _same_tensors(found):
+        return (
+            f"{len(same)} tensors are the same in both ({', '.join(same[:3])}): computed tables are, and so is what "
+            f"was kept. In all others no test finds shared weights ({p_text(found.log_p_order)})."
+        )
+    if reason := found.reasons.get("aligned"):
+        return f"The units are numbered differently ({p_text(found.log_p_order)}), and {reason}."
+    if found.aligned is not None and _whole(found) and not found.aligned.above_chance and _may_be_rotated(found):
+        norms = found.row_norms
+        why = "no table tells whether it was" if norms is None else f"{norms.rows} rows of {norms.tensor} have lengths "
+        why += "" if norms is None else f"alike (rank correlation {norms.rho:.2f})"
+        return f"No test finds shared weights, but a residual stream that was rotated would look the same, and {why}."
     if not _whole(found):
         return (
             "Only part of the units has the same shape in both; there no test finds shared weights "
@@ -215,6 +277,12 @@ def _why_undetermined(found: Evidence) -> str:
         return (
             f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas, "
             f"but fewer than {ENOUGH_REPLICAS} replicas cannot reach p ≤ .05."
+        )
+    if found.calibrated is not None:
+        return (
+            f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas "
+            f"(p = {found.calibrated.p:.3g}), but over all calibrated pairs that is p = "
+            f"{_conformal_p(found.calibrated, adjusted):.3g}: fewer pairs at once or more replicas could reach ≤ .05."
         )
     reason = found.reasons.get("calibration", "")
     missing = (
