@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("zoo")
 
 OTHER_HARDWARE = "measured on other hardware"
+OTHER_TIME = "measured at another time"
 OTHER_CONDITIONS = "measured on another device, or under other conditions"
 
 
@@ -34,8 +35,7 @@ def benches(comparison: Comparison, models: Sequence[str], board: Leaderboard) -
         log.warning("costs are left out: %s", error)
         return []
     index = {str(member.run.record["key"]): models.index(member.model) for member in comparison.members}
-    every = {bench["id"]: bench for _, found in reversed(files) for bench in found["benches"]}
-    known = [bench for bench in every.values() if _present(bench, index)]
+    known = [bench for _, found in files for bench in found["benches"] if _present(bench, index)]
     known.sort(key=lambda bench: (len({index[model["key"]] for model in _present(bench, index)}), bench["made"]))
     known.reverse()
     return [_told(bench, index, board, None if bench is known[0] else _apart(bench, known[0])) for bench in known]
@@ -46,6 +46,8 @@ def _present(bench: store.Bench, index: Mapping[str, int]) -> list[store.Model]:
 
 
 def _apart(bench: store.Bench, first: store.Bench) -> str:
+    if bench["id"] == first["id"]:
+        return OTHER_TIME
     names = ("machine", "cpu", "cores", "system", "gpu")
     one, other = ([part["machine"]["hardware"].get(name) for name in names] for part in (bench, first))
     return OTHER_HARDWARE if one != other else OTHER_CONDITIONS
