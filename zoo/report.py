@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
-from zoo.config import REPORT_NAME
+from zoo.config import REPORT_NAME, Language
 from zoo.errors import ConfigError, RequestError, ZooError
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def parse(arguments: Sequence[str]) -> Request:
     request = words.parse(arguments, Request)
     if not request.study:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
-    if request.language not in ("en", "zh"):
-        raise ConfigError(f"language={request.language}: there are en and zh.")
+    if request.language not in (written := [language.value for language in Language]):
+        raise ConfigError(f"language={request.language}: there are {' and '.join(written)}.")
     if request.draws < 2 or request.permutations < 1 or request.seed < 0:
         raise ConfigError("draws must be 2 or more, permutations 1 or more, and seed 0 or more.")
     if request.name and not REPORT_NAME.fullmatch(request.name):

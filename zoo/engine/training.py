@@ -242,7 +242,8 @@ class _Loop:
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
         bf16 = self.job.placement.precision is Precision.bf16
-        with self.faster, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        # Not `enabled=bf16`: a device without bfloat16 warns of an autocast even when that is off.
+        with self.faster, torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
             answers = self.call(*part.inputs)
         answers = evaluation.check_logits(answers, len(part), self.job.classes)
         loss = loss_of(self.trainer.loss, answers, part.labels) * share

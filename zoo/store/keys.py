@@ -18,7 +18,7 @@ KEY_DIGITS = 16
 
 
 def run_key(config: Mapping[str, Any], fingerprint: str, versions: Mapping[str, str]) -> str:
-    """The key of a run: 16 hex digits that are equal exactly when recipe, data and software are.
+    """The key of a run: 16 hex digits that are equal exactly when recipe, data and versions are.
 
     config: the resolved configuration (JSON types, paths and enums; not the options that leave the result alone, such
     as where it is stored). fingerprint: of the data. versions: distribution name → version. The order of mappings does
