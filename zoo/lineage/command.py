@@ -8,12 +8,13 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean
+from zoo.store.schema import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
     from zoo.lineage.comparison import Comparison
@@ -25,10 +26,12 @@ A, B, …      two or more: run folders, .safetensors files or Hugging Face fold
 replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between them
 out=         a JSON file for everything that was found
 data=true    false reads weights only, never the runs' data (which the test of dead inputs needs)
+answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights
+references=  runs of A's or B's recipe and data with other seeds, to calibrate answers on (default: replicas=)
 
 Nothing is trained and nothing is fetched. Exit codes: 0 fine, 1 a run is damaged, 2 the request was wrong."""
 
-OPTIONS = ("replicas", "out", "data")
+OPTIONS = ("replicas", "out", "data", "answers", "references")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Request:
     replicas: tuple[str, ...] = ()
     out: str = ""
     data: bool = True
+    answers: bool = False
+    references: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -95,10 +100,22 @@ def parse(arguments: Sequence[str]) -> Request:
             f"{len(paths)} model{'' if len(paths) == 1 else 's'} given; two or more are compared.\n"
             "For example: python -m zoo.lineage runs/<task>/<dataset>/<model>/<key> model.safetensors"
         )
-    if said.get("data", "true").lower() not in ("true", "false"):
-        raise ConfigError(f"data={said['data']}: it is true or false.")
-    patterns = tuple(part for part in said.get("replicas", "").split(",") if part)
-    return Request(tuple(paths), patterns, said.get("out", ""), said.get("data", "true").lower() == "true")
+    replicas, references = (_patterns(said.get(name, "")) for name in ("replicas", "references"))
+    return Request(
+        tuple(paths), replicas, said.get("out", ""), _is_true(said, "data", True),
+        _is_true(said, "answers", bool(references)), references or replicas,
+    )  # fmt: skip
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _is_true(said: Mapping[str, str], name: str, default: bool) -> bool:
+    told = said.get(name, str(default)).lower()
+    if told not in ("true", "false"):
+        raise ConfigError(f"{name}={said[name]}: it is true or false.")
+    return told == "true"
 
 
 def compare_paths(request: Request) -> Comparison:
@@ -106,11 +123,37 @@ def compare_paths(request: Request) -> Comparison:
     pattern of replicas that finds no run."""
     from zoo.lineage.comparison import compare
     from zoo.lineage.dead import looking
-    from zoo.lineage.weights import open_weights
+    from zoo.lineage.weights import open_weights, without_weights
 
-    models = _told_apart([open_weights(path) for path in request.paths])
+    unweighted = [without_weights(path) if request.answers else None for path in request.paths]
+    opened = [one or open_weights(path) for one, path in zip(unweighted, request.paths, strict=True)]
+    models = _told_apart(opened)
     replicas = [open_weights(path) for pattern in request.replicas for path in _replica_paths(pattern)]
-    return compare(models, replicas, looking() if request.data else None)
+    comparison = compare(models, replicas, looking() if request.data else None)
+    return _with_answers(comparison, request) if request.answers else comparison
+
+
+def _with_answers(comparison: Comparison, request: Request) -> Comparison:
+    from zoo.lineage.answers import read_answers
+    from zoo.lineage.behaviour import with_answers
+
+    paths = dict.fromkeys(path for pattern in request.references for path in _reference_paths(pattern))
+    read = [read_answers(path) for path in paths]
+    answers = [read_answers(model.path, model.label) for model in comparison.models]
+    return with_answers(comparison, answers, [one for one in read if not isinstance(one, str)])
+
+
+def _reference_paths(pattern: str) -> list[str]:
+    """The runs that a pattern names; of a folder that is no run itself, those in it that store answers."""
+    found = sorted(glob.glob(os.path.expanduser(pattern)))
+    paths = [path for one in found for path in ([one] if (Path(one) / RUN).is_file() else _answered_in(Path(one)))]
+    if not paths:
+        raise RequestError(f"references={pattern}: there is no run with answers.")
+    return paths
+
+
+def _answered_in(folder: Path) -> list[str]:
+    return sorted(str(file.parent) for file in folder.rglob(PREDICTIONS))
 
 
 def _replica_paths(pattern: str) -> list[str]:
@@ -147,17 +190,20 @@ def show(comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.lineage.document import told
+    from zoo.lineage.document import told, told_of_answers
 
     screen = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    answered = any(judged.behaviour is not None for judged in comparison.pairs)
+    more = ("answers (B1, B2)",) if answered else ()
     table = Table(
-        "pair", "verdict", "rests on", "numbering (R1)", "aligned (R3)", "why", title="Lineage", show_lines=True
+        "pair", "verdict", "rests on", "numbering (R1)", "aligned (R3)", *more, "why", title="Lineage", show_lines=True
     )
     for judged in comparison.pairs:
         aligned = judged.evidence.aligned
         score = f"{aligned.score:.3f}, n = {aligned.units}" if aligned is not None else "–"
+        answers = (told_of_answers(judged),) if answered else ()
         cells = (f"{judged.first.label}\n{judged.second.label}", judged.verdict.name, judged.verdict.strength,
-                 told(judged), score, judged.verdict.statement)  # fmt: skip
+                 told(judged), score, *answers, judged.verdict.statement)  # fmt: skip
         table.add_row(*map(Text, cells))
     screen.print(table)
     for child, parent in sorted(comparison.parents.items()):

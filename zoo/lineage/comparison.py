@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from zoo.lineage.evidence import Evidence, Replicas, against_replicas, examine, replica_scores
 from zoo.lineage.multiple import adjusted
@@ -13,19 +14,24 @@ from zoo.lineage.tree import family_tree
 from zoo.lineage.verdict import ALIGNED, Verdict, judge
 from zoo.lineage.weights import Weights
 
+if TYPE_CHECKING:
+    from zoo.lineage.answers import Behaviour
+
 Indices = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Judged:
     """A pair. evidence: its own a and b may be the other way round; adjusted: p-values by test, of exact tests over all
-    exact tests of all pairs, and of R3 (`ALIGNED`) over all pairs that replicas calibrate."""
+    exact tests of all pairs, and of R3 (`ALIGNED`) over all pairs that replicas calibrate; behaviour: what their
+    answers say, None when these were not asked for (`behaviour.with_answers`)."""
 
     first: Weights
     second: Weights
     evidence: Evidence
     adjusted: Mapping[str, float]
     verdict: Verdict
+    behaviour: Behaviour | None = None
 
 
 @dataclass(frozen=True)

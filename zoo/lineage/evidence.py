@@ -267,7 +267,12 @@ def _is_kin(found: Evidence, replicas: int) -> bool:
 def _no_replica(first: Weights, replica: Weights) -> str:
     if first.record is None or replica.record is None:
         return ""
-    one, two = Recipe.of(first.record).facts(), Recipe.of(replica.record).facts()
+    return unlike(first.record, replica.record)
+
+
+def unlike(first: Mapping[str, Any], replica: Mapping[str, Any]) -> str:
+    """Why by their records one run is no replica of another; empty when it is one."""
+    one, two = Recipe.of(first).facts(), Recipe.of(replica).facts()
     if not one["data"] or not two["data"]:
         return "it is unknown on what data it was trained"
     if one["data"] != two["data"]:

@@ -110,6 +110,16 @@ def _of_run(folder: Path, most_bytes: int) -> Weights:
     return _made(label, folder, [folder / WEIGHTS], most_bytes, record=record)
 
 
+def without_weights(path: str | Path) -> Weights | None:
+    """A run that keeps no weights, as a model of which only the answers can be compared; None for anything else.
+    Raises DamagedRun for a run that is not what was written."""
+    folder = Path(path).expanduser()
+    if not (folder / RUN).is_file() or (folder / WEIGHTS).is_file():
+        return None
+    record = read(folder).record
+    return Weights(f"{record.get('model')}/{record.get('key')}", folder, {}, record=record)
+
+
 def _shards(folder: Path) -> list[Path]:
     """The safetensors files of a Hugging Face folder."""
     if (folder / WEIGHTS).is_file():

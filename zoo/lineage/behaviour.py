@@ -1,0 +1,143 @@
+"""Verdicts from answers, beside those from weights: never more than `behaviourally derived`.
+
+Weights that are shared say more than answers can, so that such a verdict stands. Otherwise the two are `behaviourally
+derived` when their answers are more alike than those of independent trainings on the same data, at q = .05 over all
+pairs that references calibrate (Benjamini-Yekutieli). Where weights left a pair `undetermined`, it is `convergent` when
+its answers are no more alike than such trainings are. Everything else stays as the weights have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+from zoo.lineage import blackbox
+from zoo.lineage.answers import Answers, Behaviour, Calibration, compare_answers
+from zoo.lineage.blackbox import Residual
+from zoo.lineage.comparison import Comparison, Judged
+from zoo.lineage.multiple import adjusted
+from zoo.lineage.verdict import Q, Verdict
+
+ANSWERS = "answers"
+"""The residual correlation of answers among the adjusted p-values."""
+
+NULL_ANSWERS = "the one was trained on its data independently of the other"
+
+
+def with_answers(
+    comparison: Comparison, answers: Sequence[Answers | str], references: Sequence[Answers] = ()
+) -> Comparison:
+    """The comparison with what the models answered. answers: one for each model, in their order, or why it has none;
+    references: trainings of one or more of the models' recipes with other seeds."""
+    found = [compare_answers(*pair, references) for pair in combinations(answers, 2)]
+    ps = iter(adjusted([one.decisive.residual.p for one in found if one.decisive is not None]))
+    tests = sum(one.decisive is not None for one in found)
+    return replace(
+        comparison,
+        pairs=tuple(
+            _judged(pair, one, None if one.decisive is None else next(ps), tests)
+            for pair, one in zip(comparison.pairs, found, strict=True)
+        ),
+    )
+
+
+def _judged(pair: Judged, found: Behaviour, p: float | None, tests: int) -> Judged:
+    ps = pair.adjusted if p is None else {**pair.adjusted, ANSWERS: p}
+    verdict = judge_answers(found, 1.0 if p is None else p, tests)
+    return replace(pair, behaviour=found, adjusted=ps, verdict=_together(pair, verdict))
+
+
+def judge_answers(found: Behaviour, p: float, tests: int = 1) -> Verdict:
+    """The verdict of the answers alone. p: of this pair, adjusted over all `tests` pairs."""
+    decisive = found.decisive
+    if decisive is None:
+        return Verdict("undetermined", f"Their answers tell nothing: {found.reason}.", "heuristic")
+    told = _told(decisive, p)
+    test = decisive.residual
+    if p <= Q:
+        return Verdict("behaviourally derived", f"{told}.", "conformal", NULL_ANSWERS)
+    best = 1 / (test.calibrating + 1)
+    if test.p > max(Q, best):
+        shared = f"{told}: shared data explains it."
+        return Verdict("convergent", shared, "conformal" if best <= Q else "heuristic", NULL_ANSWERS)
+    return Verdict("undetermined", f"{told}, but {_not_enough(test, p, tests)}.", "heuristic", NULL_ANSWERS)
+
+
+def _not_enough(test: Residual, p: float, tests: int) -> str:
+    """Why a pair that is more alike than most references is not called derived."""
+    if _as_high(test):
+        return f"over {tests} pairs that is p = {p:.3g}: fewer pairs at once or more references could tell"
+    over = f" over {tests} pairs" if tests > 1 else ""
+    return (
+        f"{test.common + test.calibrating} references, of which {test.calibrating} calibrate, are too few to reach "
+        f"p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
+    )
+
+
+def _as_high(test: Residual) -> int:
+    """Calibrating references that are as like as the pair."""
+    return round(test.p * (test.calibrating + 1)) - 1
+
+
+def _told(decisive: Calibration, p: float) -> str:
+    test = decisive.residual
+    higher = _as_high(test)
+    than = "no more alike than any of" if higher == test.calibrating else "more alike than"
+    than += f" all but {higher} of" if 0 < higher < test.calibrating else ""
+    over = "" if p == test.p else f", {p:.3g} over all calibrated pairs"
+    return (
+        f"Their answers are {than} {test.calibrating} same-data references of {decisive.of} (residual correlation "
+        f"{test.score:.3f}, highest of a reference {test.highest:.3f}, n = {test.n} examples, p = {test.p:.3g}{over})"
+    )
+
+
+def _together(pair: Judged, answered: Verdict) -> Verdict:
+    """What weights and answers say of a pair."""
+    weights = pair.verdict
+    untested = not pair.evidence.pair.names and not pair.evidence.pair.tables
+    if weights.shares_weights:
+        return weights
+    if answered.name == "undetermined" and weights.name != "undetermined":
+        return weights
+    if answered.name == "convergent" and weights.name != "undetermined":
+        return weights
+    statement = answered.statement if untested else f"{answered.statement} Of the weights: {weights.statement}"
+    return replace(answered, statement=statement)
+
+
+def row(judged: Judged) -> dict[str, Any]:
+    """The answers of a pair as a row of evidence, in JSON types. Raises ValueError for a pair without."""
+    found = judged.behaviour
+    if found is None:
+        raise ValueError(f"the answers of {judged.first.label} and {judged.second.label} were not compared")
+    decisive = found.decisive
+    return {
+        "test": "B2",
+        "name": "residual correlation of answers",
+        "kind": "heuristic" if decisive is None else "conformal",
+        "null_hypothesis": None if decisive is None else NULL_ANSWERS,
+        "p": None if decisive is None else decisive.residual.p,
+        "p_adjusted": judged.adjusted.get(ANSWERS),
+        "examples": found.n,
+        "calibrations": [{"references_of": one.of, **vars(one.residual)} for one in found.calibrations],
+        "reason": found.reason or None,
+    }
+
+
+def baseline(judged: Judged) -> dict[str, Any]:
+    """The trivial baseline of a pair as a row of evidence: a rate each way, and no p-value."""
+    found = judged.behaviour
+    told = found.repeated if found is not None else ()
+    rates: list[Mapping[str, Any]] = [vars(one) | {"reason": one.reason or None} for one in told]
+    return {
+        "test": "B1",
+        "name": "wrong answers repeated",
+        "kind": "heuristic",
+        "null_hypothesis": None,
+        "p": None,
+        "first_repeated_by_second": rates[0] if rates else None,
+        "second_repeated_by_first": rates[1] if rates else None,
+        "reason": "a rate alone, which shared data raise, too" if rates else (found.reason if found else None),
+    }

@@ -1,0 +1,144 @@
+"""Do two models answer more alike than independent trainings on the same data do? Pure functions of answers.
+
+Answers are log-probabilities, (examples, classes) float, or logits: what is added to all classes of an example changes
+nothing, and neither does a temperature. References are independent trainings of one recipe on one data set. One half
+of them tells what every such model has in common, which is taken out; what is left of two models is correlated; the
+other half tells what such correlations are when neither comes from the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FEWEST_EXAMPLES = 4
+FEWEST_REFERENCES = 2  # one on each side
+CONFIDENCE = 0.95
+_NOTHING_LEFT = 1e-9  # of the norm of the answers: what rounding leaves of a model that is exactly the mean
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The trivial baseline. value: share in [0, 1] of the wrong answers of one model that another repeats, None without
+    a wrong answer, and then `reason` says so; low, high: 95 % interval (Wilson); n: wrong answers."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str = ""
+
+
+def repeated_errors(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Repeated:
+    """How many of the wrong answers of the first model the second gives, too: the same wrong class. labels, first,
+    second: (examples,) int, classes. Published fingerprints of models hardly tell more than this does."""
+    from scipy.stats import binomtest
+
+    wrong = first != labels
+    n = int(wrong.sum())
+    if not n:
+        return Repeated(None, None, None, 0, f"the first makes no error on {len(labels)} examples")
+    again = int((second[wrong] == first[wrong]).sum())
+    span = binomtest(again, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Repeated(again / n, float(span.low), float(span.high), n)
+
+
+def centred(answers: np.ndarray) -> np.ndarray:
+    """Log-probabilities or logits without what is added to all classes of an example, at one scale for all models:
+    (..., examples, classes) float64 of norm 1 over examples and classes; zero for answers that prefer no class."""
+    values = np.asarray(answers, dtype=np.float64)
+    values = values - values.mean(axis=-1, keepdims=True)
+    norms = np.sqrt((values**2).sum(axis=(-2, -1), keepdims=True))
+    return np.asarray(values / np.where(norms > 0, norms, 1))
+
+
+def residuals(answers: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """What is left of answers without what all references have in common.
+
+    answers: (models, examples, classes) float; common: (references, examples, classes). Returns (models, examples ×
+    classes) float64 of norm 1: the centred answers less their projection on the mean of the centred references, zero
+    where nothing is left. A temperature changes nothing, since the projection finds the scale of each model."""
+    mean = centred(common).mean(axis=0).reshape(-1)
+    power = float(mean @ mean)
+    own = centred(answers).reshape(len(answers), -1)
+    left = own - np.outer(own @ mean / power, mean) if power > 0 else own
+    norms = np.linalg.norm(left, axis=1, keepdims=True)
+    return np.asarray(np.where(norms > _NOTHING_LEFT, left / np.where(norms > 0, norms, 1), 0.0))
+
+
+def likeness(first: np.ndarray, second: np.ndarray, common: np.ndarray) -> float:
+    """Correlation in [-1, 1] of what is left of two models' answers: 1 for the same answers, about 0 for independent
+    trainings, 0 where nothing is left. first, second: (examples, classes) float; common: references, see `residuals`.
+    """
+    one, two = residuals(np.stack([first, second]), common)
+    return float(np.clip(one @ two, -1, 1))
+
+
+def halves(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the references that tell what is common, and of those that calibrate: every other one, so that the
+    order in which they were trained has no say. The calibrating half is the larger when the number is odd."""
+    places = np.arange(count)
+    return places[1::2], places[0::2]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Residual correlation of two models against references. score: in [-1, 1]; p: conformal, in (0, 1]; highest: the
+    best score of a calibrating reference; common, calibrating: references on each side; n: examples."""
+
+    score: float
+    p: float
+    highest: float
+    common: int
+    calibrating: int
+    n: int
+
+
+def against_references(suspect: np.ndarray, trained: np.ndarray, references: np.ndarray) -> Residual:
+    """Is the suspect more like one model than like others that were trained as that one was?
+
+    trained: (examples, classes), answers of a model of the references' recipe and data; references: (m, examples,
+    classes). p = (1 + #{r in the calibrating half: S(suspect, r) ≥ S(suspect, trained)}) / (m₂ + 1). When `trained` was
+    trained independently of the suspect, it is one more reference: its rank among the calibrating ones is uniform
+    whatever the suspect is and wherever it comes from, so that p is exact (Vovk et al. 2005).
+    Raises ValueError for fewer than 2 references or values that are not finite."""
+    if len(references) < FEWEST_REFERENCES or not all(
+        np.isfinite(part).all() for part in (suspect, trained, references)
+    ):
+        raise ValueError(f"{len(references)} references, or answers that are not finite")
+    common, calibrating = halves(len(references))
+    left = residuals(np.concatenate([suspect[None], trained[None], references[calibrating]]), references[common])
+    scores = np.clip(left[1:] @ left[0], -1, 1)
+    score, others = float(scores[0]), scores[1:]
+    p = conformal(score, others.tolist())
+    return Residual(score, p, float(others.max()), len(common), len(calibrating), len(suspect))
+
+
+def conformal(score: float, others: Sequence[float]) -> float:
+    """(1 + others with at least this score) / (1 + others), in (0, 1]."""
+    return (1 + sum(other >= score for other in others)) / (1 + len(others))
+
+
+def needed(level: float, tests: int = 1) -> int:
+    """References, both halves together, that the best p-value of one among so many tests needs to stay at or below a
+    level after adjustment by Benjamini and Yekutieli (2001), when no other test rejects."""
+    worst = tests * sum(1 / rank for rank in range(1, tests + 1))
+    # A little slack, so that 1 / .05 = 20 is not 21 by rounding.
+    calibrating = max(1, math.ceil(worst / level - 1e-9) - 1)
+    return max(FEWEST_REFERENCES, 2 * calibrating - 1)
+
+
+def why_not(answers: np.ndarray | None, n: int) -> str:
+    """Why the answers of one model do not tell anything of its past; empty when they may. answers: (examples, classes)
+    float, None for a model of which only the classes it chose are known; n: examples."""
+    if n < FEWEST_EXAMPLES:
+        return f"{n} examples were answered by all, and {FEWEST_EXAMPLES} are needed"
+    if answers is None or not np.isfinite(answers).all():
+        return "it gives no probabilities, only classes"
+    values = centred(answers)
+    if np.ptp(values, axis=0).max() <= _NOTHING_LEFT:
+        return "it answers the same whatever it is asked"
+    return ""
