@@ -1,0 +1,158 @@
+"""Residual correlation of answers: closed forms, what it must not depend on, and a p-value that is one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.stats import kstest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from zoo.lineage import blackbox
+
+EXAMPLES, CLASSES = 30, 3
+
+
+def trained(random: np.random.Generator, count: int, shared: np.ndarray, own: float = 1.0) -> np.ndarray:
+    """Answers of independent trainings, (count, examples, classes): what all share, and noise of each."""
+    return shared + own * random.normal(size=(count, *shared.shape))
+
+
+@pytest.fixture(name="panel")
+def _panel() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A model, a copy of it with little noise, and 39 references."""
+    random = np.random.default_rng(0)
+    shared = 3 * random.normal(size=(200, CLASSES))
+    models = trained(random, 40, shared)
+    return models[0], models[0] + 0.3 * random.normal(size=shared.shape), models[1:]
+
+
+def test_a_model_is_like_itself_and_a_copy_is_told_from_references(panel):
+    first, copy, references = panel
+    assert blackbox.likeness(first, first, references) == pytest.approx(1)
+    found = blackbox.against_references(copy, first, references)
+    assert (found.common, found.calibrating, found.n) == (19, 20, 200)
+    assert found.p == 1 / 21
+    # The noise of the copy is .3 of the own part: a cosine of 1 / sqrt(1 + .09), but for what the mean takes along.
+    assert found.score == pytest.approx(1 / np.sqrt(1.09), abs=0.02)
+    assert abs(found.highest) < 0.2
+
+
+def test_the_residual_is_that_of_a_regression_on_the_mean(panel):
+    """numpy's least squares as the independent implementation."""
+    first, copy, references = panel
+    unit = [(one - one.mean(1, keepdims=True)).reshape(-1) for one in references]
+    mean = np.mean([one / np.linalg.norm(one) for one in unit], axis=0)[:, None]
+    left = []
+    for model in (first, copy):
+        own = (model - model.mean(1, keepdims=True)).reshape(-1)
+        left.append(own - mean[:, 0] * np.linalg.lstsq(mean, own, rcond=None)[0])
+    expected = left[0] @ left[1] / np.linalg.norm(left[0]) / np.linalg.norm(left[1])
+    assert blackbox.likeness(first, copy, references) == pytest.approx(expected)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_order_of_examples_constants_and_temperature_change_nothing(seed: int, hot: float, cold: float) -> None:
+    random = np.random.default_rng(seed)
+    shared = random.normal(size=(EXAMPLES, CLASSES))
+    models = trained(random, 8, shared)
+    first, second, references = models[0], models[1], models[2:]
+    score = blackbox.likeness(first, second, references)
+    assert blackbox.likeness(second, first, references) == pytest.approx(score)
+    order, classes = random.permutation(EXAMPLES), random.permutation(CLASSES)
+    moved = models[:, order][:, :, classes]
+    assert blackbox.likeness(moved[0], moved[1], moved[2:]) == pytest.approx(score)
+    shift = 100 * random.normal(size=(EXAMPLES, 1))
+    assert blackbox.likeness(hot * first + shift, cold * second, references) == pytest.approx(score)
+    assert blackbox.likeness(first, second, hot * references - shift) == pytest.approx(score)
+    log_probabilities = models - np.log(np.exp(models).sum(-1, keepdims=True))
+    again = blackbox.likeness(log_probabilities[0], log_probabilities[1], log_probabilities[2:])
+    assert again == pytest.approx(score)
+
+
+@given(arrays.arrays(np.float64, (5, EXAMPLES, CLASSES), elements=st.floats(-50, 50)))
+def test_a_score_is_a_correlation(models: np.ndarray) -> None:
+    score = blackbox.likeness(models[0], models[1], models[2:])
+    assert -1 <= score <= 1
+    assert blackbox.likeness(models[0], models[0], models[2:]) in (0, pytest.approx(1))
+
+
+@pytest.mark.parametrize("own", [1.0, 0.1])
+def test_of_independent_trainings_the_p_value_is_uniform(own):
+    """On the grid 1/20 … 1; the suspect is of another kind than the references, and far from them."""
+    random = np.random.default_rng(3)
+    ranks = []
+    for _ in range(400):
+        models = trained(random, 20, random.normal(size=(12, CLASSES)), own)
+        suspect = random.normal(size=models[0].shape) * random.exponential(size=(12, 1))
+        ranks.append(blackbox.against_references(suspect, models[0], models[1:]).p * 11)
+    # Ranks 1 … 11; spread evenly within each step they are continuous.
+    spread = (np.array(ranks) - random.uniform(size=len(ranks))) / 11
+    assert kstest(spread, "uniform").pvalue > 0.01
+
+
+def test_references_of_other_data_make_strangers_kin():
+    """What the refusal is for: a stranger shares with the model what its data gave both, and the references lack."""
+    random = np.random.default_rng(5)
+    ours, theirs = (3 * random.normal(size=(100, CLASSES)) for _ in range(2))
+    kin = [
+        blackbox.against_references(*trained(random, 2, ours), trained(random, 39, data)).p <= 0.05
+        for data in (ours, theirs)
+        for _ in range(20)
+    ]
+    assert sum(kin[:20]) <= 4
+    assert sum(kin[20:]) == 20
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=40))
+def test_the_baseline_counts_repeated_errors_with_wilson_s_interval(rows: list[tuple[int, int, int]]) -> None:
+    labels, first, second = np.array(rows).T
+    found = blackbox.repeated_errors(labels, first, second)
+    wrong = [(one, two) for label, one, two in rows if one != label]
+    assert found.n == len(wrong)
+    if not wrong:
+        assert found.value is None
+        assert "no error" in found.reason
+        return
+    count = sum(one == two for one, two in wrong)
+    assert found.value == count / len(wrong)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(count, len(wrong), method="wilson"), abs=1e-9)
+    assert blackbox.repeated_errors(labels, first, first).value == 1
+
+
+@given(st.integers(1, 30), st.sampled_from([0.01, 0.05, 0.1]))
+def test_so_many_references_as_are_needed_are_enough_and_one_fewer_is_not(tests: int, level: float) -> None:
+    """statsmodels' adjustment as the independent one: one test rejects, the others have p = 1."""
+    count = blackbox.needed(level, tests)
+
+    def best(references: int) -> float:
+        calibrating = len(blackbox.halves(references)[1])
+        ps = [1 / (calibrating + 1)] + [1.0] * (tests - 1)
+        return float(multipletests(ps, method="fdr_by")[1][0])
+
+    assert best(count) <= level + 1e-12
+    if count > blackbox.FEWEST_REFERENCES:
+        assert best(count - 1) > level
+
+
+def test_the_halves_are_apart_and_all(panel):
+    common, calibrating = blackbox.halves(7)
+    assert sorted([*common, *calibrating]) == list(range(7))
+    assert (len(common), len(calibrating)) == (3, 4)
+
+
+def test_what_tells_nothing_is_named(panel):
+    first, copy, references = panel
+    assert blackbox.why_not(first, len(first)) == ""
+    assert "4 are needed" in blackbox.why_not(first[:3], 3)
+    assert "no probabilities" in blackbox.why_not(None, 200)
+    assert "no probabilities" in blackbox.why_not(np.full_like(first, np.nan), 200)
+    constant = np.tile([2.0, 0.5, 0.1], (200, 1))
+    assert "whatever it is asked" in blackbox.why_not(constant + first[:, :1], 200)
+    with pytest.raises(ValueError, match="1 references"):
+        blackbox.against_references(copy, first, references[:1])
+    assert blackbox.likeness(np.zeros_like(first), copy, references) == 0
