@@ -46,7 +46,7 @@ def queried(wanted: tuple[str, int]) -> str:
         origin.config, runs_dir=folder.parents[3], label=f"{origin.config.label}-queried", seed=seed,
         trainer=TrainerOptions(**vars(origin.trainer)),
     )  # fmt: skip
-    how = {"how": f"queried:{times}:runs", "seed": seed, "parent": origin.key}
+    how = {"how": f"queried:{times}", "seed": seed, "parent": origin.key}
     plan = records.identify(config, origin.splits, registry(), {DISGUISE: how})
     plan.record[PARENT] = {"key": origin.key, "label": origin.config.label, "steps": [{"step": how["how"]}]}
     if (kept := records.find(config, plan)) is not None:

@@ -51,7 +51,7 @@ def validity(rows: Sequence[Row]) -> list[dict[str, Any]]:
             low, high = (int(edge) for edge in binom.interval(BAND, len(ps), alpha)) if ps else (0, 0)
             rate = proportion(count, len(ps))
             met = None if not ps else "met" if low <= count <= high else "below" if count < low else "MISSED"
-            found.append({"test": test, "alpha": alpha, "false_positives": count, **_named("rate", rate),
+            found.append({"test": test, "alpha": alpha, "false_positives": count, **named("rate", rate),
                           "band_low": low, "band_high": high, "bar": met})  # fmt: skip
     return found
 
@@ -89,11 +89,11 @@ def power(rows: Sequence[Row], above: float, seed: int = 0) -> list[dict[str, An
 def _powers(kind: str, own: Sequence[Row], independent: Sequence[Row], above: float, seed: int) -> dict[str, Any]:
     told: dict[str, Any] = {"kind": kind, "pairs": len(own)}
     undefined = {"value": None, "low": None, "high": None}
-    told |= _named("auc", undefined if kind == INDEPENDENT else auc_with_interval(own, independent, seed))
-    told |= _named("r3", _rate(own, lambda row: None if row["score"] is None else row["score"] > above))
+    told |= named("auc", undefined if kind == INDEPENDENT else auc_with_interval(own, independent, seed))
+    told |= named("r3", _rate(own, lambda row: None if row["score"] is None else row["score"] > above))
     for name, p_of in (("r1", p_of_order), ("r2", _p_dead)):
-        told |= _named(name, _rate(own, lambda row, p_of=p_of: None if (p := p_of(row)) is None else p <= ALPHAS[0]))
-    return told | _named("verdict", _rate(own, lambda row: row.get("shares")))
+        told |= named(name, _rate(own, lambda row, p_of=p_of: None if (p := p_of(row)) is None else p <= ALPHAS[0]))
+    return told | named("verdict", _rate(own, lambda row: row.get("shares")))
 
 
 def _rate(rows: Iterable[Row], holds: Callable[[Row], bool | None]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def auc_with_interval(derived: Sequence[Row], independent: Sequence[Row], seed: 
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def _named(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def named(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     """`rate`, `rate_low`, `rate_high` … from value, low, high, n."""
     return {name if part == "value" else f"{name}_{part}": value for part, value in numbers.items()}
 
