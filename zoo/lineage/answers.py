@@ -19,24 +19,27 @@ from zoo.lineage import blackbox
 from zoo.lineage.blackbox import Repeated, Residual
 from zoo.lineage.evidence import unlike
 from zoo.store.reading import read
-from zoo.store.schema import PREDICTIONS, RUN
+from zoo.store.schema import ASKED, PREDICTIONS, RUN
 
 MOST_NUMBERS = 2**26
 """Of the answers of all references that are in memory at once, as float64 half a gigabyte; of more examples a part is
 taken, the same for all."""
 
+Key = tuple[str, str | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one run answered on its test split. label: how the run is called; classes: names, index = prediction;
-    rows: place of each (example id, name of the true class); predictions: (n,) int64; logits: (n, classes) float32,
-    NaN where the run knows none; digest: of both, equal for the same answers."""
+    """What one run answered on its test split, and to inputs made to be asked. label: how the run is called; classes:
+    names, index = prediction; rows: place of each (example id, name of the true class, None of a made input);
+    predictions: (n,) int64; logits: (n, classes) float32, NaN where the run knows none; digest: of both, equal for the
+    same answers."""
 
     label: str
     path: Path
     record: Mapping[str, Any]
     classes: tuple[str, ...]
-    rows: Mapping[tuple[str, str], int]
+    rows: Mapping[Key, int]
     predictions: np.ndarray
     logits: np.ndarray
     digest: str
@@ -79,12 +82,14 @@ def read_answers(path: str | Path, label: str = "") -> Answers | str:
     files = record.get("files")
     if not isinstance(files, Mapping) or PREDICTIONS not in files:
         return f"the run stores no answers; its status is '{run.status}'"
-    table = run.predictions().only("test")
+    whole = run.predictions()
+    table = whole.rows(np.isin(whole.splits, ("test", ASKED)))
     if not isinstance(classes, list) or len(set(map(str, classes))) != table.logits.shape[1]:
         raise DamagedRun(f"Run {folder} is damaged: its answers are not over the classes that {RUN} names.")
     names = tuple(map(str, classes))
-    keys = zip(table.ids.tolist(), (names[label] for label in table.labels.tolist()), strict=True)
-    rows = {key: place for place, key in enumerate(keys)}
+    true = [names[label] if split == "test" else None
+            for split, label in zip(table.splits.tolist(), table.labels.tolist(), strict=True)]  # fmt: skip
+    rows = {key: place for place, key in enumerate(zip(table.ids.tolist(), true, strict=True))}
     told = label or f"{record.get('model')}/{record.get('key')}"
     digest = hashlib.sha256(table.predictions.tobytes() + table.logits.tobytes()).hexdigest()
     return Answers(told, folder, record, names, rows, table.predictions, table.logits, digest)
@@ -92,8 +97,8 @@ def read_answers(path: str | Path, label: str = "") -> Answers | str:
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """Answers of several models on what all of them answered. labels: (n,) int64; predictions: (models, n) int64;
-    logits: (models, n, classes) float32."""
+    """Answers of several models on what all of them answered. labels: (n,) int64, -1 of made inputs; predictions:
+    (models, n) int64; logits: (models, n, classes) float32."""
 
     labels: np.ndarray
     predictions: np.ndarray
@@ -110,8 +115,8 @@ def align(models: Sequence[Answers], most: int = MOST_NUMBERS) -> Aligned | str:
     if not common:
         return f"{first.label} and {models[1].label} answered no example in common"
     # Ids are hashes, so that those which sort first are a random part.
-    keys = sorted(common)[: max(1, most // (len(models) * len(first.classes)))]
-    labels = np.array([first.classes.index(name) for _, name in keys], dtype=np.int64)
+    keys = sorted(common, key=_by_hash)[: max(1, most // (len(models) * len(first.classes)))]
+    labels = np.array([-1 if name is None else first.classes.index(name) for _, name in keys], dtype=np.int64)
     predictions = np.empty((len(models), len(keys)), dtype=np.int64)
     logits = np.empty((len(models), len(keys), len(first.classes)), dtype=np.float32)
     for place, model in enumerate(models):
@@ -120,6 +125,11 @@ def align(models: Sequence[Answers], most: int = MOST_NUMBERS) -> Aligned | str:
         predictions[place] = np.argsort(order)[model.predictions[rows]]
         logits[place] = model.logits[rows][:, order]
     return Aligned(labels, predictions, logits)
+
+
+def _by_hash(key: Key) -> tuple[str, str]:
+    """Ids of made inputs are `kind:hash`."""
+    return key[0].rpartition(":")[2], str(key)
 
 
 def compare_answers(first: Answers | str, second: Answers | str, references: Sequence[Answers]) -> Behaviour:
@@ -133,10 +143,8 @@ def compare_answers(first: Answers | str, second: Answers | str, references: Seq
     if isinstance(both, str):
         return Behaviour(reason=both)
     n = len(both.labels)
-    one, two = both.predictions
-    found = Behaviour(
-        (blackbox.repeated_errors(both.labels, one, two), blackbox.repeated_errors(both.labels, two, one)), n=n
-    )
+    labels, (one, two) = both.labels[both.labels >= 0], both.predictions[:, both.labels >= 0]
+    found = Behaviour((blackbox.repeated_errors(labels, one, two), blackbox.repeated_errors(labels, two, one)), n=n)
     for model, logits in zip((first, second), both.logits, strict=True):
         if problem := blackbox.why_not(logits, n):
             return _without(found, f"{problem} ({model.label})" if n >= blackbox.FEWEST_EXAMPLES else problem)

@@ -42,7 +42,7 @@ def boundary_images(images: np.ndarray, ask: Ask, count: int, seed: int) -> np.n
         middle = (low + high) / 2
         same = (ask(np.rint(middle).astype(np.uint8)) == answers)[:, None, None, None]
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return np.rint(low).astype(np.uint8)
+    return np.asarray(np.rint(low), dtype=np.uint8)
 
 
 def mixed_texts(texts: Sequence[str], count: int, seed: int) -> list[str]:

@@ -39,6 +39,10 @@ PREDICTION = "prediction"
 LOGITS = "logits"
 PREDICTION_COLUMNS = (SPLIT, EXAMPLE_ID, LABEL, PREDICTION, LOGITS)
 
+ASKED = "asked"
+"""In runs that `zoo.ask` writes: the split of inputs that no data set holds, whose labels mean nothing; and in
+`run.json` {run, inputs}: the key of the run that was asked, and how many inputs of each kind."""
+
 PARENT = "parent"
 """In `run.json` of a run that was made out of another: {key, label, seed, weights_sha256, steps}. key, label, seed and
 weights_sha256 are the other run's; steps: what was done to it, in order, each {step, …facts}."""

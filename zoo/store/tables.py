@@ -48,7 +48,10 @@ class PredictionTable:
 
     def only(self, split: str) -> PredictionTable:
         """The rows of one split, in their order; none is not an error."""
-        rows = self.splits == split
+        return self.rows(self.splits == split)
+
+    def rows(self, rows: np.ndarray) -> PredictionTable:
+        """Some rows, in their order. rows: (n,) bool."""
         return PredictionTable(
             self.splits[rows], self.ids[rows], self.labels[rows], self.predictions[rows], self.logits[rows]
         )
