@@ -23,7 +23,6 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +32,10 @@ import blackbox_queries as queries
 import lineage
 import lineage_tables as tables
 import numpy as np
+from blackbox_tables import KINDS, TEST, Answered, Made, barred, elsewhere, judged, page, write
 from lineage import QUICK as LINEAGE_QUICK
 from lineage import SETTINGS, Row, Setting
 from lineage_tables import INDEPENDENT
-
-LEVEL = 0.05
-POWER = 0.8
-KINDS = ("distil", "queried")
-ANOTHERS = "student of another"
 
 
 @dataclass(frozen=True)
@@ -55,18 +50,6 @@ class Size:
     elsewhere: int = 60
     inputs: int = 500
     queries: int = 4
-
-
-@dataclass(frozen=True)
-class Made:
-    """Folders of what was trained. students: kind → one for each parent, in their order; scout: one more reference,
-    which is never compared: boundary points are its."""
-
-    references: tuple[str, ...]
-    parents: tuple[str, ...]
-    students: Mapping[str, tuple[str, ...]]
-    elsewhere: tuple[str, ...]
-    scout: str
 
 
 QUICK = Size(LINEAGE_QUICK.settings, references=6, parents=3, elsewhere=4, inputs=20, queries=1)
@@ -104,7 +87,7 @@ def measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor
     made = trained(setting, size, runs, pool)
     seconds = time.perf_counter() - began
     of_test = pool.submit(answered, made).result()
-    rows = judged(made, of_test, "test split")
+    rows = judged(made, of_test, TEST)
     verdicts = verdicts_of(made, pool)
     for row in rows:
         row |= tables.named("verdict", verdicts.get(row["kind"], {"value": None, "low": None, "high": None, "n": 0}))
@@ -116,7 +99,7 @@ def measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor
             answers = dict(zip(folders, queries.stacked(asked, name), strict=True))
             rows += judged(made, Answered(answers, None), name)
     return {
-        "power": [barred(row, size) for row in rows],
+        "power": [barred(row, size.references) for row in rows],
         "elsewhere": elsewhere(made, of_test),
         "models": [{**lineage.described(made.references), "training_seconds": seconds}],
     }
@@ -156,14 +139,6 @@ def trained_elsewhere(setting: Setting, runs: Path, seed: int) -> str:
 def everything(made: Made) -> list[str]:
     """All folders but those of references of other data."""
     return [*made.references, *made.parents, *(folder for kind in KINDS for folder in made.students[kind])]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """logits: folder → (examples, classes); labels: (examples,), None where there is no truth."""
-
-    logits: Mapping[str, np.ndarray]
-    labels: np.ndarray | None
 
 
 def answered(made: Made) -> Answered:
@@ -208,131 +183,6 @@ def _read(folders: tuple[str, ...]) -> list[Any]:
     return [read_answers(folder) for folder in folders]
 
 
-# What is counted
-
-
-def judged(made: Made, answers: Answered, probe: str) -> list[Row]:
-    """A row for each kind of pair: rates of p ≤ .05 of the residual correlation (b2) and of the baseline (b1), AUCs."""
-    pairs = {kind: list(zip(made.parents, made.students[kind], strict=True)) for kind in KINDS}
-    pairs[INDEPENDENT] = [(one, two) for one in made.parents for two in made.parents if one != two]
-    pairs[ANOTHERS] = [
-        (parent, student) for place, parent in enumerate(made.parents) for kind in KINDS
-        for other, student in enumerate(made.students[kind]) if other != place
-    ]  # fmt: skip
-    b2 = {kind: _tested(own, _residuals(answers, made.references), made.references) for kind, own in pairs.items()}
-    b1 = {kind: _tested(own, _repeats(answers), made.references) for kind, own in pairs.items()}
-    return [
-        {
-            "probe": probe, "kind": kind, "pairs": len(own), "same_answer": _agreement(own, answers),
-            **tables.named("b2", _rejected(b2[kind])), **tables.named("b1", _rejected(b1[kind])),
-            "b2_auc": _auc(b2, kind), "b1_auc": _auc(b1, kind),
-        }
-        for kind, own in pairs.items()
-    ]  # fmt: skip
-
-
-Likeness = Any
-"""(suspect, trained) folders → a number, the higher the more alike; None where there is none."""
-
-
-def _residuals(answers: Answered, references: Sequence[str]) -> Likeness:
-    from zoo.lineage import blackbox
-
-    common, _ = blackbox.halves(len(references))
-    background = blackbox.background(np.stack([answers.logits[references[place]] for place in common]))
-    left: dict[str, np.ndarray] = {}
-
-    def likeness(suspect: str, trained: str) -> float:
-        for one in (suspect, trained):
-            if one not in left:
-                left[one] = blackbox.residuals(answers.logits[one][None], background)[0]
-        return float(left[suspect] @ left[trained])
-
-    return likeness
-
-
-def _repeats(answers: Answered) -> Likeness:
-    from zoo.lineage import blackbox
-
-    def repeated(suspect: str, trained: str) -> float | None:
-        if answers.labels is None:
-            return None
-        classes = (answers.logits[one].argmax(1) for one in (trained, suspect))
-        return blackbox.repeated_errors(answers.labels, *classes).value
-
-    return functools.lru_cache(maxsize=None)(repeated)
-
-
-def _tested(pairs: Sequence[tuple[str, str]], likeness: Likeness, references: Sequence[str]) -> list[Row]:
-    """Score and p-value of each pair (trained, suspect); both are None where there is no score."""
-    from zoo.lineage import blackbox
-
-    _, calibrating = blackbox.halves(len(references))
-    rows = []
-    for trained, suspect in pairs:
-        score = likeness(suspect, trained)
-        others = [likeness(suspect, references[place]) for place in calibrating]
-        known = score is not None and None not in others
-        rows.append({"score": score, "p": blackbox.conformal(score, others) if known else None})
-    return rows
-
-
-def _rejected(rows: Sequence[Row]) -> Row:
-    ps = [row["p"] for row in rows if row["p"] is not None]
-    return tables.proportion(sum(p <= LEVEL for p in ps), len(ps))
-
-
-def _auc(rows: Mapping[str, Sequence[Row]], kind: str) -> float | None:
-    """Of the raw scores of parents and their students against those of all that are not."""
-    positive = [row["score"] for row in rows[kind] if row["score"] is not None]
-    negative = [row["score"] for other in (INDEPENDENT, ANOTHERS) for row in rows[other] if row["score"] is not None]
-    return tables.auc(positive, negative) if kind in KINDS and positive and negative else None
-
-
-def _agreement(pairs: Sequence[tuple[str, str]], answers: Answered) -> float:
-    """Mean share of examples on which the two give one class."""
-    said = {folder: logits.argmax(1) for folder, logits in answers.logits.items()}
-    return float(np.mean([(said[one] == said[two]).mean() for one, two in pairs]))
-
-
-def elsewhere(made: Made, answers: Answered) -> list[Row]:
-    """How many parents, which never saw each other, would be kin by references of the same and of other data."""
-    strangers = [(one, two) for one in made.parents for two in made.parents if one != two]
-    rows = []
-    for data, references in (("the same", made.references), ("half of it", made.elsewhere)):
-        tested = _tested(strangers, _residuals(answers, references), references)
-        rows.append({"references": len(references), "trained_on": data, **tables.named("kin", _rejected(tested))})
-    return rows
-
-
-def barred(row: Row, size: Size) -> Row:
-    """A row with the bar: TPR ≥ .8 at 5 % false positives with ≥ 99 references, and more than the baseline; false
-    positives not above 5 % by more than chance explains."""
-    if row["b2"] is None or row["probe"] != "test split":
-        return row
-    if row["kind"] in KINDS:
-        met = row["b2"] >= POWER and size.references >= 99 and (row["b2"], row["b2_auc"]) > (row["b1"], row["b1_auc"])
-    else:
-        met = row["b2_low"] <= LEVEL
-    return {**row, "bar": "met" if met else "MISSED"}
-
-
-# What is written
-
-HEADS = {"models": "Models", "power": "Power and validity", "elsewhere": "References of other data"}
-NOTES = {
-    "power": "b2: share of pairs with p ≤ .05 by the residual correlation; b1: by the rate of wrong answers repeated, "
-    "calibrated on the same references. same answer: mean share of examples on which the two agree, which tells how "
-    "much of a copy a student is. AUC: of the raw numbers against those of all pairs that are no kin. verdict: share "
-    "called behaviourally derived by `zoo.lineage answers=true`, each pair as if it were the only one. Independent "
-    "pairs and students of others are false positives; such pairs share models and so depend on each other, which the "
-    "intervals (Clopper-Pearson, 95 %) do not know. Bars are of the test split alone; made inputs have no true class, "
-    "hence no b1.",
-    "elsewhere": "Independent parents called kin at p ≤ .05. The command refuses references of other data: this is "
-    "why.",
-}  # fmt: skip
-
-
 def facts(options: argparse.Namespace, size: Size) -> dict[str, Any]:
     """Versions, hardware, and how much was done."""
     import platform
@@ -352,37 +202,6 @@ def facts(options: argparse.Namespace, size: Size) -> dict[str, Any]:
         "queries": size.queries,
         "recipes": {one.name: {"model": dict(one.options), "trainer": dict(one.trainer)} for one in size.settings},
     }  # fmt: skip
-
-
-def page(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
-    """The write-up."""
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    machine = about["hardware"]
-    lines = [
-        "# Validation of lineage: (d), the black box\n",
-        f"`{' '.join(about['command'])}`\n",
-        f"{versions}; {machine['cpu']}, {machine['cores']} cores, {about['processes']} processes of one thread; "
-        f"{about['seconds'] / 60:.0f} minutes with what was already there.\n",
-        f"{about['references']} references of each setting, one half of which calibrates, and {about['parents']} "
-        f"parents, all of one recipe and data with seeds of their own. A queried student asks about "
-        f"{about['queries']} mixtures for each training example.\n",
-    ]
-    for name, head in HEADS.items():
-        lines += [f"## {head}\n", tables.as_markdown(found[name])]
-        lines += [NOTES[name] + "\n"] if name in NOTES else []
-    return "\n".join(lines)
-
-
-def write(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any], out: Path) -> None:
-    """blackbox.md, blackbox.json and a CSV for each table."""
-    import json
-
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "blackbox.md").write_text(page(found, about), encoding="utf-8")
-    text = json.dumps({"about": about, **found}, indent=2, ensure_ascii=False) + "\n"
-    (out / "blackbox.json").write_text(text, encoding="utf-8")
-    for name, rows in found.items():
-        (out / f"blackbox_{name}.csv").write_text(tables.as_csv(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ threshold of the aligned score, and the replicas that its p-value needs), the ot
 (a) validity: false positives of the exact tests over all pairs of replicas;
 (b) power: parents of the reported half against what `zoo.disguise` makes of them;
 (c) a zoo of twenty: families of two among strangers of like accuracy, judged together;
-(e) cost: seconds and memory for a pair of 100 million parameters. (d), the black box, is not measured here.
+(e) cost: seconds and memory for a pair of 100 million parameters. (d), the black box, is `blackbox.py`.
 
 Runs are trained in processes of one thread each and are kept in `--runs`: the same command again does what is missing.
 Exits with 1 when a bar is missed. `--quick` only shows that it works.

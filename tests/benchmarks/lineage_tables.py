@@ -210,8 +210,8 @@ def page(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
         f"{versions}; {machine['cpu']}, {machine['cores']} cores, {about['processes']} processes of one thread; "
         f"{about['seconds'] / 60:.0f} minutes with what was already there.\n",
         f"{about['replicas']} replicas of each setting, which differ in their seed only: {about['calibrating']} "
-        f"calibrate, the others are reported on, {about['parents']} of them as parents. (d), the black box, is not "
-        "measured here.\n",
+        f"calibrate, the others are reported on, {about['parents']} of them as parents. (d), the black box, is in "
+        "blackbox.md.\n",
     ]
     for name, head in HEADS.items():
         lines += [f"## {head}\n", as_markdown(found[name])]
