@@ -202,7 +202,8 @@ def test_references_of_other_data_calibrate_nothing(made):
     mixed = [*elsewhere, first, *(made(own(seed)) for seed in (20, 21, 21, 22)), made(copied(own(1)))]
     (calibration,) = compare_answers(first, second, mixed).calibrations
     assert calibration.residual.common + calibration.residual.calibrating == 3
-    assert "neither" not in compare_answers(first, second, [first, second]).reason
+    elsewhere_kept = replace(first, path=Path("moved"), digest="of more answers")
+    assert "themselves" in compare_answers(first, second, [elsewhere_kept, second]).reason
     assert "themselves" in compare_answers(first, second, [first, second]).reason
 
 

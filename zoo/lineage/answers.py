@@ -21,9 +21,8 @@ from zoo.lineage.evidence import unlike
 from zoo.store.reading import read
 from zoo.store.schema import ASKED, PREDICTIONS, RUN
 
-MOST_NUMBERS = 2**26
-"""Of the answers of all references that are in memory at once, as float64 half a gigabyte; of more examples a part is
-taken, the same for all."""
+MOST_NUMBERS = 2**24
+"""Of the answers that are in memory at once, as float64 128 MiB; of more examples a part is taken, the same for all."""
 
 Key = tuple[str, str | None]
 
@@ -181,17 +180,22 @@ def references_of(trained: Answers, suspect: Answers, references: Sequence[Answe
     what is there twice; or why none is, as the first of them tells."""
     chosen: list[Answers] = []
     reasons: list[str] = []
-    seen = {trained.digest, suspect.digest}
+    seen = _marks(trained) | _marks(suspect)
     for reference in references:
-        if reference.digest in seen:
+        if _marks(reference) & seen:
             continue
         if problem := unlike(trained.record, reference.record):
             reasons.append(f"{reference.label} is no reference for {trained.label}: {problem}")
             continue
-        seen.add(reference.digest)
+        seen |= _marks(reference)
         chosen.append(reference)
     if chosen:
         return chosen
     if not references:
         return "no references were given (references=)"
     return reasons[0] if reasons else f"no reference but {trained.label} and {suspect.label} themselves was found"
+
+
+def _marks(model: Answers) -> set[str]:
+    """What two folders of one run have in common: the key, or the answers."""
+    return {model.digest, str(model.record.get("key") or model.path.resolve())}
