@@ -13,6 +13,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from zoo.data import load
+from zoo.plugins import find
+from zoo.store.reading import read
+
 SCRIPT = Path(__file__).parent / "benchmarks" / "blackbox.py"
 LABELS = np.arange(200) % 3
 SHARED = 2 * np.eye(3)[LABELS] + np.random.default_rng(1).normal(size=(200, 3))
@@ -66,7 +70,7 @@ def test_the_bar_wants_power_beyond_the_baseline_and_99_references(tables):
 
 
 @pytest.mark.slow
-def test_the_quick_validation_writes_every_table(tmp_path: Path) -> None:
+def test_the_quick_validation_writes_every_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("zoo_mlp")
     out = tmp_path / "out"
     words = [sys.executable, SCRIPT, "--quick", "--out", out, "--runs", tmp_path / "runs", "--jobs", "1"]
@@ -78,5 +82,10 @@ def test_the_quick_validation_writes_every_table(tmp_path: Path) -> None:
     assert {row["probe"] for row in found["power"]} == {"test split", "mixed", "noise", "boundary"}
     assert found["power"][0]["verdict_n"] == 3
     assert [row["references"] for row in found["elsewhere"]] == [6, 4]
+    student = next((tmp_path / "runs").glob("*/*/mlp-queried/*"))
+    test = load(find("dataset", "digits").cls()).test
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    again = importlib.import_module("blackbox_queries").asked((str(student), {"test": test.examples}))["test"]
+    np.testing.assert_allclose(again, read(student).predictions().only("test").logits, atol=1e-6)
     with (out / "blackbox_power.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(found["power"])

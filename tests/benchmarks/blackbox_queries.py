@@ -54,11 +54,15 @@ def queried(wanted: tuple[str, int]) -> str:
     watching = records.observers(plan, registry(), quiet())
     teacher = parent.rebuild(origin, registry(), watching)
     mixed = mixtures(origin.splits.train.examples, times * len(origin.splits.train), seed)
-    bigger = _with_more(origin.splits, mixed)
-    student = fitting.prepare(config.model, origin.trainer, bigger, seed)
+    train = origin.splits.train.examples
+    asked_about = np.concatenate([train, mixed]) if isinstance(train, np.ndarray) else [*train, *mixed]
+    student = fitting.prepare(config.model, origin.trainer, origin.splits, seed)
     size, classes = origin.trainer.batch_size, student.classes
-    answers = evaluation.logits(teacher.module, _batches(teacher, origin.splits, bigger.train.examples), size, classes)
-    student.batches["train"].labels = _probabilities(answers)
+    # Both through the encoder of the training split alone, which is the one that a stored run is restored with.
+    answers = evaluation.logits(teacher.module, _batches(teacher.ready, origin.splits, asked_about), size, classes)
+    batches = _batches(student, origin.splits, asked_about)
+    batches.labels = _probabilities(answers)
+    student = dataclasses.replace(student, batches={**student.batches, "train": batches})
     chosen = evaluation.logits(teacher.module, teacher.ready.batches["validation"], size, classes)
     student.batches["validation"].labels = _probabilities(chosen).argmax(1)
     with records.recording(config, plan, registry()) as draft:
@@ -74,29 +78,13 @@ def _probabilities(logits: np.ndarray) -> Any:
     return torch.from_numpy(logits).softmax(1)
 
 
-def _with_more(splits: Any, mixed: Any) -> Any:
-    """The splits with more training examples, whose labels nobody looks at."""
-    import hashlib
-
-    train = splits.train
-    images = isinstance(train.examples, np.ndarray)
-    examples = np.concatenate([train.examples, mixed]) if images else [*train.examples, *mixed]
-    content = b"".join(mixed) if images else "\0".join(mixed).encode()
-    more = dataclasses.replace(
-        train, examples=examples, labels=np.concatenate([train.labels, np.zeros(len(mixed), np.int64)]),
-        ids=(*train.ids, *(f"mixed{number}" for number in range(len(mixed)))),
-        fingerprint=hashlib.sha256(train.fingerprint.encode() + content).hexdigest(),
-    )  # fmt: skip
-    return dataclasses.replace(splits, train=more)
-
-
-def _batches(subject: Any, splits: Any, examples: Any) -> Any:
-    """Any examples as a model takes them."""
+def _batches(ready: Any, splits: Any, examples: Any) -> Any:
+    """Any examples as a model takes them. ready: of `fitting.prepare`."""
     from zoo.engine.batches import Batches
 
-    encoder = subject.ready.model.encoder(splits.train)
+    encoder = ready.model.encoder(splits.train)
     labels = np.zeros(len(examples), np.int64)
-    return Batches(encoder.encode(examples), labels, encoder.spec, subject.ready.placement.device)
+    return Batches(encoder.encode(examples), labels, encoder.spec, ready.placement.device)
 
 
 def elsewhere(dataset: Any) -> Any:
@@ -131,7 +119,7 @@ def asked(wanted: tuple[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
     subject = parent.rebuild(origin, registry(), records.Observers(lambda steps: None, lambda row: None))  # type: ignore[arg-type]
     size, classes = origin.trainer.batch_size, subject.ready.classes
     return {
-        name: evaluation.logits(subject.module, _batches(subject, origin.splits, inputs), size, classes)
+        name: evaluation.logits(subject.module, _batches(subject.ready, origin.splits, inputs), size, classes)
         for name, inputs in wanted[1].items()
     }
 
