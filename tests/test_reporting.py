@@ -309,6 +309,13 @@ class TestPage:
         html = page(check(made), Words())
         assert len(html.encode()) < LIMIT
 
+    def test_models_with_one_run_are_named_and_escaped(self) -> None:
+        made = document(3, names=["many", "<b>", "once"])
+        made["models"][1]["seeds"] = made["models"][2]["seeds"] = [0]
+        assert "One run only: &lt;b&gt;, once." in page(check(made), Words())
+        assert "One run only: " in zoo.reporting.render(made)["report.md"].decode()
+        assert "One run only" not in page(check(document(3)), Words())
+
     def test_without_examples_nothing_of_them_is_in_any_file(self) -> None:
         made = document(content=None)
         files = zoo.reporting.render(made)

@@ -114,6 +114,7 @@ def _leaderboard(document: Document, words: Words) -> list[str]:
         *_title("leaderboard", words),
         words("leaderboard.how"),
         table([words(key) for key in (*header, "leaderboard.reliability")], rows),
+        *([words("leaderboard.single", models=once)] if (once := story.run_once(document, names)) else []),
     ]
 
 
