@@ -163,7 +163,7 @@ def _compare(ready: Ready, part: FrozenPart, vectors: Batches, inputs: Batches) 
         raise PluginError(
             f"Model '{ready.model.name}': its frozen part and head give logits that differ from the module's by up to "
             f"{difference:.2g}.\nEither head(body(inputs)) is not the module in eval mode, or FrozenPart.key leaves "
-            f"something out that the vectors depend on.\npython -m zoo.cache clear makes the next run compute them afresh."
+            f"something out that the vectors depend on.\n`python -m zoo.cache clear` has it compute them afresh."
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zoo.errors import ZooError
 from zoo.models import Encoded, Encoder, Tokens, TorchModel
-from zoo.testing import encoders, fresh, units
+from zoo.testing import encoders, fresh, frozen, units
 from zoo.testing.calling import Batch, batch, lengths, logits, seeded
 from zoo.testing.findings import Finding, Inapplicable, Problem, Unavailable, perform
 from zoo.testing.synthetic import CLASSES, Case, cases_of, probe_split, train_split
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 SOME = list(range(0, 16, 2))  # probe examples for what is slow and does not need them all
-PARTS_TOLERANCE = 1e-5  # of logits that are the same sums, taken in two calls
 TOLERANCE = 1e-4  # of logits that must not depend on the company an example keeps: float32 sums in another order
 
 
@@ -391,46 +390,6 @@ def _groups_parameters(trial: Trial) -> Iterator[Problem]:
             yield Problem(f"the multiplier of '{prefix}' is {factor}", "Give a number from 0 up.")
 
 
-def _is_frozen_in_part(trial: Trial) -> Iterator[Problem]:
-    from zoo.engine.frozen import check_parts
-
-    answer, module = trial.answer(), trial.module()
-    part = trial.model().frozen(module)
-    if part is None:
-        raise Inapplicable
-    try:
-        check_parts(trial.cls.name, module, part)
-    except ZooError as error:
-        yield Problem(str(error), "Return zoo.FrozenPart(body, head, key), made of the module's own submodules.")
-        return
-    vectors = logits(part.body, trial.batch())
-    if not vectors.is_floating_point() or vectors.dim() < 2 or len(vectors) != len(answer):
-        yield Problem(f"its body gives {vectors.dtype} {tuple(vectors.shape)}", "Give floats, (batch, *shape).")
-        return
-    if not (difference := _largest(answer, logits(part.head, (vectors.float(),)))) <= PARTS_TOLERANCE:
-        yield Problem(
-            f"head(body(inputs)) differs from the module's logits by up to {difference:.2g}",
-            "The head is everything after the body, and the body everything before.",
-        )
-    import torch
-
-    module.train()
-    trained = [_drawn(part.body, trial.batch(SOME), seed) for seed in (7, 8)]
-    if not all(torch.equal(one, vectors[SOME]) or _largest(one, vectors[SOME]) <= TOLERANCE for one in trained):
-        yield Problem(
-            "in train mode of the module the body gives something else",
-            "Override train() so that what is frozen stays in eval mode: no dropout, no batch statistics.",
-        )
-
-
-def _drawn(module: torch.nn.Module, inputs: Batch, seed: int) -> torch.Tensor:
-    """The answer in the mode that the module is in, under a seed."""
-    import torch
-
-    with seeded(seed), torch.no_grad():
-        return torch.as_tensor(module(*inputs)).detach()
-
-
 def _changed(one: torch.nn.Module, two: torch.nn.Module) -> list[str]:
     import torch
 
@@ -471,6 +430,6 @@ CHECKS: Mapping[str, Callable[[Trial], Iterator[Problem]]] = {
     "layers": _has_layers,
     "recipe": _suggests_known_options,
     "parameter groups": _groups_parameters,
-    "frozen part": _is_frozen_in_part,
+    "frozen part": frozen.is_frozen_in_part,
     "units": units.declares_units,
 }
