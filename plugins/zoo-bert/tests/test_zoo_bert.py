@@ -131,7 +131,7 @@ def test_training_on_stored_vectors_is_training_with_the_frozen_encoder(folders,
     texts = [" ".join(np.random.default_rng(row).choice(WORDS[5:], row % 9 + 1)) for row in range(90)]
     whole = split(texts)
     parts = [replace(whole, name=name) for name in ("train", "validation", "test")]
-    splits = zoo.Splits(*parts)
+    splits = zoo.Splits(*parts, "fingerprint")
 
     def answers(cls):
         model = cls(checkpoint=folders(), trainable_layers=0, hidden=4)
