@@ -224,7 +224,7 @@ class _Loop:
                 loss = self.gradients(batch)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not evaluation.is_out_of_memory(error):
                     raise
             self.halve(batch)
         if self.trainer.clip:
@@ -313,8 +313,3 @@ class _Loop:
                 state = self.module.state_dict()
                 self.best_weights = {name: value.detach().clone() for name, value in state.items()}
         self.reporter.epoch(self.outcome.history[-1])
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU allocator raises a plain RuntimeError; its text is the only thing to tell it by.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
