@@ -29,6 +29,7 @@ NO_WEIGHTS = "the run keeps no weights"
 NOT_LOOKED_AT = "the run is beyond the first {most} and was not looked at"
 SEED_CHANGES_NOTHING = "all its runs hold the same weights: its seed changes nothing"
 ONE_CHECKPOINT = "all its runs started from one checkpoint: a common ancestor by construction"
+ONE_START = "by their records these runs began with the same weights: a common ancestor by construction"
 
 # The least related last. What is neither of the last two is listed in full.
 ORDER = get_args(Verdict)
@@ -152,16 +153,17 @@ def _summed(
         strongest=evidence,
         strongest_runs=list(strongest[0]) if strongest is not None and evidence is not None else None,
         reason=Counter(reasons).most_common(1)[0][0] if reasons else None,
-        note=_note(list(found.values())) if models[0] == models[1] else None,
+        note=_note(list(found.values()), models[0] == models[1]),
     )
 
 
-def _note(own: Sequence[Judged]) -> str | None:
-    """What explains that the runs of one model share weights."""
-    if own and all(pair.verdict.name == "copy" for pair in own):
+def _note(pairs: Sequence[Judged], own: bool) -> str | None:
+    """What explains that runs of two models, or of one (own), share weights."""
+    if own and pairs and all(pair.verdict.name == "copy" for pair in pairs):
         return SEED_CHANGES_NOTHING
-    if own and all(pair.verdict.name == "common ancestor" and pair.evidence.origin for pair in own):
-        return ONE_CHECKPOINT
+    sharing = [pair for pair in pairs if pair.verdict.name in SHARING]
+    if sharing and all(pair.verdict.name == "common ancestor" and pair.evidence.origin for pair in sharing):
+        return ONE_CHECKPOINT if own and len(sharing) == len(pairs) else ONE_START
     return None
 
 

@@ -137,13 +137,13 @@ def _aligned(judged: Judged) -> dict[str, Any]:
 
 
 def evidence_rows(judged: Judged) -> list[dict[str, Any]]:
-    """The evidence of a pair in one form, a row each: {test, kind, null, p, log10_p, corrected, statistic, n, reason}.
+    """The evidence of a pair in one form, a row each, as a report's document has it.
     What the numbers themselves tell comes first: an exact relation, which needs no p-value."""
     found = judged.evidence
     kept = found.summary if found.renumbered is None else max(found.summary, found.renumbered, key=_kept)
     share = _kept(kept)
     count = sum(kept.numbers.values())
-    why = {"reason": None if count else "no tensor is in both, in one shape"}
+    why = {"name": "the stored numbers themselves", "reason": None if count else "no tensor is in both, in one shape"}
     rows = [_row("numbers", "exact", why, share, count)]
     numbering, dead, aligned = _numbering(judged), _dead(judged), _aligned(judged)
     rhos = {one.group: one.rho for one in found.numbering}
@@ -173,6 +173,7 @@ def _row(test: str, kind: str, known: Mapping[str, Any], statistic: float | None
     p = known.get("p")
     return {
         "test": test,
+        "title": known["name"],
         "kind": kind,
         "null": known.get("null_hypothesis") if p is not None else None,
         "p": p,

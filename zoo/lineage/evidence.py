@@ -171,14 +171,16 @@ def _same_start(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     one, two = (record.get("config") or {} for record in (a, b))
     if a.get(PARENT) or b.get(PARENT):  # made out of another run: its seed says nothing of its first weights
         return ""
-    if one.get("model") != two.get("model"):
-        return ""
+    alike = one.get("model") == two.get("model")
     checkpoint = one.get("model_fingerprint")
-    if checkpoint and checkpoint == two.get("model_fingerprint"):
+    if checkpoint and checkpoint == two.get("model_fingerprint") and alike:
         return f"both runs started from the checkpoint {one['model'].get('checkpoint', checkpoint)}"
-    if not checkpoint and not two.get("model_fingerprint") and a.get("seed") == b.get("seed"):
+    if checkpoint or two.get("model_fingerprint") or a.get("seed") is None or a.get("seed") != b.get("seed"):
+        return ""
+    if alike:
         return f"both runs have the same model options and seed {a.get('seed')}, hence the same first weights"
-    return ""
+    # Two models that begin with a table of one shape begin with the same one, whatever follows it.
+    return f"both runs drew their first weights with seed {a.get('seed')}, the first of them alike where shapes agree"
 
 
 @dataclass(frozen=True)

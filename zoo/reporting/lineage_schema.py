@@ -19,6 +19,7 @@ class LineageEvidence(TypedDict):
     """What one test says of two runs."""
 
     test: Annotated[str, "`numbers` (the stored numbers themselves), `R1` (index order), `R2` (dead inputs), `R3` …"]
+    title: Annotated[str, "what it looks at, in English"]
     kind: Annotated[
         Literal["exact", "conformal", "heuristic"], "exact; calibrated on replicas; or neither, only a score"
     ]
@@ -48,7 +49,7 @@ class LineagePair(TypedDict):
     ]
     strongest_runs: Annotated[list[int] | None, "the two runs it is of, as positions in `provenance.runs`"]
     reason: Annotated[str | None, "why pairs of runs were not tested: the most frequent reason, in English"]
-    note: Annotated[str | None, "what explains that the runs of one model share weights, in English"]
+    note: Annotated[str | None, "what explains that runs share weights, in English"]
 
 
 class LineageRunPair(TypedDict):
