@@ -71,8 +71,8 @@ def _in_order(arcs: Sequence[LineageEdge]) -> Iterator[tuple[int, int, LineageEd
     firsts = sorted(children.keys() - {arc["child"] for arc in arcs})
     left: list[tuple[int, int, LineageEdge | None]] = [(run, 0, None) for run in reversed(firsts)]
     while left:
-        run, depth, arc = left.pop()
-        yield run, depth, arc
+        run, depth, leading = left.pop()
+        yield run, depth, leading
         left += [(below["child"], depth + 1, below) for below in sorted(children[run], key=_child, reverse=True)]
 
 

@@ -92,9 +92,11 @@ def counts(pair: LineagePair, words: Words) -> str:
     return " · ".join(f"{words.translate(name)} {words.count(count)}" for name, count in pair["verdicts"].items())
 
 
-def listed(found: Lineage, sharing: bool) -> list[LineageRunPair]:
-    """The pairs of runs that share weights, or the others that are listed."""
-    return [pair for pair in found["listed"] if (pair["verdict"] in SHARING) == sharing]
+def listed(document: Document, sharing: bool) -> list[LineageRunPair]:
+    """The pairs of runs that share weights, or the others that are listed; runs of one model among each other last."""
+    owners = [run["model"] for run in document["provenance"]["runs"]]
+    chosen = [pair for pair in document["lineage"]["listed"] if (pair["verdict"] in SHARING) == sharing]
+    return sorted(chosen, key=lambda pair: owners[pair["a"]] == owners[pair["b"]])
 
 
 def run_name(document: Document, run: int, words: Words) -> str:
@@ -111,9 +113,11 @@ def evidence(row: LineageEvidence, words: Words) -> str:
     if row["p"] is not None:
         facts.append(words("lineage.p", p=p_text(row), corrected=words.p_value(row["corrected"])))
     if row["statistic"] is not None:
-        facts.append(words.value(row["statistic"], digits=3))
+        facts.append(words("lineage.score", score=words.value(row["statistic"], digits=3)))
     if row["n"] is not None:
         facts.append(f"n = {words.count(row['n'])}")
+    if row["p"] is not None and row["reason"]:
+        facts.append(words.translate(row["reason"]))
     return words("lineage.evidence", title=title, facts=words("lineage.comma").join(facts))
 
 

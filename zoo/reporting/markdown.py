@@ -177,8 +177,7 @@ def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
 
 
 def _listed_runs(document: Document, words: Words) -> list[str]:
-    found = document["lineage"]
-    sharing, alike = kin.listed(found, True), kin.listed(found, False)
+    sharing, alike = kin.listed(document, True), kin.listed(document, False)
     told = []
     if sharing:
         rows = [
