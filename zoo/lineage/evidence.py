@@ -75,8 +75,9 @@ def examine(a: Weights, b: Weights) -> Evidence:
     numbering = tuple(_numbering(pair, groups, chosen.groups, usable - same))
     together = exact.fisher if chosen.independent else exact.cauchy
     log_p = together([one.log_p for one in numbering]) if numbering else None
-    # Chance is the dear part, and tells nothing where R1 rejects whatever the number of pairs.
-    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable, chance=log_p is None or log_p > CERTAIN)
+    # Chance is the dear part. It tells nothing where R1 rejects whatever the number of pairs, nor of some units alone.
+    chance = (log_p is None or log_p > CERTAIN) and all_in_both(pair, chosen.groups)
+    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable, chance)
     if not numbering:
         reasons["numbering"] = _all_same(chosen.groups, same) or _why_not(pair, chosen)
     if large := [group.name for group in chosen.groups if group.count > MOST_MATCHED]:
@@ -90,6 +91,12 @@ def examine(a: Weights, b: Weights) -> Evidence:
         renumbered=_renumbered(pair, chosen.groups, aligned),
         reasons=reasons,
     )
+
+
+def all_in_both(pair: Pair, groups: Sequence[Units]) -> bool:
+    """Whether all weights that compute units are in both, of extended vocabularies the rows that both have."""
+    written = [slots for group in groups for slots in group.written if len(pair.a.shapes[slots.tensor]) > 1]
+    return all(at.tensor in pair.names or (at.tensor in pair.tables and at.axis == 1) for at in written)
 
 
 def _units(known: Layout) -> int:
