@@ -39,14 +39,19 @@ def match(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns the row of b for each row of a, (units,) int64, and the cosines of the matched rows, (units,) float64; a
     row of zeros has cosine 0 with everything."""
+    return assign(unit(a) @ unit(b).T)
+
+
+def assign(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `match`, from the cosines of all rows with all rows, (units, units) float."""
     from scipy.optimize import linear_sum_assignment
 
-    cosines = _unit(a) @ _unit(b).T
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return np.asarray(columns, dtype=np.int64), cosines[rows, columns].astype(np.float64)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows brought to length 1, of zeros as they are. rows: (units, width) float."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms == 0, 1, norms))
 
@@ -197,7 +202,7 @@ def dead_coordinates(
         raise ValueError(f"shapes {a.shape}, {b.shape} and {len(classes)} classes")
     if len(classes) < FEWEST_DEAD:
         raise ValueError(f"{len(classes)} dead coordinates: R2 needs {FEWEST_DEAD}")
-    a, b = _unit(_contrasts(a, classes)), _unit(_contrasts(b, classes))
+    a, b = unit(_contrasts(a, classes)), unit(_contrasts(b, classes))
     # The cosine of every coordinate of a with every one of b, summed over units: an order is then a sum of its entries.
     products = a.T.astype(np.float64) @ b.astype(np.float64) / len(a)
     places = np.arange(len(classes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,8 +39,9 @@ class Layout:
         return self.origin in ("declared", "names")
 
 
+@functools.lru_cache(maxsize=1024)
 def layout(weights: Weights) -> Layout:
-    """The groups of a model. Nothing is raised: what cannot be told is a reason of the layout."""
+    """The groups of a model, found once. Nothing is raised: what cannot be told is a reason of the layout."""
     reasons: list[str] = []
     if weights.record is not None:
         declared, reason = _declared(weights)

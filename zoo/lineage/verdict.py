@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME, Calibrated
-from zoo.lineage.evidence import Evidence
+from zoo.lineage.evidence import Evidence, all_in_both
 from zoo.lineage.relation import Summary
 from zoo.lineage.rotated import RESIDUAL
 
@@ -139,11 +139,8 @@ def _units_kept(found: Evidence) -> bool:
 
 def _whole(found: Evidence) -> bool:
     """Whether every unit could be compared, of extended vocabularies by the rows that both have."""
-    pair, groups = found.pair, found.layout.groups
-    if found.aligned is None or len(found.aligned.groups) != len(groups):
-        return False
-    written = [slots for group in groups for slots in group.written if len(pair.a.shapes[slots.tensor]) > 1]
-    return all(at.tensor in pair.names or (at.tensor in pair.tables and at.axis == 1) for at in written)
+    groups = found.layout.groups
+    return found.aligned is not None and len(found.aligned.groups) == len(groups) and all_in_both(found.pair, groups)
 
 
 def _hidden_kept(found: Evidence) -> bool:

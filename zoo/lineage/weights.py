@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,9 +35,9 @@ class Stored:
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of one model on disk.
+    """The weights of one model on disk. Two are equal only when they are one object.
 
     label: how it is called in tables; path: what was asked for; tensors: by name, in the order of the names;
     left_out: tensors that are not compared, with the reason; record: `run.json` of a run; config: `config.json` of a
@@ -49,6 +50,7 @@ class Weights:
     left_out: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -63,7 +65,20 @@ class Weights:
         return values
 
     def digest(self, name: str) -> str:
-        """sha256 of type, shape and bytes of one tensor: equal exactly when it is stored alike."""
+        """sha256 of type, shape and bytes of one tensor: equal exactly when it is stored alike. Computed once."""
+        if name not in self._digests:
+            self._digests[name] = self._digest(name)
+        return self._digests[name]
+
+    @functools.cached_property
+    def content(self) -> str:
+        """sha256 of all tensors, whatever their names: equal when two files hold the same weights. Computed once."""
+        whole = hashlib.sha256()
+        for digest in sorted(self.digest(name) for name in self.tensors):
+            whole.update(digest.encode())
+        return whole.hexdigest()
+
+    def _digest(self, name: str) -> str:
         import torch
 
         stored, tensor = self.tensors[name], self._tensor(name).contiguous()
@@ -101,12 +116,17 @@ def open_weights(path: str | Path, most_bytes: int = MOST_BYTES) -> Weights:
 
 def _of_run(folder: Path, most_bytes: int) -> Weights:
     record = read(folder).record
+    return of_run(folder, record, f"{record.get('model')}/{record.get('key')}", most_bytes)
+
+
+def of_run(folder: Path, record: Mapping[str, Any], label: str, most_bytes: int = MOST_BYTES) -> Weights:
+    """The weights of a run whose checksums have been compared already. record: its `run.json`; label: how it is called.
+    Raises DataError for a run that keeps none, or none that can be compared."""
     if not (folder / WEIGHTS).is_file():
         raise DataError(
             f"Run {folder} keeps no weights; its status is '{record.get('status')}'.\n"
             "Run it again with keep_weights=true."
         )
-    label = f"{record.get('model')}/{record.get('key')}"
     return _made(label, folder, [folder / WEIGHTS], most_bytes, record=record)
 
 
