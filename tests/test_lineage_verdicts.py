@@ -273,6 +273,19 @@ def test_a_computed_table_in_both_is_no_evidence(kept):
     assert found.verdict.name == "undetermined"
 
 
+@pytest.mark.parametrize("width", [4, 12])
+def test_narrow_units_beside_a_computed_table_are_not_taken_for_the_same(width, kept):
+    """All that both have of rows long enough to tell is the table."""
+    table = torch.arange(40.0 * width).reshape(40, width)
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        states.append({"embed.weight": table, "b": torch.randn(6, width), "c": torch.randn(3, 6)})
+    found = judged(kept("narrow0", states[0]), kept("narrow1", states[1]))
+    assert found.evidence.layout.origin == "shapes"
+    assert not found.verdict.shares_weights, found.verdict.statement
+
+
 def test_a_group_too_large_to_match_is_left_out_with_the_reason(kept, monkeypatch):
     monkeypatch.setattr("zoo.lineage.aligned.MOST_MATCHED", 30)
     monkeypatch.setattr("zoo.lineage.evidence.MOST_MATCHED", 30)

@@ -63,7 +63,9 @@ def without_folders(words: Sequence[str]) -> list[str]:
 def told(facts: dict[str, Any]) -> str:
     """Command, versions and hardware in two lines of Markdown."""
     versions = ", ".join(f"{name} {told}" for name, told in facts["versions"].items())
-    commit_told = f"; commit {facts['commit'][:12]}{'+' if facts['commit'].endswith('+') else ''}" if facts["commit"] else ""
+    commit_told = (
+        f"; commit {facts['commit'][:12]}{'+' if facts['commit'].endswith('+') else ''}" if facts["commit"] else ""
+    )
     machine = facts["hardware"]
     return f"`{' '.join(facts['command'])}`\n\n{versions}{commit_told}; {machine['cpu']}, {machine['cores']} cores\n"
 

@@ -119,7 +119,10 @@ def written(scratch: Path) -> dict[str, str]:
 
     content = files_of(CHECKPOINT)
     config, state = json.loads(content["config.json"]), load(content["model.safetensors"])
-    made = {"the checkpoint": _folder(scratch / "one", content), "its other package": _folder(scratch / "two", files_of(OTHER))}
+    made = {
+        "the checkpoint": _folder(scratch / "one", content),
+        "its other package": _folder(scratch / "two", files_of(OTHER)),
+    }
     for name in CHANGES:
         changed = {key: change(name, value) if _is_weight(value) else value for key, value in state.items()}
         made[name] = _saved(scratch / name.replace(" ", "-"), changed, config)

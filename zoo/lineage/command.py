@@ -61,8 +61,13 @@ def command(arguments: Sequence[str]) -> int:
     except ZooError as error:
         if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
             raise
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: a file from outside may name its tensors as it likes."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _command(arguments: list[str]) -> int:
@@ -158,13 +163,13 @@ def show(comparison: Comparison) -> None:
         score = f"{aligned.score:.3f}, n = {aligned.units}" if aligned is not None else "–"
         cells = (f"{judged.first.label}\n{judged.second.label}", judged.verdict.name, judged.verdict.strength,
                  told(judged), score, judged.verdict.statement)  # fmt: skip
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     screen.print(table)
     for child, parent in sorted(comparison.parents.items()):
         line = (
             f"{comparison.models[child].label} may come from {comparison.models[parent].label} (direction: heuristic)"
         )
-        screen.print(line, markup=False)
+        screen.print(printable(line), markup=False)
 
 
 def write(comparison: Comparison, file: Path) -> None:

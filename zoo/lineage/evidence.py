@@ -102,7 +102,7 @@ def _relations(pair: Pair) -> list[Relation]:
 
 def _usable(pair: Pair, relations: Sequence[Relation]) -> set[str]:
     """Tensors that may be matched: in both, of one shape, finite."""
-    unsound = {relation.name for relation in relations if relation.kind == "not finite"}
+    unsound = {relation.name for relation in relations if not relation.finite}
     tables = {name for name in pair.tables if _finite(pair, name)}
     return (pair.names.keys() - unsound) | tables
 
@@ -137,7 +137,7 @@ def _why_not(pair: Pair, chosen: Layout) -> str:
         return "; ".join(chosen.reasons) or "no units are known that could be matched"
     if not pair.names:
         return "no tensor of the one has a counterpart of its shape in the other"
-    return "the tensors that compute the units differ in shape, are not in both, or are not finite"
+    return "the tensors that compute the units differ in shape, are not in both, are not finite, or are zero"
 
 
 def _renumbered(pair: Pair, groups: Sequence[Units], aligned: Aligned) -> Summary | None:
@@ -167,7 +167,7 @@ def _same_start(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     one, two = (record.get("config") or {} for record in (a, b))
     if a.get(PARENT) or b.get(PARENT):  # made out of another run: its seed says nothing of its first weights
         return ""
-    if one.get("model") != two.get("model"):
+    if not one.get("model") or one["model"] != two.get("model"):
         return ""
     checkpoint = one.get("model_fingerprint")
     if checkpoint and checkpoint == two.get("model_fingerprint"):

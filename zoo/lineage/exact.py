@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.lineage.rows import unit
+
 EXACT_UP_TO = 14
 """Units for which the distribution of Spearman's coefficient is counted out; beyond, see `log_p_approximate`."""
 
@@ -41,14 +43,9 @@ def match(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     row of zeros has cosine 0 with everything."""
     from scipy.optimize import linear_sum_assignment
 
-    cosines = _unit(a) @ _unit(b).T
+    cosines = unit(a) @ unit(b).T
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return np.asarray(columns, dtype=np.int64), cosines[rows, columns].astype(np.float64)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms == 0, 1, norms))
 
 
 def index_order(name: str, a: np.ndarray, b: np.ndarray, seed: int = 0) -> Numbering:
@@ -197,7 +194,7 @@ def dead_coordinates(
         raise ValueError(f"shapes {a.shape}, {b.shape} and {len(classes)} classes")
     if len(classes) < FEWEST_DEAD:
         raise ValueError(f"{len(classes)} dead coordinates: R2 needs {FEWEST_DEAD}")
-    a, b = _unit(_contrasts(a, classes)), _unit(_contrasts(b, classes))
+    a, b = unit(_contrasts(a, classes)), unit(_contrasts(b, classes))
     # The cosine of every coordinate of a with every one of b, summed over units: an order is then a sum of its entries.
     products = a.T.astype(np.float64) @ b.astype(np.float64) / len(a)
     places = np.arange(len(classes))
