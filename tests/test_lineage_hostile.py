@@ -165,7 +165,7 @@ def test_heads_that_do_not_fit_the_width_are_not_compared(inner, heads, tmp_path
         models.append(open_weights(tmp_path / name))
     found = compare(models).pairs[0]
     assert ("l.attention.self.heads" in {group.name for group in found.evidence.layout.groups}) == (
-        24 == inner and heads == 12
+        inner == 24 and heads == 12
     )
     assert not found.verdict.shares_weights
 
@@ -197,12 +197,12 @@ def test_shards_that_hold_other_tensors_than_the_index_says_are_refused(tmp_path
     save_file(network(), tmp_path / "one.safetensors")
     promised = {"weight_map": dict.fromkeys([*network(), "2.weight"], "one.safetensors")}
     (tmp_path / INDEX).write_text(json.dumps(promised))
-    with pytest.raises(DataError, match="1 tensors that no shard holds, such as 2.weight"):
+    with pytest.raises(DataError, match=r"1 tensors that no shard holds, such as 2\.weight"):
         open_weights(tmp_path)
     save_file({"2.weight": np.ones(3), "0.bias": np.ones(16)}, tmp_path / "two.safetensors")
     promised["weight_map"]["2.weight"] = "two.safetensors"
     (tmp_path / INDEX).write_text(json.dumps(promised))
-    with pytest.raises(DataError, match=r"tensor 0.bias is in two.safetensors and in another"):
+    with pytest.raises(DataError, match=r"tensor 0\.bias is in two\.safetensors and in another"):
         open_weights(tmp_path)
 
 
@@ -329,8 +329,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sparse files, and memory counted in KiB")
 def test_a_file_far_larger_than_what_is_held_is_compared_in_little_memory(tmp_path):
-    """Two files of 2 GiB, sparse on the disk: 32 tensors of 64 MiB, zeros but for the first numbers of each."""
-    count, numbers = 32, 2**24
+    """Two files of 512 MiB, sparse on the disk: 16 tensors of 32 MiB, zeros but for the first numbers of each."""
+    count, numbers = 16, 2**23
     size = 4 * numbers
     header = json.dumps(
         {f"{place}.weight": entry([numbers], place * size, (place + 1) * size) for place in range(count)}
@@ -349,4 +349,4 @@ def test_a_file_far_larger_than_what_is_held_is_compared_in_little_memory(tmp_pa
     assert done.returncode == 0, done.stderr
     verdict, mebibytes = done.stdout.split()
     assert verdict == "undetermined"
-    assert float(mebibytes) < 1024, "eight tensors, and room for what reading them takes"
+    assert float(mebibytes) < 400, "twelve tensors of the 32"
