@@ -95,10 +95,17 @@ def test_the_quick_validation_writes_every_table(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     found = json.loads((out / "validation.json").read_text(encoding="utf-8"))
     assert found["about"]["replicas"] == 6
-    assert set(found["about"]["versions"]) == {"python", "zoo-harness", "torch", "numpy", "scipy"}
+    assert {"python", "zoo-harness", "torch", "numpy", "scipy", "safetensors"} <= set(found["about"]["versions"])
+    assert set(found["about"]) >= {"commit", "seeds", "hardware", "recipes"}
+    for file in out.iterdir():
+        assert str(tmp_path) not in file.read_text(encoding="utf-8"), "no folder of the machine"
     assert found["validity"][0]["rate_n"] == 15, "every pair of six"
     assert [one["kind"] for one in found["power"]] == ["independent", CHAIN, "finetune:1", "all chains"]
     assert found["zoo"][0]["pairs"] == 10
     with (out / "power.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 4
     assert "## (e) Cost of a pair" in (out / "validation.md").read_text(encoding="utf-8")
+    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert again.returncode == 0, again.stderr
+    assert "as measured before" in again.stdout
+    assert json.loads((out / "validation.json").read_text(encoding="utf-8"))["power"] == found["power"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,17 +57,3 @@ def without_folders(words: Sequence[str]) -> list[str]:
             kept.append(word)
         skip = not skip and word in _FOLDERS
     return kept
-
-
-def told(facts: dict[str, Any]) -> str:
-    """Command, versions and hardware in two lines of Markdown."""
-    versions = ", ".join(f"{name} {told}" for name, told in facts["versions"].items())
-    commit_told = (
-        f"; commit {facts['commit'][:12]}{'+' if facts['commit'].endswith('+') else ''}" if facts["commit"] else ""
-    )
-    machine = facts["hardware"]
-    return f"`{' '.join(facts['command'])}`\n\n{versions}{commit_told}; {machine['cpu']}, {machine['cores']} cores\n"
-
-
-if __name__ == "__main__":
-    print(told(about("tests/benchmarks/lineage_about.py", sys.argv[1:])))

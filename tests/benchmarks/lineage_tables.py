@@ -200,16 +200,25 @@ NOTES = {
 }  # fmt: skip
 
 
+def measured_with(about: Mapping[str, Any]) -> str:
+    """Command, versions, commit and hardware in two lines of Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    commit, mark, _ = about["commit"].partition("+")
+    at = f"; commit {commit[:12]}{mark and ' with changes of its files'}" if commit else ""
+    machine = about["hardware"]
+    command = " ".join(about["command"])
+    return f"`{command}`\n\n{versions}{at}; {machine['cpu']}, {machine['cores']} cores, device {machine['device']}\n"
+
+
 def page(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
     """The write-up."""
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    machine = about["hardware"]
     lines = [
         "# Validation of lineage\n",
-        f"`{' '.join(about['command'])}`\n",
-        f"{versions}; {machine['cpu']}, {machine['cores']} cores, {about['processes']} processes of one thread; "
-        f"{about['seconds'] / 60:.0f} minutes with what was already there.\n",
-        f"{about['replicas']} replicas of each setting, which differ in their seed only: {about['calibrating']} "
+        measured_with(about),
+        f"{about['processes']} processes of one thread, on the CPU; {about['seconds'] / 60:.0f} minutes with what was "
+        "already there.\n",
+        f"{about['replicas']} replicas of each setting, which differ in their seed only (seeds "
+        f"{about['seeds']['replicas']}): {about['calibrating']} "
         f"calibrate, the others are reported on, {about['parents']} of them as parents. (d), the black box, is not "
         "measured here.\n",
     ]

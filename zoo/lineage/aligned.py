@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.lineage import rows
-from zoo.lineage.exact import match
+from zoo.lineage.exact import assign, match
 from zoo.lineage.rows import Load, Placed
 from zoo.units import Units
 
@@ -100,10 +100,11 @@ def _scale(load: Load, group: Units, a: np.ndarray, order: np.ndarray, usable: C
 
 def _chance(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
     """(mean cosine of each matching with shuffled columns, that without), on the first units of both."""
-    a, b = a[:CHANCE_UNITS], b[:CHANCE_UNITS]
+    # Shuffling columns leaves lengths as they are; of the transpose, it is whole rows that move.
+    one, two = rows.unit(a[:CHANCE_UNITS]), np.ascontiguousarray(rows.unit(b[:CHANCE_UNITS]).T)
     random = np.random.default_rng(seed)
-    shuffled = [match(a, b[:, random.permutation(b.shape[1])])[1].mean() for _ in range(CHANCE_DRAWS)]
-    return np.array(shuffled), float(match(a, b)[1].mean())
+    shuffled = [assign(one @ two[random.permutation(len(two))])[1].mean() for _ in range(CHANCE_DRAWS)]
+    return np.array(shuffled), float(assign(one @ two)[1].mean())
 
 
 def in_one_order(tensor: np.ndarray, name: str, groups: Sequence[Units], placed: Mapping[str, Placed]) -> np.ndarray:

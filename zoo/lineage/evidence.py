@@ -55,8 +55,9 @@ class Evidence:
         return max(0.0, 1 - self.aligned.score) if self.aligned is not None else math.nan
 
 
-def examine(a: Weights, b: Weights) -> Evidence:
-    """All evidence of a pair that needs nothing else. The result does not depend on the order of a and b: the one
+def examine(a: Weights, b: Weights, chance: bool = True) -> Evidence:
+    """All evidence of a pair that needs nothing else; chance: whether R3 is compared with shuffled columns, which is
+    most of the work and matters for `independent` alone. The result does not depend on the order of a and b: the one
     whose units are better known, else the one with fewer of them, else the one whose path comes first, is `pair.a`."""
     known = [(layout(one), one) for one in (a, b)]
     known.sort(key=lambda item: (_BETTER[item[0].origin], _units(item[0]), str(item[1].path)))
@@ -71,7 +72,7 @@ def examine(a: Weights, b: Weights) -> Evidence:
         return replace(found, reasons=reasons)
     same = {relation.name for relation in relations if relation.kind in ("identical", "rounded", "constant")}
     numbering = tuple(_numbering(pair, groups, chosen.groups, usable - same))
-    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable)
+    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable, chance)
     if not numbering:
         reasons["numbering"] = _all_same(chosen.groups, same) or _why_not(pair, chosen)
     if large := [group.name for group in chosen.groups if group.count > MOST_MATCHED]:
@@ -245,7 +246,7 @@ def replica_scores(first: Weights, replicas: Sequence[Weights]) -> Replicas | st
             continue
         if problem := _no_replica(first, replica):
             return f"{replica.label} is no replica of {first.label}: {problem}"
-        found = examine(first, replica)
+        found = examine(first, replica, chance=False)
         if _is_kin(found, len(replicas)):
             return f"{replica.label} is no replica of {first.label}: it shares weights with it"
         scores[path] = found.aligned.groups if found.aligned is not None else {}

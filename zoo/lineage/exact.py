@@ -41,9 +41,13 @@ def match(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns the row of b for each row of a, (units,) int64, and the cosines of the matched rows, (units,) float64; a
     row of zeros has cosine 0 with everything."""
+    return assign(unit(a) @ unit(b).T)
+
+
+def assign(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`match` of cosines that are known. cosines: (units of a, units of b)."""
     from scipy.optimize import linear_sum_assignment
 
-    cosines = unit(a) @ unit(b).T
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return np.asarray(columns, dtype=np.int64), cosines[rows, columns].astype(np.float64)
 
