@@ -74,7 +74,7 @@ HEADERS = {
 def test_a_header_that_lies_is_an_error_of_a_few_lines(case, tmp_path, capsys):
     header, size = HEADERS[case]
     file = forged(tmp_path / "bad.safetensors", header, bytes(size))
-    with pytest.raises(DataError, match="bad.safetensors"):
+    with pytest.raises(DataError, match=r"bad\.safetensors"):
         open_weights(file)
     assert command([str(file), str(file)]) == 2
     assert 1 <= len(capsys.readouterr().err.strip().splitlines()) <= 4

@@ -167,7 +167,7 @@ def test_a_changed_descendant_with_other_numbers_is_not_taken_for_independent(se
 
 @pytest.mark.parametrize("how", CHANGES)
 @EXAMPLES
-@given(seed=seeds, types=st.permutations(TYPES).map(lambda names: names[:2]))
+@given(seed=seeds, types=st.permutations(list(TYPES)).map(lambda names: names[:2]))
 def test_the_type_of_storage_changes_no_verdict(how: str, types: list[str], seed: int, kept: Any) -> None:
     drawn = generator(seed)
     parent = network(drawn)
@@ -175,5 +175,7 @@ def test_the_type_of_storage_changes_no_verdict(how: str, types: list[str], seed
     whole = judged(kept("one", parent), kept("two", child))
     found = judged(kept("one", parent, types[0]), kept("two", child, types[1]))
     assert found.evidence.distance == pytest.approx(whole.evidence.distance, abs=0.01)
-    if how != "stranger":  # of strangers, a p-value or a score next to its threshold may change sides
+    if how == "same" and set(types) == {"float16", "bfloat16"}:  # neither is the other rounded, as each lost something
+        assert found.verdict.name == "derived"
+    elif how != "stranger":  # of strangers, a p-value or a score next to its threshold may change sides
         assert found.verdict.name == whole.verdict.name

@@ -77,6 +77,8 @@ def test_runs_of_different_tasks_are_undetermined_with_the_reason(root, capsys):
     replica = runs(root, "bbc_news")[1]
     calibrated = compare([open_weights(text), open_weights(image)], [open_weights(replica)]).pairs[0].evidence
     assert calibrated.calibrated is None
-    assert "replicas of" in calibrated.reasons["calibration"]
+    assert "say nothing of" in calibrated.reasons["calibration"]
+    same_task = compare([open_weights(text), open_weights(replica)], [open_weights(replica)]).pairs[0].evidence
+    assert "themselves was found" in same_task.reasons["calibration"], "two trainings are not taken for kin"
     assert command([str(text), str(image), f"replicas={replica}"]) == 0
     assert "undetermined" in capsys.readouterr().out

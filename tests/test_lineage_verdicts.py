@@ -303,6 +303,15 @@ def test_one_repeated_number_is_no_grid():
     assert relate("w", a - 1, np.round((a - 1) / 0.4) * np.float32(0.4)).kind == "quantised"
 
 
+@pytest.mark.parametrize("spread", [1e-4, 1e-3, 3e-3])
+def test_numbers_that_are_all_near_one_are_on_no_grid(spread):
+    """Scales of norms that were hardly trained: each is within a step of any other's, whatever the grid."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        a, b = (1 + spread * random.normal(size=16).astype(np.float32) for _ in range(2))
+        assert relate("norm.weight", a, b).kind == "changed"
+
+
 def test_one_table_in_common_makes_no_copy(parent, kept):
     table = {"positions": torch.sin(torch.arange(200.0)).reshape(50, 4)}
     one, two = ({f"{name}{place}.w": torch.randn(20, 30) for place in range(3)} for name in ("left", "right"))

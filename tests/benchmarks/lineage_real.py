@@ -1,4 +1,4 @@
-"""Does `zoo.lineage` know published weights? `python tests/benchmarks/lineage_real.py [--out reports/lineage-validation]`
+"""Does `zoo.lineage` know published weights? `python tests/benchmarks/lineage_real.py [--out folder]`
 
 One checkpoint from two packages, five models fine-tuned from it on two data sets with seeds of their own, itself in
 half precision, rounded to int8 and pruned, and a BERT of its shape with fresh weights: every pair is judged, all

@@ -95,7 +95,7 @@ def _scale(load: Load, group: Units, a: np.ndarray, order: np.ndarray, usable: C
         return None
     if group.scaled_by is not None and group.scaled_by in usable:
         return np.asarray(np.abs(load(group.scaled_by))[order])
-    return rows.lengths(a)[order]
+    return np.asarray(rows.lengths(a)[order])
 
 
 def _chance(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:

@@ -21,6 +21,9 @@ Side = Literal["a", "b"]
 
 BITS = (8, 4, 2, 3, 5, 6, 7)
 FEWEST_ON_A_GRID = 16
+FEWEST_ELSEWHERE = (
+    4  # numbers that are not on the outermost step: norms' scales, hardly trained, are all near one number
+)
 _SAMPLE = 64
 _OFF_GRID = 0.01  # of a step: what float32 leaves of a whole number …
 _ROUNDED = 6e-4  # … and half precision, of the number
@@ -122,10 +125,19 @@ def _on_a_grid(whole: np.ndarray, grid: np.ndarray) -> bool:
         for step in steps
         if len(alive) and _fits_grid(whole[some_rows, some], grid[some_rows, some], step[some_rows]).any()
     ]
-    on_grid = np.zeros(len(alive), dtype=bool)
+    on_grid, telling = np.zeros(len(alive), dtype=bool), np.zeros(len(alive), dtype=bool)
     for step in left:
-        on_grid |= _fits_grid(whole[alive], grid[alive], step[alive])
-    return bool(left) and float((~on_grid).mean()) <= _MOST_ROWS_OFF
+        fits = _fits_grid(whole[alive], grid[alive], step[alive])
+        on_grid |= fits
+        telling |= fits & _uses_steps(grid[alive], step[alive])
+    return bool(left) and float((~on_grid).mean()) <= _MOST_ROWS_OFF and float(telling.mean()) > 0.5
+
+
+def _uses_steps(grid: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """(rows,) bool: some of a row's numbers are on another step than the largest; otherwise its grid tells nothing."""
+    nearest = np.round(grid / step)
+    outermost = np.take_along_axis(nearest, np.abs(nearest).argmax(axis=1)[:, None], axis=1)
+    return np.asarray((nearest != outermost).sum(axis=1) >= FEWEST_ELSEWHERE)
 
 
 def _views(whole: np.ndarray, grid: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
