@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import lineage_about
 from benchmarks import lineage_tables as tables
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +83,42 @@ def test_a_cell_shows_value_interval_and_n() -> None:
     text = tables.as_markdown([{"rate": 0.5, "rate_low": 0.25, "rate_high": 0.75, "rate_n": 8, "bar": None}])
     assert text.splitlines() == ["| rate | bar |", "|---|---|", "| 0.500 (0.250–0.750), n = 8 | – |"]
     assert tables.as_csv([{"a": 1}, {"b": 2.5}]) == "a,b\n1,\n,2.5\n"
+
+
+def test_what_a_table_was_measured_with_names_no_folder() -> None:
+    words = ["--quick", "--out", "/home/me/out", "--jobs", "2", "--runs=/home/me/runs", "--only", "mlp"]
+    assert lineage_about.without_folders(words) == ["--quick", "--jobs", "2", "--only", "mlp"]
+    facts = {**lineage_about.about("tests/benchmarks/lineage.py", words), "commit": "0123456789abcdef+"}
+    text = tables.measured_with(facts)
+    assert "home" not in text + json.dumps(facts)
+    assert "commit 0123456789ab with changes" in text
+    assert "device cpu" in text
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("lineage_real")
+
+
+def test_of_published_weights_every_pair_has_a_right_verdict(real: Any) -> None:
+    tuned, other = (one.label for one in real.TUNINGS[:2])
+    assert len({one.label for one in real.TUNINGS}) == 5
+    assert len({one.dataset for one in real.TUNINGS}) > 1
+    right = {
+        ("the checkpoint", "its other package"): ("copy",), ("the checkpoint", tuned): ("derived",),
+        ("its other package", "int8"): ("derived",), ("pruned", "fresh weights"): ("independent",),
+        (tuned, other): real.KIN, ("half precision", "the checkpoint"): ("copy",), (tuned, "int8"): real.KIN,
+    }  # fmt: skip
+    assert {pair: real.expected(*pair) for pair in right} == right
+
+
+def test_both_packages_hold_one_checkpoint(real: Any) -> None:
+    if not all(map(real._is_installed, (real.CHECKPOINT, real.OTHER))):
+        pytest.skip(f"{real.CHECKPOINT} or {real.OTHER} is not installed")
+    one, two = (real.files_of(name) for name in (real.CHECKPOINT, real.OTHER))
+    assert len(one["model.safetensors"]) > 2**26
+    assert one == two
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def main() -> int:
             seconds += kept["seconds"]
             for name, rows in kept["tables"].items():
                 found[name] += rows
-    found["cost"] = [lineage_cost.timed(size.shape)]
+    found["cost"] = [lineage_cost.timed(size.shape, kin) for kin in (True, False)]
     about = facts(options, size, seconds)
     tables.write(found, about, options.out or (QUICK_OUT if options.quick else OUT))
     print(tables.page(found, about))

@@ -196,7 +196,7 @@ NOTES = {
     "are false positives. Intervals: Clopper-Pearson, 95 %; of the AUC, bootstrap over models.",
     "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over "
     "the exact tests of all pairs, and one over R3 of all calibrated pairs.",
-    "cost": "Random weights in the shape of a BERT, the second model the first plus noise; weights only, no data read.",
+    "cost": "Random weights in the shape of a BERT; weights only, no data read. The bar: 60 s and 2 GiB a pair.",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ inputs that no training moved (R2), is as likely, whatever data both saw.
 Exact in the sense of permutation tests. R2 draws orders, and its p-value holds whatever their number. R1 counts all
 orders up to 14 units; with more its p-value is an approximation, which at 13 to 16 units, where both are known, is at
 most 27 % too small anywhere, less with more units; its error rates at .05 and .01 are within a few percent. Where
-groups may depend on each other they are combined by Cauchy's rule, which holds in the tail and is approximate elsewhere.
+groups may depend on each other they are combined by Cauchy's rule, which holds in the tail and else is approximate.
 """
 
 from __future__ import annotations
