@@ -255,7 +255,8 @@ def judged_with(case: tuple[str, list[tuple[str, str]], list[str]]) -> list[Row]
         ps = {"numbering": tables.p_of_order(row), "dead": row["p_dead"]}
         told = {name: p for name, p in ps.items() if p is not None}
         verdict = judge(found, dict(zip(told, adjusted(list(told.values())), strict=True)))
-        rows.append({**row, "verdict": verdict.name, "shares": verdict.shares_weights})
+        judged = {"verdict": verdict.name, "shares": verdict.shares_weights}
+        rows.append({**row, **judged, "calibrated": found.calibrated is not None})
     return rows
 
 

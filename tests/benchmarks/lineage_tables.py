@@ -2,7 +2,7 @@
 
 Pure functions over rows, which are dicts: `setting`, `kind` ("independent" or the chain that made b out of a), `a`,
 `b`, `log_p_order` (natural logarithm, None when it could not be tested), `p_dead`, `score`, and for pairs that were
-judged `verdict` and `shares`.
+judged `verdict`, `shares` and `calibrated`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _powers(kind: str, own: Sequence[Row], independent: Sequence[Row], above: fl
     told |= _named("r3", _rate(own, lambda row: None if row["score"] is None else row["score"] > above))
     for name, p_of in (("r1", p_of_order), ("r2", _p_dead)):
         told |= _named(name, _rate(own, lambda row, p_of=p_of: None if (p := p_of(row)) is None else p <= ALPHAS[0]))
-    return told | _named("verdict", _rate(own, lambda row: row.get("shares")))
+    told |= _named("verdict", _rate(own, lambda row: row.get("shares")))
+    return told | {"calibrated": sum(bool(row.get("calibrated")) for row in own)}
 
 
 def _rate(rows: Iterable[Row], holds: Callable[[Row], bool | None]) -> dict[str, Any]:
@@ -191,7 +192,8 @@ NOTES = {
     "validity": "`bar` compares with the 99 % band of a binomial distribution; \"below\" is conservative, not invalid. "
     "Pairs share models and so depend on each other, which the band does not know.",
     "power": "auc and r3 are of the aligned score (R3); `r3` is the share above the threshold that 1 % of the pairs of "
-    "the calibrating half exceed. r1, r2: share with p ≤ .05 (R1 is blind to renumbered units by design). verdict: "
+    "the calibrating half exceed. r1, r2: share with p ≤ .05 (R1 is blind to renumbered units by design). calibrated: pairs "
+    "whose R3 has replicas to go by. verdict: "
     "share judged to share weights, each pair as if it were the only one; of the independent pairs these "
     "are false positives. Intervals: Clopper-Pearson, 95 %; of the AUC, bootstrap over models.",
     "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over "
