@@ -192,9 +192,10 @@ NOTES = {
     "validity": "`bar` compares with the 99 % band of a binomial distribution; \"below\" is conservative, not invalid. "
     "Pairs share models and so depend on each other, which the band does not know.",
     "power": "auc and r3 are of the aligned score (R3); `r3` is the share above the threshold that 1 % of the pairs of "
-    "the calibrating half exceed. r1, r2: share with p ≤ .05 (R1 is blind to renumbered units by design). calibrated: "
-    "pairs whose R3 has replicas to go by. verdict: share judged to share weights, each pair as if it were the only "
-    "one; of the independent pairs these are false positives. Intervals: Clopper-Pearson, 95 %; of the AUC, bootstrap over models.",
+    "the calibrating half exceed. r1, r2: share with p ≤ .05 (R1 is blind to renumbered units by design). verdict: "
+    "share judged to share weights, each pair as if it were the only one; of the independent pairs these "
+    "are false positives. calibrated: pairs whose R3 has replicas to go by. Intervals: Clopper-Pearson, 95 %; of the "
+    "AUC, bootstrap over models.",
     "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over "
     "the exact tests of all pairs, and one over R3 of all calibrated pairs.",
     "cost": "Random weights in the shape of a BERT; weights only, no data read. The bar: 60 s and 2 GiB a pair.",
