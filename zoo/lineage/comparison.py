@@ -139,12 +139,11 @@ def _parents(models: int, near: Mapping[Indices, float], pairs: Sequence[Judged]
     siblings."""
     later = {}
     verdicts = dict(zip(combinations(range(models), 2), pairs, strict=True))
-    known = {
-        pair: 0.0 if math.isnan(distance) else distance
-        for pair, distance in near.items()
-        if not (verdicts[pair].evidence.origin and verdicts[pair].verdict.name == "common ancestor")
+    known = {pair: 0.0 if math.isnan(distance) else distance for pair, distance in near.items()}
+    siblings = {
+        pair for pair in near if verdicts[pair].evidence.origin and verdicts[pair].verdict.name == "common ancestor"
     }
     for pair, judged in verdicts.items():
         if pair in known and judged.verdict.later:
             later[pair] = judged.verdict.later == judged.second.label
-    return family_tree(models, known, later)
+    return family_tree(models, known, later, siblings)

@@ -140,7 +140,11 @@ def _test(
         if not (np.isfinite(a).all() and np.isfinite(b).all()) or not (a[:, dead].any() and b[:, dead].any()):
             continue
         # Matched on what the living inputs made of the units, so that the dead weights have no say in it.
-        order, _ = exact.match(_centred(a @ one.seen), _centred(b @ two.seen[:, : one.seen.shape[1]]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            views = _centred(a @ one.seen), _centred(b @ two.seen[:, : one.seen.shape[1]])
+        if not all(np.isfinite(view).all() for view in views):
+            continue
+        order, _ = exact.match(*views)
         classes = _joint(one.classes[at_one], two.classes[at_two])
         return exact.dead_coordinates(a[:, dead], b[order][:, dead], classes)
     return None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.lineage.exact import EXACT_UP_TO
 from zoo.lineage.verdict import ALIGNED, NULL_EXACT, NULL_REPLICAS, Q, p_text
 
 if TYPE_CHECKING:
@@ -88,7 +89,13 @@ def _numbering(judged: Judged) -> dict[str, Any]:
         "p_adjusted": judged.adjusted.get("numbering"),
         "units": sum(one.units for one in found.numbering),
         "groups": [
-            {"group": one.group, "units": one.units, "rho": one.rho, "log10_p": one.log_p / math.log(10)}
+            {
+                "group": one.group,
+                "units": one.units,
+                "rho": one.rho,
+                "log10_p": one.log_p / math.log(10),
+                "p_from": "all orders" if one.units <= EXACT_UP_TO else "approximation",
+            }
             for one in found.numbering
         ],
         "combined_by": "Fisher" if found.layout.independent else "Cauchy",

@@ -57,8 +57,9 @@ class Evidence:
         return max(0.0, 1 - self.aligned.score) if self.aligned is not None else math.nan
 
 
-def examine(a: Weights, b: Weights) -> Evidence:
-    """All evidence of a pair that needs nothing else. The result does not depend on the order of a and b: the one
+def examine(a: Weights, b: Weights, chance: bool = True) -> Evidence:
+    """All evidence of a pair that needs nothing else; chance: whether R3 is compared with shuffled columns, which is
+    most of the work and matters for `independent` alone. The result does not depend on the order of a and b: the one
     whose units are better known, else the one with fewer of them, else the one whose path comes first, is `pair.a`."""
     known = [(layout(one), one) for one in (a, b)]
     known.sort(key=lambda item: (_BETTER[item[0].origin], _units(item[0]), str(item[1].path)))
@@ -76,7 +77,7 @@ def examine(a: Weights, b: Weights) -> Evidence:
     together = exact.fisher if chosen.independent else exact.cauchy
     log_p = together([one.log_p for one in numbering]) if numbering else None
     # Chance is the dear part. It tells nothing where R1 rejects whatever the number of pairs, nor of some units alone.
-    chance = (log_p is None or log_p > CERTAIN) and all_in_both(pair, chosen.groups)
+    chance = chance and (log_p is None or log_p > CERTAIN) and all_in_both(pair, chosen.groups)
     aligned = align(pair.load_a, pair.load_b, chosen.groups, usable, chance)
     if not numbering:
         reasons["numbering"] = _all_same(chosen.groups, same) or _why_not(pair, chosen)
@@ -113,7 +114,7 @@ def _relations(pair: Pair) -> list[Relation]:
 
 def _usable(pair: Pair, relations: Sequence[Relation]) -> set[str]:
     """Tensors that may be matched: in both, of one shape, finite."""
-    unsound = {relation.name for relation in relations if relation.kind == "not finite"}
+    unsound = {relation.name for relation in relations if not relation.finite}
     tables = {name for name in pair.tables if _finite(pair, name)}
     return (pair.names.keys() - unsound) | tables
 
@@ -148,7 +149,7 @@ def _why_not(pair: Pair, chosen: Layout) -> str:
         return "; ".join(chosen.reasons) or "no units are known that could be matched"
     if not pair.names:
         return "no tensor of the one has a counterpart of its shape in the other"
-    return "the tensors that compute the units differ in shape, are not in both, or are not finite"
+    return "the tensors that compute the units differ in shape, are not in both, are not finite, or are zero"
 
 
 def _renumbered(pair: Pair, groups: Sequence[Units], aligned: Aligned) -> Summary | None:
@@ -178,7 +179,9 @@ def _same_start(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     one, two = (record.get("config") or {} for record in (a, b))
     if a.get(PARENT) or b.get(PARENT):  # made out of another run: its seed says nothing of its first weights
         return ""
-    alike = one.get("model") == two.get("model")
+    if not one.get("model") or not two.get("model"):
+        return ""
+    alike = one["model"] == two["model"]
     checkpoint = one.get("model_fingerprint")
     if checkpoint and checkpoint == two.get("model_fingerprint") and alike:
         return f"both runs started from the checkpoint {one['model'].get('checkpoint', checkpoint)}"
@@ -253,7 +256,7 @@ def replica_scores(
             continue
         if problem := no_replica(first, replica):
             return f"{replica.label} is no replica of {first.label}: {problem}"
-        found = (look_up or examine)(first, replica)
+        found = look_up(first, replica) if look_up else examine(first, replica, chance=False)
         if _is_kin(found, len(replicas)):
             return f"{replica.label} is no replica of {first.label}: it shares weights with it"
         scores[path] = found.aligned.groups if found.aligned is not None else {}

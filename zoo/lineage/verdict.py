@@ -134,7 +134,12 @@ def _transformed(found: Evidence) -> Verdict | None:
 
 
 def _units_kept(found: Evidence) -> bool:
-    return found.aligned is not None and _whole(found) and found.aligned.lowest >= 1 - SAME
+    """What is the same as it is stored is no sign: a computed table is, too, and `_hidden_kept` looks at the rest."""
+    if found.aligned is None or not _whole(found) or not found.aligned.lowest >= 1 - SAME:
+        return False
+    same = {one.name for one in found.relations if one.kind in ("identical", "rounded", "constant")}
+    moved = {group.name for group in found.layout.groups if any(at.tensor not in same for at in group.written)}
+    return bool(moved & found.aligned.telling)
 
 
 def _whole(found: Evidence) -> bool:
