@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -114,6 +114,8 @@ def test_the_order_of_two_models_changes_nothing(how: str, seed: int, kept: Any)
 
 @EXAMPLES
 @given(seed=seeds, order=st.permutations(range(5)))
+# By chance the first stranger's units have the parent's order (p = .002), and it is no kin of the parent's child.
+@example(seed=178331, order=[1, 2, 3, 0, 4])
 def test_the_order_of_many_models_changes_no_verdict_and_no_line(seed: int, order: list[int], kept: Any) -> None:
     drawn = generator(seed)
     parent = network(drawn)

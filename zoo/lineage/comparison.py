@@ -124,10 +124,12 @@ def _adjusted(found: Mapping[Indices, Evidence]) -> dict[Indices, dict[str, floa
 
 
 def _between(pair: Indices, near: Mapping[Indices, float]) -> list[int]:
-    """Models that are nearer to both of a pair than these are to each other, the nearest first."""
+    """Models that share weights with both of a pair and are nearer to both than these are to each other, the nearest
+    first."""
 
     def distance(one: int, two: int) -> float:
-        return near.get((min(one, two), max(one, two)), math.nan)
+        found = near.get((min(one, two), max(one, two)), math.inf)
+        return math.inf if math.isnan(found) else found  # of a NaN, max gives whichever it meets first
 
     models = {one for both in near for one in both} - set(pair)
     middle = [(max(distance(pair[0], one), distance(one, pair[1])), one) for one in models]
