@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-for-tests
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-for-tests
-	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/engine.py; engine=$$?; $(BIN)/python tests/benchmarks/sweeps.py && exit $$engine
 
 clean:
 	rm -rf $(VENV) .coverage* build dist

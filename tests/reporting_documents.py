@@ -234,6 +234,97 @@ def benched(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
     return made
 
 
+def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
+    """The document with a lineage: a copy, a tree of three, replicas that are alike, a run without weights."""
+    runs, models = made["provenance"]["runs"], len(made["models"])
+    owners = [run["model"] for run in runs]
+    both: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for two in range(len(runs)):
+        for one in range(two):
+            both.setdefault((owners[one], owners[two]), []).append((one, two))
+    verdicts = [{"copy": 1}, {"derived": 2, "undetermined": 1}, {"common ancestor": 3}, {"convergent": 2}, {}]
+
+    def pair(place: int, a: int, b: int, of: list[tuple[int, int]]) -> dict[str, Any]:
+        counts = {name: min(count, len(of)) for name, count in verdicts[min(place, 4)].items()}
+        rest = len(of) - sum(counts.values())
+        counts |= {"undetermined": counts.get("undetermined", 0) + rest} if rest > 0 else {}
+        tested = place < 4
+        return {
+            "a": a,
+            "b": b,
+            "run_pairs": len(of),
+            "tested": len(of) if tested else 0,
+            "verdicts": counts,
+            "strongest": tests(hostile)[place] if tested else None,
+            "strongest_runs": list(of[0]) if tested else None,
+            "reason": None if tested else hostile or "No tensor of the one has a counterpart in the other.",
+            "note": (hostile or "all its runs hold the same weights: its seed changes nothing") if place == 0 else None,
+        }
+
+    def listed_(a: int, b: int, verdict: str) -> dict[str, Any]:
+        return {
+            "a": a,
+            "b": b,
+            "verdict": verdict,
+            "strength": "exact",
+            "statement": hostile or "Every number is the other's, pruned. No test finds shared weights.",
+            "later": b,
+            "on_record": hostile,
+            "evidence": tests(hostile),
+        }
+
+    last = len(runs) - 1
+    made["lineage"] = {
+        "q": 0.05,
+        "correction": "Benjamini-Yekutieli",
+        "exact_tests": 12,
+        "runs": len(runs),
+        "run_pairs": len(runs) * last // 2,
+        "tested": 9,
+        "pairs": [pair(place, *key, of) for place, (key, of) in enumerate(sorted(both.items()))],
+        "listed": [listed_(0, 1, "copy"), listed_(1, 2, "derived"), listed_(0, last, "convergent")],
+        "tree": [
+            {"child": 1, "parent": 0, "verdict": "copy", "distance": 0.0, "told": False},
+            {"child": 2, "parent": 1, "verdict": "derived", "distance": 0.2, "told": True},
+        ],
+        "lacking": [{"run": last, "reason": hostile or "the run keeps no weights"}],
+    }
+    assert models > 1
+    return made
+
+
+def unrelated(made: dict[str, Any], tested: int | None) -> dict[str, Any]:
+    """The document with a lineage in which no weights are shared. tested: pairs of runs, None for all."""
+    found = related(made)["lineage"]
+    for pair in found["pairs"]:
+        pair |= {"verdicts": {"undetermined": pair["run_pairs"]}, "note": None}
+        pair |= {} if tested != 0 else {"strongest": None, "strongest_runs": None, "tested": 0}
+        pair["reason"] = "No tensor of the one has a counterpart in the other." if tested == 0 else None
+    found |= {"listed": [], "tree": [], "lacking": [], "tested": found["run_pairs"] if tested is None else tested}
+    return made
+
+
+def tests(hostile: str | None) -> list[dict[str, Any]]:
+    """One row of evidence for each test."""
+    names = ("numbers", "R1", "R2", "R3")
+    kinds, ps = ("exact", "exact", "exact", "conformal"), (None, 1e-30, 0.02, 0.2)
+    return [
+        {
+            "test": hostile if hostile and name == "R3" else name,
+            "title": hostile or "the same numbering of hidden units",
+            "kind": kind,
+            "null": None if p is None else hostile or "the two were initialised and trained independently",
+            "p": p,
+            "log10_p": None if p is None else math.log10(p),
+            "corrected": p,
+            "statistic": None if name == "R2" else 0.4321,
+            "n": 96,
+            "reason": hostile if name == "R3" else None,
+        }
+        for name, kind, p in zip(names, kinds, ps, strict=True)
+    ]
+
+
 def interval(value: float, half: float, n: int) -> dict[str, Any]:
     """A number with an interval of that half width."""
     return number(float(value), float(value) - half, float(value) + half, n)

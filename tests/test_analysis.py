@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from zoo.analysis import convert, sections
+from zoo.analysis import lineage as on_weights
 from zoo.analysis.document import Options, analyse
 from zoo.errors import RequestError
 from zoo.homogeneity.results import Scalar
@@ -17,7 +18,7 @@ from zoo.reporting.words import Words
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace
 from zoo.store.panel import Panel
-from zoo.store.schema import FEATURES, METRICS
+from zoo.store.schema import FEATURES, METRICS, WEIGHTS
 from zoo.store.tables import PredictionTable
 
 CLASSES = ("cat", "dog", "eel")
@@ -40,6 +41,7 @@ def write_run(root: Path, model: str, seed: int, answers: np.ndarray, labels: np
         "training": {"param_count": 10 * (seed + 1), "device": "cpu", "threads": 1},
         "probe_ids": ids[:30],
         "layers": list(more.get("features", ())),
+        **more.get("record", {}),
     }
     with Draft.open(root, place, record) as draft:
         table = PredictionTable(np.full(len(ids), "test"), np.array(ids), labels, answers, logits)
@@ -47,6 +49,8 @@ def write_run(root: Path, model: str, seed: int, answers: np.ndarray, labels: np
         draft.write_json(METRICS, {})
         if "features" in more:
             draft.write_tensors(FEATURES, more["features"])
+        if "weights" in more:
+            draft.write_tensors(WEIGHTS, more["weights"])
         return draft.publish(record, "complete")
 
 
@@ -249,3 +253,104 @@ def test_a_reason_beside_a_value_is_kept_and_none_is_invented():
     assert convert.from_scalar(Scalar(0.5, 0.4, 0.6, 9))["reason"] is None
     assert convert.from_scalar(Scalar(0.5, 0.4, 0.6, 9, "sampled"))["reason"] == "sampled"
     assert convert.from_scalar(Scalar(math.nan, None, None, 9))["reason"] == "it is undefined on these examples"
+
+
+LAYERS = {"layers.0.weight": (32, 20), "layers.1.weight": (32, 32), "layers.2.weight": (3, 32)}
+
+
+def drawn(seed: int) -> dict[str, np.ndarray]:
+    """Fresh weights of a chain of three layers."""
+    random = np.random.default_rng(seed)
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in LAYERS.items()}
+
+
+def renumbered(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with the units of the first layer in another order, and half of the last layer zero."""
+    order = np.random.default_rng(5).permutation(32)
+    first, second, last = weights.values()
+    kept = np.where(np.abs(last) < np.median(np.abs(last)), 0, last)
+    return dict(zip(weights, (first[order], second[:, order], kept.astype(np.float32)), strict=True))
+
+
+@pytest.fixture
+def family(tmp_path):
+    """`base` with three replicas; `shell`: the first of them in another order; `still`: its seed changes nothing;
+    `told`: no weights."""
+    labels = np.random.default_rng(0).integers(0, 3, 60)
+    for seed in range(3):
+        answers = np.random.default_rng(seed + 1).integers(0, 3, 60)
+        write_run(tmp_path, "base", seed, answers, labels, weights=drawn(seed))
+        write_run(tmp_path, "still", seed, answers, labels, weights={"weight": drawn(9)["layers.2.weight"]})
+        write_run(tmp_path, "told", seed, answers, labels)
+    made = {"parent": {"key": "base0"}}
+    write_run(tmp_path, "shell", 7, np.zeros(60, np.int64), labels, weights=renumbered(drawn(0)), record=made)
+    return tmp_path
+
+
+def test_lineage_finds_the_shell_and_says_why_the_rest_is_not_tested(family):
+    document = analyse([family], QUICK)
+    found, names = document["lineage"], [model["name"] for model in document["models"]]
+    runs = [(names[run["model"]], run["seed"]) for run in document["provenance"]["runs"]]
+    pairs = {(names[pair["a"]], names[pair["b"]]): pair for pair in found["pairs"]}
+    assert names == ["base", "shell", "still", "told"]
+    assert (found["runs"], found["run_pairs"]) == (10, 45)
+    shell = pairs["base", "shell"]
+    assert shell["verdicts"]["derived"] == 1
+    assert shell["strongest"]["test"] == "numbers"
+    assert [runs[run] for run in shell["strongest_runs"]] == [("base", 0), ("shell", 7)]
+    (listed,) = [pair for pair in found["listed"] if pair["verdict"] == "derived"]
+    assert listed["statement"] == "Every number is the other's, renumbered and pruned."
+    assert runs[listed["later"]] == ("shell", 7)
+    assert [row["test"] for row in listed["evidence"]] == ["numbers", "R1", "R2", "R3"]
+    (arc,) = found["tree"]  # the runs of `still` are copies, and no family
+    assert (runs[arc["parent"]], runs[arc["child"]], arc["told"]) == (("base", 0), ("shell", 7), True)
+    own = pairs["base", "base"]
+    assert (own["tested"], own["note"]) == (3, None)
+    assert not {"copy", "derived", "common ancestor"} & own["verdicts"].keys()
+    assert pairs["still", "still"]["verdicts"] == {"copy": 3}
+    assert pairs["still", "still"]["note"] == on_weights.SEED_CHANGES_NOTHING
+    assert pairs["base", "told"]["verdicts"] == {"undetermined": 9}
+    assert pairs["base", "told"]["reason"] == on_weights.NO_WEIGHTS
+    assert [runs[run["run"]] for run in found["lacking"]] == [("told", seed) for seed in range(3)]
+    assert sum(pair["tested"] for pair in found["pairs"]) == found["tested"]
+
+
+def test_lineage_is_the_same_again_and_is_left_out_when_nobody_asks(family):
+    assert analyse([family], QUICK)["lineage"] == analyse([family], QUICK)["lineage"]
+    assert "lineage" not in analyse([family], replace(QUICK, lineage=False))
+
+
+def test_without_weights_lineage_is_undetermined_with_that_reason(study):
+    found = analyse([study], QUICK)["lineage"]
+    assert (found["tested"], found["exact_tests"], found["listed"], found["tree"]) == (0, 0, [], [])
+    assert {pair["reason"] for pair in found["pairs"]} == {on_weights.NO_WEIGHTS}
+    assert len(found["lacking"]) == 6
+
+
+def test_of_many_runs_the_first_seeds_of_each_model_are_compared(family, monkeypatch):
+    monkeypatch.setattr(on_weights, "MOST_RUNS", 3)
+    found = analyse([family], QUICK)["lineage"]
+    reasons = [run["reason"] for run in found["lacking"]]
+    assert reasons.count("the run is beyond the first 3 and was not looked at") == 4
+    assert found["tested"] == 1  # base and shell; `still` has another shape
+
+
+def test_damaged_weights_are_told_and_the_rest_is_compared(family):
+    file = next(family.rglob("base2/")) / WEIGHTS
+    content = file.read_bytes()
+    record = json.loads((file.parent / "run.json").read_text())
+    import hashlib
+
+    broken = content[:8] + b"?" + content[9:]
+    file.write_bytes(broken)
+    record["files"][WEIGHTS]["sha256"] = hashlib.sha256(broken).hexdigest()
+    (file.parent / "run.json").write_text(json.dumps(record))
+    found = analyse([family], QUICK)["lineage"]
+    assert any("no sound safetensors file" in run["reason"] for run in found["lacking"])
+    assert any(pair["verdict"] == "derived" for pair in found["listed"])
+
+
+def test_progress_counts_the_pairs(family):
+    said: list[str] = []
+    analyse([family], QUICK, progress=said.append)
+    assert "comparing weights: pair 21 of 21" in said

@@ -6,9 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from zoo import baselines
 from zoo.baselines import Linear, Majority, _is_cjk
 from zoo.data import Split
 from zoo.engine.metrics import Bootstrap, evaluate
@@ -102,6 +104,31 @@ def test_linear_learns_pixels(channels):
     model.fit(train, images(2, channels=channels), seed=0)
     assert (model.predict_proba(test.examples).argmax(axis=1) == test.labels).mean() > 0.9
     assert model.weights()["coef"].shape == (3, 64 * channels)
+
+
+def test_linear_equals_scikit_learn_on_pixels():
+    train, new = images(0, channels=3), images(1, channels=3).examples
+    model = Linear(C=[0.1])
+    model.fit(train, train, seed=0)
+    pixels = [array.reshape(len(array), -1) / 255 for array in (train.examples, new)]
+    reference = LogisticRegression(C=0.1, max_iter=5000, tol=1e-9).fit(pixels[0], train.labels)
+    np.testing.assert_allclose(model.predict_proba(new), reference.predict_proba(pixels[1]), atol=5e-4)
+    weights = model.weights()
+    np.testing.assert_allclose(weights["coef"], reference.coef_, atol=5e-3)
+    logits = pixels[1] @ weights["coef"].T + weights["intercept"]
+    np.testing.assert_allclose(softmax(logits, axis=1), model.predict_proba(new), atol=1e-9)
+
+
+def test_the_path_ends_where_the_validation_loss_rises(monkeypatch):
+    tried = []
+    fit = baselines._regression
+    monkeypatch.setattr(
+        baselines, "_regression", lambda strength, *rest: tried.append(strength) or fit(strength, *rest)
+    )
+    model = Linear(C=[100.0, 1.0, 1e-4, 10.0])
+    model.fit(reviews(), text(GOOD + BAD, [0] * 5 + [1] * 5), seed=0)  # contradicts what training says
+    assert tried == [1e-4, 1.0]
+    assert model.weights()["C"].tolist() == [1e-4]
 
 
 def test_the_strength_is_chosen_on_the_validation_split():

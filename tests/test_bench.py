@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,17 @@ def test_measuring_again_replaces_the_bench_of_the_same_conditions(measured: sto
     (tmp_path / store.BENCH).write_text('{"schema_version": 2}', encoding="utf-8")
     with pytest.raises(StoreError, match="schema version 2"):
         store.read(tmp_path)
+
+
+def test_benches_written_at_the_same_time_are_all_kept(measured: store.Bench, tmp_path: Path) -> None:
+    benches = [{**measured, "id": f"{number:012}"} for number in range(6)]
+    with ThreadPoolExecutor(len(benches)) as pool:
+        list(pool.map(lambda bench: store.write(tmp_path, bench, [{"role": bench["id"]}]), benches))
+    found = store.read(tmp_path)
+    assert found is not None
+    assert {bench["id"] for bench in found["benches"]} == {bench["id"] for bench in benches}
+    assert len(history_from_bytes((tmp_path / store.TIMINGS).read_bytes())) == len(benches)
+    assert {file.name for file in tmp_path.iterdir()} == {store.BENCH, store.TIMINGS}
 
 
 def test_a_process_that_dies_is_told_and_the_others_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import lineage_about
 from benchmarks import lineage_tables as tables
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +85,42 @@ def test_a_cell_shows_value_interval_and_n() -> None:
     assert tables.as_csv([{"a": 1}, {"b": 2.5}]) == "a,b\n1,\n,2.5\n"
 
 
+def test_what_a_table_was_measured_with_names_no_folder() -> None:
+    words = ["--quick", "--out", "/home/me/out", "--jobs", "2", "--runs=/home/me/runs", "--only", "mlp"]
+    assert lineage_about.without_folders(words) == ["--quick", "--jobs", "2", "--only", "mlp"]
+    facts = {**lineage_about.about("tests/benchmarks/lineage.py", words), "commit": "0123456789abcdef+"}
+    text = tables.measured_with(facts)
+    assert "home" not in text + json.dumps(facts)
+    assert "commit 0123456789ab with changes" in text
+    assert "device cpu" in text
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("lineage_real")
+
+
+def test_of_published_weights_every_pair_has_a_right_verdict(real: Any) -> None:
+    tuned, other = (one.label for one in real.TUNINGS[:2])
+    assert len({one.label for one in real.TUNINGS}) == 5
+    assert len({one.dataset for one in real.TUNINGS}) > 1
+    right = {
+        ("the checkpoint", "its other package"): ("copy",), ("the checkpoint", tuned): ("derived",),
+        ("its other package", "int8"): ("derived",), ("pruned", "fresh weights"): ("independent",),
+        (tuned, other): real.KIN, ("half precision", "the checkpoint"): ("copy",), (tuned, "int8"): real.KIN,
+    }  # fmt: skip
+    assert {pair: real.expected(*pair) for pair in right} == right
+
+
+def test_both_packages_hold_one_checkpoint(real: Any) -> None:
+    if not all(map(real._is_installed, (real.CHECKPOINT, real.OTHER))):
+        pytest.skip(f"{real.CHECKPOINT} or {real.OTHER} is not installed")
+    one, two = (real.files_of(name) for name in (real.CHECKPOINT, real.OTHER))
+    assert len(one["model.safetensors"]) > 2**26
+    assert one == two
+
+
 @pytest.mark.slow
 def test_the_quick_validation_writes_every_table(tmp_path: Path) -> None:
     pytest.importorskip("zoo.lineage")
@@ -95,10 +133,17 @@ def test_the_quick_validation_writes_every_table(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     found = json.loads((out / "validation.json").read_text(encoding="utf-8"))
     assert found["about"]["replicas"] == 6
-    assert set(found["about"]["versions"]) == {"python", "zoo-harness", "torch", "numpy", "scipy"}
+    assert {"python", "zoo-harness", "torch", "numpy", "scipy", "safetensors"} <= set(found["about"]["versions"])
+    assert set(found["about"]) >= {"commit", "seeds", "hardware", "recipes"}
+    for file in out.iterdir():
+        assert str(tmp_path) not in file.read_text(encoding="utf-8"), "no folder of the machine"
     assert found["validity"][0]["rate_n"] == 15, "every pair of six"
     assert [one["kind"] for one in found["power"]] == ["independent", CHAIN, "finetune:1", "all chains"]
     assert found["zoo"][0]["pairs"] == 10
     with (out / "power.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 4
     assert "## (e) Cost of a pair" in (out / "validation.md").read_text(encoding="utf-8")
+    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert again.returncode == 0, again.stderr
+    assert "as measured before" in again.stdout
+    assert json.loads((out / "validation.json").read_text(encoding="utf-8"))["power"] == found["power"]

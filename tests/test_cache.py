@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.data.cache import Entry, clear, encode, entries, place
+from zoo.data.cache import Entry, clear, encode, entries, place, vectors
 
 
 @dataclass
@@ -87,6 +88,45 @@ def test_an_encoder_that_loses_examples_is_named(tmp_path):
     with pytest.raises(zoo.PluginError, match=r"Counting.encode was given 50 examples and returned 49 of them"):
         encode(Counting(kind="short"), split(), tmp_path)
     assert entries(tmp_path) == []
+
+
+def blocks(sizes, held):
+    """Rows block by block; held: how many blocks are alive when the next one is made."""
+    rows = np.arange(sum(sizes) * 3, dtype=np.float32).reshape(-1, 3)
+    alive = []
+    for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        held.append(sum(block() is not None for block in alive))
+        block = rows[start : start + size].copy()
+        alive.append(weakref.ref(block))
+        yield block
+        del block
+
+
+def test_vectors_are_written_block_by_block_and_found_again(tmp_path):
+    held = []
+    made = vectors(("net", "body"), split(), lambda: blocks([20, 20, 10], held), tmp_path)
+    assert made.made
+    assert made.seconds > 0
+    assert max(held) <= 1  # the one before, while it makes room for the next
+    np.testing.assert_array_equal(made.dense.values, np.arange(150, dtype=np.float32).reshape(50, 3))
+    again = vectors(("net", "body"), split(), lambda: pytest.fail("made twice"), tmp_path)
+    assert (again.made, again.seconds, again.dense.values.flags.writeable) == (False, made.seconds, False)
+    np.testing.assert_array_equal(again.dense.values, made.dense.values)
+    entry = only(tmp_path)
+    assert (entry.encoder, entry.split, entry.examples) == ("net", "train", 50)
+    assert vectors(("net", "other"), split(), lambda: blocks([50], held), tmp_path).made
+    assert vectors(("net", "body"), split(50, "g"), lambda: blocks([50], held), tmp_path).made
+
+
+def test_vectors_that_cannot_be_kept_are_left_to_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE_LIMIT", "599")  # 50 x 3 float32 are 600 bytes
+    assert vectors(("net",), split(), lambda: blocks([50], []), tmp_path) is None
+    monkeypatch.setenv("ZOO_CACHE_LIMIT", "6000")
+    (tmp_path / "file").touch()
+    assert vectors(("net",), split(), lambda: blocks([50], []), tmp_path / "file") is None
+    monkeypatch.setenv("ZOO_CACHE", "off")
+    assert vectors(("net",), split(), lambda: pytest.fail("made for nothing")) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def truncate(entry: Path) -> None:

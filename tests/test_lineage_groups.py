@@ -18,6 +18,7 @@ from zoo_transformer import Transformer
 
 import zoo
 from zoo.lineage import aligned, rows
+from zoo.lineage.exact import match
 from zoo.lineage.groups import chain_units, layout, problem_of
 from zoo.lineage.rotated import row_norms
 from zoo.lineage.weights import Stored, Weights
@@ -138,6 +139,16 @@ def test_alignment_undoes_numbering_and_size(name):
     assert found.score == pytest.approx(1, abs=1e-5)
     back = aligned.align(loader(other), loader(module), groups, shapes(module), chance=False)
     assert back.score == pytest.approx(found.score, abs=1e-5)
+
+
+def test_chance_is_the_matching_of_shuffled_columns():
+    random = np.random.default_rng(2)
+    a, b = (random.normal(size=(12, 30)).astype(np.float32) for _ in range(2))
+    shuffled, part = aligned._chance(a, b, seed=5)
+    again = np.random.default_rng(5)
+    plain = [match(a, b[:, again.permutation(30)])[1].mean() for _ in range(aligned.CHANCE_DRAWS)]
+    np.testing.assert_allclose(shuffled, plain, atol=1e-5)
+    assert part == pytest.approx(match(a, b)[1].mean(), abs=1e-5)
 
 
 @given(st.integers(0, 10**6))

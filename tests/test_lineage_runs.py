@@ -13,6 +13,7 @@ import pytest
 from zoo.lineage import dead
 from zoo.lineage.command import command
 from zoo.lineage.comparison import compare
+from zoo.lineage.evidence import origin
 from zoo.lineage.weights import Weights, open_weights
 from zoo.models import Dense, InputSpec, Tokens
 from zoo.store.folder import Draft
@@ -107,6 +108,15 @@ def test_the_same_seed_on_record_is_a_common_ancestor(folders, tmp_path):
     assert verdict.name == "common ancestor"
     assert "seed 0" in verdict.statement
     assert compare([open_weights(folders[0]), twin]).parents == {}  # siblings: neither came from the other
+
+
+def test_one_seed_on_record_is_one_start_for_models_of_different_options(folders):
+    one = open_weights(folders[0])
+    config = {**(one.record or {})["config"], "model": {"name": "cnn"}}
+    other = replace(one, record={**(one.record or {}), "config": config})
+    assert "with seed 0, the first of them alike where shapes agree" in origin(one, other)
+    assert origin(one, replace(other, record={**(other.record or {}), "seed": 1})) == ""
+    assert origin(one, replace(other, record={**(other.record or {}), "parent": {"key": "0"}})) == ""
 
 
 def test_replicas_of_another_recipe_calibrate_nothing(folders, tmp_path):

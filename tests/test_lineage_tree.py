@@ -75,6 +75,13 @@ def test_a_family_begins_with_its_middle_and_strangers_stay_apart():
     assert family_tree(5, near, {}) == {0: 1, 2: 1, 3: 1}
 
 
+def test_siblings_have_no_line_but_a_middle():
+    """0 is the start of 1, 2 and 3, on record as siblings; 1 is nearest to it, and to nobody else."""
+    near = {(0, 1): 0.01, (0, 2): 0.1, (0, 3): 0.1, (1, 2): 0.11, (1, 3): 0.11, (2, 3): 0.2}
+    assert family_tree(4, near, {}, {(1, 2), (1, 3), (2, 3)}) == {1: 0, 2: 0, 3: 0}
+    assert family_tree(4, {pair: near[pair] for pair in [(1, 2), (1, 3), (2, 3)]}, {}, {(1, 2), (1, 3), (2, 3)}) == {}
+
+
 def test_what_lost_information_came_later():
     assert family_tree(2, {(0, 1): 0.3}, {(0, 1): True}) == {1: 0}
     assert family_tree(2, {(0, 1): 0.3}, {(0, 1): False}) == {0: 1}

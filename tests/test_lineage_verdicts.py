@@ -273,6 +273,19 @@ def test_a_computed_table_in_both_is_no_evidence(kept):
     assert found.verdict.name == "undetermined"
 
 
+@pytest.mark.parametrize("width", [4, 12])
+def test_narrow_units_beside_a_computed_table_are_not_taken_for_the_same(width, kept):
+    """All that both have of rows long enough to tell is the table."""
+    table = torch.arange(40.0 * width).reshape(40, width)
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        states.append({"embed.weight": table, "b": torch.randn(6, width), "c": torch.randn(3, 6)})
+    found = judged(kept("narrow0", states[0]), kept("narrow1", states[1]))
+    assert found.evidence.layout.origin == "shapes"
+    assert not found.verdict.shares_weights, found.verdict.statement
+
+
 def test_a_group_too_large_to_match_is_left_out_with_the_reason(kept, monkeypatch):
     monkeypatch.setattr("zoo.lineage.aligned.MOST_MATCHED", 30)
     monkeypatch.setattr("zoo.lineage.evidence.MOST_MATCHED", 30)
@@ -288,6 +301,15 @@ def test_one_repeated_number_is_no_grid():
     assert relate("w", a, np.ones_like(a)).kind == "changed"
     assert relate("w", a, np.full_like(a, 1) * (np.arange(30) % 2)).kind == "changed"
     assert relate("w", a - 1, np.round((a - 1) / 0.4) * np.float32(0.4)).kind == "quantised"
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-3, 3e-3])
+def test_numbers_that_are_all_near_one_are_on_no_grid(spread):
+    """Scales of norms that were hardly trained: each is within a step of any other's, whatever the grid."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        a, b = (1 + spread * random.normal(size=16).astype(np.float32) for _ in range(2))
+        assert relate("norm.weight", a, b).kind == "changed"
 
 
 def test_one_table_in_common_makes_no_copy(parent, kept):

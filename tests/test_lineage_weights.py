@@ -210,3 +210,13 @@ def test_a_pattern_without_replicas_is_told(tmp_path, capsys):
     files = [str(saved(tmp_path / f"{n}.safetensors")) for n in range(2)]
     assert command([*files, f"replicas={tmp_path}/none*"]) == 2
     assert "there is no run" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_compared(tmp_path, capsys):
+    files = [str(saved(tmp_path / f"{n}.safetensors")) for n in range(2)]
+    assert command([*files, f"out={tmp_path}"]) == RequestError.exit_code
+    assert command([*files, f"out={files[0]}/new/out.json"]) == RequestError.exit_code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "is a folder. Give a file" in told.err
+    assert "is no folder" in told.err

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, benched, document, undefined_everywhere
+from reporting_documents import HOSTILE, benched, document, related, undefined_everywhere
 
 from zoo.reporting.page import LIMIT, page
 from zoo.reporting.schema import check
@@ -68,7 +68,8 @@ def made(folder: Path) -> Make:
 
 @pytest.fixture(scope="module")
 def hostile(made: Make) -> Path:
-    return made("hostile", benched(document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2]), HOSTILE[2]))
+    content = document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2])
+    return made("hostile", related(benched(content, HOSTILE[2]), HOSTILE[2]))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ class TestHostile:
     ) -> None:
         with opened(browser, hostile, scheme) as visit:
             assert visit.page.evaluate("window.hacked") is None
-            assert drawn(visit) == sorted([*CHARTS, "speed"])
+            assert drawn(visit) == sorted([*CHARTS, "lineage", "speed"])
             cell(visit, "0,2").hover(force=True)
             assert "<script>window.hacked=1</script>" in visit.page.locator(".tip").inner_text()
             cell(visit, "1,2").click(force=True)
@@ -250,7 +251,7 @@ class TestReaders:
         for path in (four, hostile):
             with opened(browser, path, width=width) as visit:
                 assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-                assert drawn(visit) == (CHARTS if path == four else sorted([*CHARTS, "speed"]))
+                assert drawn(visit) == (CHARTS if path == four else sorted([*CHARTS, "lineage", "speed"]))
 
     def test_it_prints(self, browser: Any, four: Path) -> None:
         with opened(browser, four, scheme="dark") as visit:
@@ -279,6 +280,7 @@ class TestScale:
             ("two", lambda: document(2, seeds=1), ["cost", "diversity", "failures", "layers", "pairs"]),
             ("undefined", undefined_everywhere, []),
             ("benched", lambda: benched(document()), sorted([*CHARTS, "speed"])),
+            ("related", lambda: related(document()), sorted([*CHARTS, "lineage"])),
         ],
     )
     def test_little_evidence_has_a_sensible_page(

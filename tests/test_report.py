@@ -120,6 +120,28 @@ def test_verify_recomputes_every_number_and_names_the_first_that_differs(place, 
     assert "models[1].metrics.accuracy.value" in wrong.stderr
 
 
+def test_lineage_is_in_a_sweeps_report_verified_and_left_out_on_request(place, zoo_report, tmp_path):
+    written = place / "reports" / "image_classification-digits"
+    document = json.loads((written / "report.json").read_text(encoding="utf-8"))
+    linear, mlp = (pair for pair in document["lineage"]["pairs"] if pair["a"] == pair["b"])
+    assert linear["note"] == "all its runs hold the same weights: its seed changes nothing"
+    assert mlp["verdicts"].keys() <= {"convergent", "independent", "undetermined"}
+    assert mlp["strongest"]["kind"] == "exact"
+    assert "Shared weights: runs of linear among each other: copy" in (written / "index.html").read_text("utf-8")
+    copy = tmp_path / "tampered"
+    shutil.copytree(written, copy)
+    index = document["lineage"]["pairs"].index(mlp)
+    mlp["strongest"]["p"] /= 2
+    (copy / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    wrong = zoo_report("verify", str(copy))
+    assert wrong.returncode == 1
+    assert f"the first that differs is lineage.pairs[{index}].strongest.p" in wrong.stderr
+    done = zoo_report("study=runs", f"out={tmp_path}", "name=without", "lineage=false", "draws=20", "permutations=10")
+    assert done.returncode == 0, done.stderr
+    assert "lineage" not in report.read(tmp_path / "without")
+    assert zoo_report("verify", str(tmp_path / "without")).returncode == 0
+
+
 def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
     runs = tmp_path / "runs"
     shutil.copytree(place / "runs", runs)
@@ -142,6 +164,7 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
         (["study=runs", "draws=1"], "2 or more"),
         (["study=runs", "seed=-1"], "0 or more"),
         (["study=runs", "examples=perhaps"], "true or false"),
+        (["study=runs", "lineage=maybe"], "true or false"),
         (["study=runs", "name=../up"], "make a name"),
         (["out=x"], "Which runs?"),
     ],

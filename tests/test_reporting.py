@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, benched, document, undefined_everywhere
+from reporting_documents import HOSTILE, benched, document, related, undefined_everywhere, unrelated
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
-from zoo.reporting import story
+from zoo.reporting import kin, story
 from zoo.reporting.figures import figures, painted
 from zoo.reporting.markdown import markdown
 from zoo.reporting.page import LIMIT, Budget, page, script_json
@@ -37,7 +37,7 @@ def four() -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def hostile() -> dict[str, bytes]:
     made = document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2])
-    return zoo.reporting.render(benched(made, HOSTILE[2]))
+    return zoo.reporting.render(related(benched(made, HOSTILE[2]), HOSTILE[2]))
 
 
 class TestSchema:
@@ -50,8 +50,9 @@ class TestSchema:
             undefined_everywhere(),
             document(content=None),
             benched(document()),
+            related(document()),
         ],
-        ids=["four", "one", "two", "undefined", "without examples", "with benches"],
+        ids=["four", "one", "two", "undefined", "without examples", "with benches", "with lineage"],
     )
     def test_documents_survive_json_and_the_check(self, made: dict[str, Any]) -> None:
         assert check(json.loads(json.dumps(made, allow_nan=False))) == made
@@ -90,6 +91,29 @@ class TestSchema:
         with pytest.raises(ValueError, match=r"document\.benches\[0\]\.floor is missing; it should be number or null"):
             check(made)
         assert "| `benches` | list of [Bench](#bench); may be missing |" in describe()
+
+    @pytest.mark.parametrize(
+        ("path", "value", "told"),
+        [
+            (("pairs", 0, "b"), 9, "lineage.pairs[0] should be a pair of models below 4"),
+            (("pairs", 0, "strongest_runs"), [1, 1], "lineage.pairs[0].strongest_runs should be two runs below 12"),
+            (("listed", 1, "b"), 12, "lineage.listed[1] should be two runs below 12"),
+            (("listed", 0, "later"), 12, "lineage.listed[0].later should be a run below 12"),
+            (("tree", 0, "child"), 0, "lineage.tree[0] should be two runs below 12"),
+            (("lacking", 0, "run"), -1, "lineage.lacking[0] should be a run below 12"),
+            (("listed", 0, "verdict"), "kin", "listed[0].verdict should be one of copy, derived"),
+        ],
+    )
+    def test_a_lineage_points_at_models_and_runs_that_there_are(
+        self, path: tuple[Any, ...], value: Any, told: str
+    ) -> None:
+        made = related(document())
+        place: Any = made["lineage"]
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        with pytest.raises(ValueError, match=re.escape(told)):
+            check(made)
 
     def test_a_missing_field_is_named_with_its_type(self) -> None:
         made = document()
@@ -141,6 +165,12 @@ def every_kind() -> Iterator[dict[str, Any]]:
         example["predictions"][0] = None
     yield silent
     yield benched(document())
+    yield related(document())
+    crowded = related(document())
+    for pair in crowded["lineage"]["pairs"]:
+        pair["verdicts"] = {"derived": pair["run_pairs"]}
+    yield crowded
+    yield from (unrelated(document(), tested) for tested in (None, 5, 0))
     yield from (document(content="image"), document(10), document(1), document(2, seeds=1), undefined_everywhere())
 
 
@@ -188,6 +218,22 @@ class TestLanguages:
         said = words.reason("from a random sample of 5 of 9 examples; a model is never wrong")
         assert said == "取自 9 个样本中随机抽取的 5 个; 有一个模型从不出错"
         assert words.reason("something nobody foresaw") == "something nobody foresaw"
+
+    def test_statements_on_weights_are_translated_sentence_by_sentence(self) -> None:
+        said = "Every number is the other's, renumbered and pruned. Nobody foresaw this. No test finds shared weights."
+        told = kin.translated(said, Words("zh"))
+        assert told == "每个数字都来自另一个，单元重新编号并经过剪枝。Nobody foresaw this.没有检验发现共享的权重。"
+        assert kin.translated(said, Words()) == said
+
+    def test_what_the_verdicts_say_has_a_chinese_wording(self) -> None:
+        from typing import get_args
+
+        from zoo.analysis import lineage as analysis
+        from zoo.lineage import verdict
+
+        clauses = [verdict.NULL_EXACT, verdict.NULL_REPLICAS, *get_args(verdict.Name), *get_args(verdict.Strength)]
+        clauses += [analysis.NO_WEIGHTS, analysis.SEED_CHANGES_NOTHING, analysis.ONE_CHECKPOINT, analysis.ONE_START]
+        assert [clause for clause in clauses if Words("zh").translate(clause) == clause] == []
 
     def test_an_unknown_language_is_refused_with_those_there_are(self) -> None:
         with pytest.raises(ConfigError, match=r"language=de\. Written: en, zh\."):
@@ -297,6 +343,50 @@ class TestPage:
         assert '<div class="chart" id="chart-speed"' in made["index.html"].decode()
         assert "speed" not in figures(check(document()), Words())
 
+    def test_shared_weights_are_said_first_and_shown_in_table_tree_and_csv(self) -> None:
+        made = zoo.reporting.render(related(document()))
+        text = made["report.md"].decode()
+        said = text.index("Shared weights\\: mlp and cnn\\: derived \\(2 of 9 pairs of runs\\); mlp and transformer")
+        assert text.index("4 models behave like") < said < text.index("Most alike are")
+        section = text[text.index("## Shared weights") : text.index("## Failing together")]
+        assert "runs of mlp among each other\\: copy \\(1 of 3 pairs of runs\\) – all its runs" in section
+        assert "p \\= 10⁻³⁰" in section
+        assert section.count("figures/lineage.svg") == 1
+        assert "| mlp, seed 0<br>mlp, seed 1 | copy | Every number is the other" in section
+        assert section.index("### Pairs of runs that share weights") < section.index("### Family tree")
+        assert "the run keeps no weights" in section
+        assert "R2: inputs that no training moved" in text
+        tree = made["figures/lineage.svg"].decode()
+        places = [tree.index(f"mlp, seed {seed}") for seed in (0, 1, 2)]
+        assert places == sorted(places)
+        assert tree.count('stroke-dasharray="4,3"') == 2  # of the arc whose direction is a heuristic alone
+        assert '<div class="chart" id="chart-lineage"' in made["index.html"].decode()
+        rows = list(csv.DictReader(io.StringIO(made["tables/lineage.csv"].decode())))
+        assert len(rows) == 10
+        assert (rows[1]["a"], rows[1]["b"], rows[1]["derived"], rows[1]["undetermined"]) == ("mlp", "cnn", "2", "7")
+        runs = list(csv.DictReader(io.StringIO(made["tables/lineage_runs.csv"].decode())))
+        assert len(runs) == 12
+        assert [row["test"] for row in runs[:4]] == ["numbers", "R1", "R2", "R3"]
+        assert float(runs[1]["p"]) == 1e-30
+
+    @pytest.mark.parametrize(
+        ("tested", "said"),
+        [
+            (None, "No pair shares weights, as far as weights can tell (66 pairs of runs tested, q = 0.05)."),
+            (5, "No pair that could be tested shares weights, as far as weights can tell (5 of 66 pairs of runs"),
+            (0, "could not be tested: No tensor of the one has a counterpart in the other."),
+        ],
+    )
+    def test_without_shared_weights_that_is_said_last_and_there_is_no_tree(self, tested: int | None, said: str) -> None:
+        made = check(unrelated(document(), tested))
+        assert said in kin.verdict(made, Words())[-1]
+        assert "lineage" not in figures(made, Words())
+        assert Words()("lineage.no_tree") in page(made, Words())
+
+    def test_a_report_without_lineage_says_nothing_of_it(self, four: dict[str, bytes]) -> None:
+        assert not [name for name in four if "lineage" in name]
+        assert "R1" not in four["report.md"].decode()
+
     def test_it_stays_small_and_says_what_it_left_out(self) -> None:
         html = page(check(document(100, examples=2000)), Words())
         assert len(html.encode()) < LIMIT
@@ -308,6 +398,13 @@ class TestPage:
             example["text"] = "wörd " * 20_000
         html = page(check(made), Words())
         assert len(html.encode()) < LIMIT
+
+    def test_models_with_one_run_are_named_and_escaped(self) -> None:
+        made = document(3, names=["many", "<b>", "once"])
+        made["models"][1]["seeds"] = made["models"][2]["seeds"] = [0]
+        assert "One run only: &lt;b&gt;, once." in page(check(made), Words())
+        assert "One run only: " in zoo.reporting.render(made)["report.md"].decode()
+        assert "One run only" not in page(check(document(3)), Words())
 
     def test_without_examples_nothing_of_them_is_in_any_file(self) -> None:
         made = document(content=None)
@@ -363,7 +460,7 @@ class TestUntrusted:
 
     def test_svg_is_well_formed_and_holds_text_only(self, hostile: dict[str, bytes]) -> None:
         drawn = [name for name in hostile if name.endswith(".svg")]
-        assert len(drawn) == 8
+        assert len(drawn) == 9
         for name in drawn:
             root = ElementTree.fromstring(hostile[name])
             tags = {element.tag.rpartition("}")[2] for element in root.iter()}

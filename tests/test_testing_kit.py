@@ -745,6 +745,80 @@ def _unseeded(self: Any, train: zoo.Split, validation: zoo.Split, seed: int) -> 
     self.shares = np.random.default_rng().dirichlet(np.ones(3))
 
 
+# the frozen part
+
+
+class Upper(nn.Module):
+    """What comes before the last layer of `Mean`, frozen. dropout: in train mode; scale: of what it gives."""
+
+    def __init__(self, whole: Mean, dropout: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.table, self.hidden, self.pooled = whole.table, whole.hidden, whole.pooled
+        self.dropout, self.scale = nn.Dropout(dropout), scale
+        self.requires_grad_(False)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.dropout(torch.tanh(self.hidden(self.pooled(ids, mask)))) * self.scale
+
+
+class HalfFrozen(Mean):
+    """`Mean`, of which all but the last layer is frozen."""
+
+    def __init__(self, vocabulary: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__(vocabulary, classes)
+        self.upper = Upper(self, dropout)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.out(self.upper(input_ids, attention_mask))
+
+
+def part(found: Callable[[Any], Any], dropout: float = 0.0) -> type[zoo.TorchModel]:
+    return faulty(
+        build=lambda self, inputs, classes: HalfFrozen(inputs.vocab_size, classes, dropout),
+        frozen=lambda self, module: found(module),
+    )
+
+
+def test_a_sound_frozen_part_is_examined_and_passes() -> None:
+    found = examine_model(part(lambda module: zoo.FrozenPart(module.upper, module.out, "upper/1")))
+    assert [finding.verdict for finding in found if finding.check == "frozen part"] == ["ok"]
+    assert "frozen part" not in {finding.check for finding in check_model(Sound, width=4)}
+
+
+FROZEN_FAULTS = {
+    "a pair": (part(lambda module: (module.upper, module.out)), "frozen returned tuple, not a zoo.FrozenPart"),
+    "learns": (
+        part(lambda module: zoo.FrozenPart(module.upper.requires_grad_(True), module.out, "")),
+        "of the frozen part's body wants a gradient",
+    ),
+    "forgets": (
+        part(lambda module: zoo.FrozenPart(module.upper, nn.Linear(8, 2), "")),
+        "wants a gradient and is not in",
+    ),
+    "other sums": (
+        part(lambda module: zoo.FrozenPart(Upper(module, scale=1.01), module.out, "")),
+        "head(body(inputs)) differs from the module's logits by up to",
+    ),
+    "whole numbers": (
+        part(
+            lambda module: zoo.FrozenPart(type("Ids", (nn.Module,), {"forward": lambda s, i, m: i})(), module.out, "")
+        ),
+        "its body gives torch.int64 (16, ",
+    ),
+    "drops": (
+        part(lambda module: zoo.FrozenPart(module.upper, module.out, ""), dropout=0.5),
+        "in train mode of the module the body gives something else",
+    ),
+    "raises": (part(lambda module: module.no_such_layer), "raised AttributeError"),
+}
+
+
+@pytest.mark.parametrize("fault", FROZEN_FAULTS)
+def test_each_fault_of_a_frozen_part_is_found(fault: str) -> None:
+    cls, wanted = FROZEN_FAULTS[fault]
+    assert wanted in problems(examine_model(cls))["frozen part"]
+
+
 PREDICTOR_FAULTS = {
     "raises": ({"fit": lambda self, train, validation, seed: 1 / 0}, "fit", "raised ZeroDivisionError"),
     "a column short": ({"predict_proba": _answer(lambda p: p[:, :2])}, "probabilities", "(16, 2); wanted (16, 3)"),

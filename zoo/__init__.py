@@ -23,7 +23,7 @@ from zoo.errors import (
 from zoo.homogeneity.measures import Measure
 from zoo.homogeneity.results import Pairs, PerModel, Scalar
 from zoo.hookspecs import hookimpl
-from zoo.models import Dense, Encoded, Encoder, InputSpec, Modality, Predictor, Tokens, TorchModel
+from zoo.models import Dense, Encoded, Encoder, FrozenPart, InputSpec, Modality, Predictor, Tokens, TorchModel
 from zoo.tasks import Task
 from zoo.units import Slots, Units, transformer_units
 
@@ -39,6 +39,7 @@ __all__ = [
     "Dense",
     "Encoded",
     "Encoder",
+    "FrozenPart",
     "Incompatible",
     "InputSpec",
     "Labelled",

@@ -96,6 +96,23 @@ class Encoder(ABC):
         """examples: texts, or (n, height, width, channels) uint8. Returns n encoded examples in the same order."""
 
 
+@dataclass(frozen=True)
+class FrozenPart:
+    """A module taken in two. In eval mode `module(*inputs) == head(body(*inputs))`.
+
+    body: no parameter of it wants a gradient, it draws nothing at random, in train mode of the module neither, and
+        gives (batch, *shape) float, of one shape for all examples. It is called in eval mode.
+    head: holds every parameter that wants a gradient. It gets the body's output as float32.
+    key: a text that is equal exactly when two bodies with equal weights give equal outputs: the options that shape
+        them, the versions of what computes them. The cache of outputs is addressed by it, by the encoder's key, by the
+        data and by the body's weights; options of the head have no place in it.
+    """
+
+    body: torch.nn.Module
+    head: torch.nn.Module
+    key: str
+
+
 @dataclass
 class Model(ABC):
     """What every model states about itself. Plugins subclass `TorchModel` or `Predictor`, not this."""
@@ -139,6 +156,14 @@ class TorchModel(Model):
     def parameter_groups(self, module: torch.nn.Module) -> Mapping[str, float]:
         """Learning-rate multipliers by prefix of the parameter name; parameters not named have 1. Default: none."""
         return {}
+
+    def frozen(self, module: torch.nn.Module) -> FrozenPart | None:
+        """The part of the module that is not trained, where all that is trained comes after it; None for none.
+
+        The engine computes the body's outputs once for every split, keeps them in the encoding cache for all seeds and
+        heads, and trains the head on them. Both are made of the module's own submodules: what the head learns, the
+        module has learned. Default: None."""
+        return None
 
     def units(self, shapes: Shapes) -> Sequence[Units]:
         """The groups of hidden units that may be renumbered without changing the answers, for `python -m zoo.lineage`.

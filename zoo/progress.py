@@ -15,6 +15,11 @@ from rich.text import Text
 if TYPE_CHECKING:
     from zoo.engine.training import Reporter
 
+VECTORS = {
+    "cache": "all from the encoding cache",
+    "made": "computed once and kept in the encoding cache",
+    "memory": "computed once for this run",
+}
 WIDE = 160  # columns when the output is no terminal: a file has no edge
 
 
@@ -155,4 +160,6 @@ def closing(record: Mapping[str, Any], folder: Path, reused: bool) -> list[str]:
         if "threads" in training:
             facts.append(f"{training['device']}, {training['precision']}, {_count(training['threads'], 'thread')}")
         lines.append(", ".join(facts))
+        if "vectors" in training:
+            lines.append(f"Trained on vectors of the frozen part, {VECTORS[training['vectors']]}.")
     return [*lines, f"Results: {folder}"]

@@ -74,7 +74,8 @@ def transformer_units(shapes: Shapes, heads: int | None = None) -> tuple[Units, 
     width = shapes[f"{feeds[0][1]}.weight"][0]
     groups = [_feed(shapes, written, read) for written, read in feeds]
     if heads:
-        groups += [_attention(shapes, written, read, heads) for written, read in attentions if width % heads == 0]
+        into = {read: shapes[f"{read}.weight"][1] for _, read in attentions}
+        groups += [_attention(shapes, written, read, heads) for written, read in attentions if into[read] % heads == 0]
     return (_residual(shapes, feeds + attentions, width), *sorted(groups, key=lambda group: _natural(group.name)))
 
 

@@ -8,32 +8,37 @@ threshold of the aligned score, and the replicas that its p-value needs), the ot
 (c) a zoo of twenty: families of two among strangers of like accuracy, judged together;
 (e) cost: seconds and memory for a pair of 100 million parameters. (d), the black box, is `blackbox.py`.
 
-Runs are trained in processes of one thread each and are kept in `--runs`: the same command again does what is missing.
-Exits with 1 when a bar is missed. `--quick` only shows that it works.
+Runs are trained in processes of one thread each and are kept in `--runs`, and so is what was measured of each model and
+data set, until a line of the code changes: the same command again does what is missing.
+Exits with 1 when a bar is missed. `--quick` only shows that it works, and writes to a folder of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
+import json
 import math
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import lineage_about
 import lineage_cost
 import lineage_tables as tables
 from lineage_tables import INDEPENDENT
 
 Row = dict[str, Any]
+SCRIPT = "tests/benchmarks/lineage.py"
+OUT, QUICK_OUT = Path("reports/lineage-validation"), Path("runs/lineage-quick")
 
 CHAINS = (
     "finetune:1", "new_head", "permute,rescale", "prune:0.5", "quantise:8", "quantise:4", "noise:0.1",
@@ -96,27 +101,62 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small case without bars")
-    parser.add_argument("--out", type=Path, default=Path("reports/lineage-validation"))
+    parser.add_argument("--out", type=Path, help=f"for the tables: {OUT}, or {QUICK_OUT} with --quick")
     parser.add_argument("--runs", type=Path, default=Path("runs/lineage-validation"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     options = parser.parse_args()
     size = QUICK if options.quick else Size(tuple(one for one in SETTINGS if options.only in one.name))
+    if not size.settings:
+        parser.error(f"--only {options.only}: there are {', '.join(one.name for one in SETTINGS)}")
     # Before any process is made: each takes the variables over, and numpy reads them when it is imported.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
-    began = time.perf_counter()
     found: dict[str, list[Row]] = {"validity": [], "power": [], "zoo": [], "models": []}
+    seconds = 0.0
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         for setting in size.settings:
-            print(f"{setting.name} …", flush=True)
-            for name, rows in measured(setting, size, options.runs, pool).items():
+            kept = kept_or_measured(setting, size, options.runs, pool)
+            seconds += kept["seconds"]
+            for name, rows in kept["tables"].items():
                 found[name] += rows
-    found["cost"] = [lineage_cost.timed(size.shape)]
-    about = facts(options, size, time.perf_counter() - began)
-    tables.write(found, about, options.out)
+    found["cost"] = [lineage_cost.timed(size.shape, kin) for kin in (True, False)]
+    about = facts(options, size, seconds)
+    tables.write(found, about, options.out or (QUICK_OUT if options.quick else OUT))
     print(tables.page(found, about))
     missed = [row for rows in found.values() for row in rows if row.get("bar") == "MISSED"]
     return 1 if missed and not options.quick else 0
+
+
+def kept_or_measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """tables: of one setting, measured by this very code or now; seconds: that it took then."""
+    asked = json.dumps([asdict(setting), {**asdict(size), "settings": None}, code()], sort_keys=True)
+    file = runs / "measured" / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+    if file.is_file():
+        print(f"{setting.name}: as measured before", flush=True)
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    print(f"{setting.name} …", flush=True)
+    began = time.perf_counter()
+    found = {"tables": measured(setting, size, runs, pool), "seconds": time.perf_counter() - began}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when it is whole: a process that is killed leaves no half of it behind.
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(found), encoding="utf-8")
+    part.replace(file)
+    print(f"{setting.name}: {found['seconds'] / 60:.1f} minutes", flush=True)
+    return found
+
+
+@functools.cache
+def code() -> str:
+    """sha256 of the harness and of this validation, whose every line may change what is measured."""
+    import zoo
+
+    folders = [Path(zoo.__file__).parent, Path(__file__).parent]
+    whole = hashlib.sha256()
+    for file in sorted(file for folder in folders for file in folder.rglob("*.py")):
+        whole.update(file.name.encode() + file.read_bytes())
+    return whole.hexdigest()
 
 
 def measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor) -> dict[str, list[Row]]:
@@ -127,26 +167,26 @@ def measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor
     calibrating, reported = folders[:half], folders[half:]
     parents = reported[: size.parents]
     wanted = [(parent, how) for parent in parents for how in size.chains]
-    made = list(pool.map(disguised, wanted))
-    pairs = list(combinations(folders, 2))
-    independent = list(pool.map(compared, pairs, chunksize=16))
+    made = dict(zip(wanted, pool.map(disguised, wanted), strict=True))
+    families = [(parent, made[parent, how])
+                for parent, how in zip(parents, size.chains[::-1], strict=False)][: size.families]  # fmt: skip
+    # One process judges the whole zoo, and for long: it begins while the others still have pairs to compare.
+    zoo = pool.submit(zoo_judged, families, strangers(families, reported, size.strangers), calibrating)
+    independent = list(pool.map(compared, combinations(folders, 2), chunksize=16))
     known = set(calibrating)
     threshold = tables.threshold(row for row in independent if {row["a"], row["b"]} <= known)
     cases = [
-        (parent, [(made[wanted.index((parent, how))], how) for how in size.chains]
-         + [(other, INDEPENDENT) for other in reported if other > parent], calibrating)
-        for parent in parents
+        (parent, [(made[parent, how], how) for how in size.chains]
+         + [(other, INDEPENDENT) for other in reported[place + 1 :]], calibrating)
+        for place, parent in enumerate(parents)
     ]  # fmt: skip
     judged = [row for rows in pool.map(judged_with, cases) for row in rows]
-    families = [(parent, made[wanted.index((parent, how))])
-                for parent, how in zip(parents, size.chains[::-1], strict=False)][: size.families]  # fmt: skip
-    zoo = pool.submit(zoo_judged, families, strangers(families, reported, size.strangers), calibrating).result()
     named = {"setting": setting.name}
     return {
         "models": [{**named, **described(folders)}],
         "validity": [{**named, **row} for row in tables.validity(independent)],
         "power": [{**named, **barred(row), "threshold": threshold} for row in tables.power(judged, threshold)],
-        "zoo": [{**named, **zoo}],
+        "zoo": [{**named, **zoo.result()}],
     }
 
 
@@ -215,7 +255,8 @@ def judged_with(case: tuple[str, list[tuple[str, str]], list[str]]) -> list[Row]
         ps = {"numbering": tables.p_of_order(row), "dead": row["p_dead"]}
         told = {name: p for name, p in ps.items() if p is not None}
         verdict = judge(found, dict(zip(told, adjusted(list(told.values())), strict=True)))
-        rows.append({**row, "verdict": verdict.name, "shares": verdict.shares_weights})
+        judged = {"verdict": verdict.name, "shares": verdict.shares_weights}
+        rows.append({**row, **judged, "calibrated": found.calibrated is not None})
     return rows
 
 
@@ -256,12 +297,13 @@ def looking() -> Callable[[Any], Any]:
 
 
 def evidence(one: str, other: str) -> Any:
-    """Everything about a pair that needs no replicas."""
+    """Everything about a pair that needs no replicas, but for what tells `independent` from `undetermined`, which no
+    table counts and which takes most of the time."""
     from zoo.lineage.evidence import examine
     from zoo.lineage.weights import open_weights
 
     one_thread()
-    return looking()(examine(open_weights(one), open_weights(other)))
+    return looking()(examine(open_weights(one), open_weights(other), chance=False))
 
 
 def row_of(found: Any, pair: tuple[str, str], kind: str) -> Row:
@@ -306,19 +348,10 @@ def described(folders: Sequence[str]) -> Row:
 
 
 def facts(options: argparse.Namespace, size: Size, seconds: float) -> dict[str, Any]:
-    """Versions, hardware, and how much was done."""
-    import numpy
-    import scipy
-    import torch
-
-    import zoo
-    from zoo.engine.devices import hardware
-
+    """Versions, hardware, seeds, and how much was done. seconds: of all settings, whenever they were measured."""
     return {
-        "command": ["python", "tests/benchmarks/lineage.py", *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), "zoo-harness": zoo.__version__, "torch": torch.__version__,
-                     "numpy": numpy.__version__, "scipy": scipy.__version__},
-        "hardware": hardware(),
+        **lineage_about.about(SCRIPT, sys.argv[1:]),
+        "seeds": {"replicas": f"0 to {size.replicas - 1}", "disguises": "of their parent's key"},
         "processes": options.jobs,
         "seconds": seconds,
         "replicas": size.replicas, "calibrating": size.replicas // 2, "parents": size.parents,

@@ -2,7 +2,7 @@
 
 Pure functions over rows, which are dicts: `setting`, `kind` ("independent" or the chain that made b out of a), `a`,
 `b`, `log_p_order` (natural logarithm, None when it could not be tested), `p_dead`, `score`, and for pairs that were
-judged `verdict` and `shares`.
+judged `verdict`, `shares` and `calibrated`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _powers(kind: str, own: Sequence[Row], independent: Sequence[Row], above: fl
     told |= named("r3", _rate(own, lambda row: None if row["score"] is None else row["score"] > above))
     for name, p_of in (("r1", p_of_order), ("r2", _p_dead)):
         told |= named(name, _rate(own, lambda row, p_of=p_of: None if (p := p_of(row)) is None else p <= ALPHAS[0]))
-    return told | named("verdict", _rate(own, lambda row: row.get("shares")))
+    told |= named("verdict", _rate(own, lambda row: row.get("shares")))
+    return told | {"calibrated": sum(bool(row.get("calibrated")) for row in own)}
 
 
 def _rate(rows: Iterable[Row], holds: Callable[[Row], bool | None]) -> dict[str, Any]:
@@ -193,23 +194,33 @@ NOTES = {
     "power": "auc and r3 are of the aligned score (R3); `r3` is the share above the threshold that 1 % of the pairs of "
     "the calibrating half exceed. r1, r2: share with p ≤ .05 (R1 is blind to renumbered units by design). verdict: "
     "share judged to share weights, each pair as if it were the only one; of the independent pairs these "
-    "are false positives. Intervals: Clopper-Pearson, 95 %; of the AUC, bootstrap over models.",
+    "are false positives. calibrated: pairs whose R3 has replicas to go by. Intervals: Clopper-Pearson, 95 %; of the "
+    "AUC, bootstrap over models.",
     "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over "
     "the exact tests of all pairs, and one over R3 of all calibrated pairs.",
-    "cost": "Random weights in the shape of a BERT, the second model the first plus noise; weights only, no data read.",
+    "cost": "Random weights in the shape of a BERT; weights only, no data read. The bar: 60 s and 2 GiB a pair.",
 }  # fmt: skip
+
+
+def measured_with(about: Mapping[str, Any]) -> str:
+    """Command, versions, commit and hardware in two lines of Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    commit, mark, _ = about["commit"].partition("+")
+    at = f"; commit {commit[:12]}{mark and ' with changes of its files'}" if commit else ""
+    machine = about["hardware"]
+    command = " ".join(about["command"])
+    return f"`{command}`\n\n{versions}{at}; {machine['cpu']}, {machine['cores']} cores, device {machine['device']}\n"
 
 
 def page(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
     """The write-up."""
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    machine = about["hardware"]
     lines = [
         "# Validation of lineage\n",
-        f"`{' '.join(about['command'])}`\n",
-        f"{versions}; {machine['cpu']}, {machine['cores']} cores, {about['processes']} processes of one thread; "
-        f"{about['seconds'] / 60:.0f} minutes with what was already there.\n",
-        f"{about['replicas']} replicas of each setting, which differ in their seed only: {about['calibrating']} "
+        measured_with(about),
+        f"{about['processes']} processes of one thread, on the CPU; {about['seconds'] / 60:.0f} minutes with what was "
+        "already there.\n",
+        f"{about['replicas']} replicas of each setting, which differ in their seed only (seeds "
+        f"{about['seeds']['replicas']}): {about['calibrating']} "
         f"calibrate, the others are reported on, {about['parents']} of them as parents. (d), the black box, is in "
         "blackbox.md.\n",
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import __version__
-from zoo.analysis import content, costs, sections
+from zoo.analysis import content, costs, lineage, sections
 from zoo.analysis.convert import UNDEFINED, finite, from_models
 from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
@@ -22,6 +22,7 @@ from zoo.homogeneity.macro_f1 import macro_f1
 from zoo.homogeneity.results import Pairs, PerModel, Result
 from zoo.plugins import registry
 from zoo.reporting import schema
+from zoo.reporting.lineage_schema import Lineage
 from zoo.reporting.schema import number, undefined
 from zoo.store import guards, panel, probe, study
 from zoo.store.recipes import Recipe
@@ -42,7 +43,7 @@ MOST_GRIDS = 45
 class Options:
     """How a report is made. draws and permutations: of the bootstrap and of the null of the representations; seed: of
     both; examples: whether texts and images of the data may be in it; device: where the matrix products run; benches:
-    whether what `zoo.bench` measured joins in, where it did."""
+    whether what `zoo.bench` measured joins in, where it did; lineage: whether the runs' weights are compared."""
 
     draws: int = 1000
     permutations: int = 200
@@ -50,6 +51,7 @@ class Options:
     examples: bool = True
     device: str = "cpu"
     benches: bool = True
+    lineage: bool = True
 
 
 Progress = Callable[[str], None]
@@ -73,8 +75,9 @@ def analyse(
     votes = sections.Votes.of(answers)
     progress("comparing representations")
     grids = _representations(answers, probe.build(comparison), options)
+    kin = lineage.lineage(comparison, answers.models, progress) if options.lineage else None
     progress("putting it together")
-    return _document(comparison, answers, _Found(kinds, results, board, votes, grids, plan), options, command)
+    return _document(comparison, answers, _Found(kinds, results, board, votes, grids, plan, kin), options, command)
 
 
 def _core_order(kind: type[Measure]) -> tuple[int, str]:
@@ -92,6 +95,7 @@ class _Found:
     votes: sections.Votes
     grids: schema.Representations
     plan: Bootstrap
+    lineage: Lineage | None
 
     def of_models(self) -> dict[str, PerModel]:
         return {name: result for name, result in self.results.items() if isinstance(result, PerModel)}
@@ -141,6 +145,8 @@ def _document(
     # Only where there are some: a report of a study without them is what it always was.
     if options.benches and (found_benches := costs.benches(comparison, answers.models, found.board)):
         document["benches"] = found_benches
+    if found.lineage is not None:
+        document["lineage"] = found.lineage
     return schema.check(document)
 
 

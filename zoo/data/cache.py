@@ -1,9 +1,9 @@
 """The encoding cache: what an encoder made of a split, on disk, found again by content.
 
 An entry is a folder `<cache>/encodings/<key>/` with `entry.json` and one .npy for each array; key is a sha256 over the
-encoder's key, the split's fingerprint and the version of this format. It is written to a temporary folder beside it,
-fsynced and renamed, so that a reader never sees half an entry and concurrent writers do no harm. A cache that cannot
-be used costs time and one warning, never the run.
+encoder's key, the split's fingerprint and the version of this format. What the frozen part of a module makes of a split
+is kept likewise. An entry is written to a temporary folder beside it, fsynced and renamed, so that a reader never sees
+half an entry and concurrent writers do no harm. A cache that cannot be used costs time and one warning, never the run.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -69,15 +70,9 @@ def encode(encoder: Encoder, split: Split, cache: Path | None = None) -> Encoded
     root = cache or place()
     if root is None:
         return _encoded(encoder, split)
-    key = hashlib.sha256(json.dumps([FORMAT, encoder.key, split.fingerprint]).encode()).hexdigest()
-    entry = root / "encodings" / key
-    try:
-        return _read(entry, len(split))
-    except FileNotFoundError:
-        pass
-    except (_Damaged, OSError) as error:
-        logging.getLogger("zoo").info("cache entry %s is rebuilt: %s", entry, error)
-        _discard(entry)
+    entry = _entry(root, encoder.key, split.fingerprint)
+    if (found := _find(entry, len(split))) is not None:
+        return found
     encoded = _encoded(encoder, split)
     try:
         _write(entry, encoded, {"encoder": type(encoder).__qualname__, "split": split.name, "examples": len(split)})
@@ -88,6 +83,41 @@ def encode(encoder: Encoder, split: Split, cache: Path | None = None) -> Encoded
         return _read(entry, len(split))
     except (_Damaged, OSError):
         return encoded  # another process needed the room already
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Vectors in the cache. dense: a read-only map; seconds: what making them took, whenever it was; made: just now."""
+
+    dense: Dense
+    seconds: float
+    made: bool
+
+
+def vectors(
+    identity: Sequence[str], split: Split, make: Callable[[], Iterator[np.ndarray]], cache: Path | None = None
+) -> Kept | None:
+    """Float32 vectors of a split's examples, from the cache, or made and written there block by block.
+
+    identity: what makes them beside the data; its first item is what `python -m zoo.cache` shows. make: gives them in
+    order, (some examples, *shape) float32 at a time, so that they never have to be in memory together. Returns None
+    when the cache is off or cannot take them; whatever `make` raises, but an OSError, is raised."""
+    root = cache or place()
+    if root is None:
+        return None
+    entry = _entry(root, "vectors", *identity, split.fingerprint)
+    made = (found := _find(entry, len(split))) is None
+    if made:
+        try:
+            _write_vectors(entry, make(), {"encoder": identity[0], "split": split.name, "examples": len(split)})
+        except OSError as error:
+            _warn_once(root, error.strerror or str(error))
+            return None
+        found = _find(entry, len(split))
+    try:
+        return Kept(found, float(_record(entry).get("seconds", 0.0)), made) if isinstance(found, Dense) else None
+    except (_Damaged, OSError):
+        return None  # another process needed the room already
 
 
 def place() -> Path | None:
@@ -146,6 +176,22 @@ def _encoded(encoder: Encoder, split: Split) -> Encoded:
     return encoded
 
 
+def _entry(root: Path, *identity: str) -> Path:
+    return root / "encodings" / hashlib.sha256(json.dumps([FORMAT, *identity]).encode()).hexdigest()
+
+
+def _find(entry: Path, examples: int) -> Encoded | None:
+    """What an entry holds; None when there is none, or none that can be trusted, which is removed."""
+    try:
+        return _read(entry, examples)
+    except FileNotFoundError:
+        return None
+    except (_Damaged, OSError) as error:
+        logging.getLogger("zoo").info("cache entry %s is rebuilt: %s", entry, error)
+        _discard(entry)
+        return None
+
+
 def _arrays(encoded: Encoded) -> dict[str, np.ndarray]:
     if isinstance(encoded, Tokens):
         return {"ids": encoded.ids, "offsets": encoded.offsets}
@@ -202,9 +248,39 @@ def _crc(path: Path) -> int:
 
 def _write(folder: Path, encoded: Encoded, about: Mapping[str, Any]) -> None:
     """Publish an entry. Raises OSError when that is not possible; nothing half-written stays behind."""
-    bound = limit()
     arrays = _arrays(encoded)
-    size = sum(array.nbytes for array in arrays.values())
+    try:
+        with _publishing(folder, sum(array.nbytes for array in arrays.values())) as draft:
+            for name, array in arrays.items():
+                with _synced(draft / f"{name}.npy") as file:
+                    np.save(file, array, allow_pickle=False)
+            _write_record(draft, "tokens" if isinstance(encoded, Tokens) else "dense", about)
+    except ValueError as error:
+        raise OSError(f"arrays of Python objects are not cached ({error})") from None
+
+
+def _write_vectors(folder: Path, blocks: Iterator[np.ndarray], about: Mapping[str, Any]) -> None:
+    """As `_write`, with one array whose rows come block by block."""
+    began = time.perf_counter()
+    block: np.ndarray | None = next(blocks)
+    assert block is not None
+    seconds, shape = time.perf_counter() - began, (about["examples"], *block.shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(block.dtype), "fortran_order": False, "shape": shape}
+    with _publishing(folder, math.prod(shape) * block.itemsize) as draft:
+        with _synced(draft / "values.npy") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            while block is not None:
+                file.write(np.ascontiguousarray(block).data)
+                began = time.perf_counter()
+                block = next(blocks, None)
+                seconds += time.perf_counter() - began
+        _write_record(draft, "dense", {**about, "seconds": seconds})
+
+
+@contextlib.contextmanager
+def _publishing(folder: Path, size: int) -> Iterator[Path]:
+    """A draft to fill with `size` bytes, which then is the entry. Raises OSError when there is no room for it."""
+    bound = limit()
     if size > bound:
         raise OSError(f"an encoding of {size:,} bytes is over the limit of {bound:,} (ZOO_CACHE_LIMIT)")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -212,22 +288,24 @@ def _write(folder: Path, encoded: Encoded, about: Mapping[str, Any]) -> None:
     draft = _unused(folder.parent)
     draft.mkdir()
     try:
-        for name, array in arrays.items():
-            with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-        kind = "tokens" if isinstance(encoded, Tokens) else "dense"
-        record = {**about, "kind": kind, "arrays": {name: _crc(draft / f"{name}.npy") for name in arrays}}
-        with (draft / _RECORD).open("w", encoding="utf-8") as text:
-            json.dump(record, text)
-            text.flush()
-            os.fsync(text.fileno())
+        yield draft
         _publish(draft, folder)
-    except ValueError as error:
-        raise OSError(f"arrays of Python objects are not cached ({error})") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _synced(path: Path) -> Iterator[BinaryIO]:
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_record(draft: Path, kind: str, about: Mapping[str, Any]) -> None:
+    record = {**about, "kind": kind, "arrays": {name: _crc(draft / f"{name}.npy") for name in _ARRAYS[kind]}}
+    with _synced(draft / _RECORD) as file:
+        file.write(json.dumps(record).encode())
 
 
 def _publish(draft: Path, folder: Path) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from zoo.models import Dense, Tokens
+from zoo.models import Dense, InputSpec, Tokens
 
 if TYPE_CHECKING:
-    from zoo.models import Encoded, InputSpec
+    from zoo.models import Encoded
 
 PAD_TO = 8  # lengths that are no multiple of eight keep an accelerator from its fastest kernels …
 CPU_PAD_TO = 1  # … while a CPU takes time by the token, and rounding up adds an eighth to texts of thirty tokens
@@ -82,6 +82,7 @@ class Batches:
         self.device = device
         self.labels = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
         self.lengths = np.diff(encoded.offsets) if isinstance(encoded, Tokens) else None
+        self.resident_mib = resident_mib
         self._pad_to = CPU_PAD_TO if device.type == "cpu" else PAD_TO
         self._encoded = encoded
         self._scale, self._shift = _normalisation(spec, device)
@@ -89,6 +90,14 @@ class Batches:
         self.resident = self._resident_bytes() <= resident_mib * 2**20
         if self.resident:
             self._values, self._lengths = self._place()
+
+    def recoded(self, values: Dense) -> Batches:
+        """The same examples as other values, (examples, *shape) float32. They keep their lengths, and so a plan groups
+        them as before: what is learned from them in its order is what is learned from the examples themselves."""
+        spec = InputSpec("dense", values.values.shape[1:])
+        made = Batches(values, self.labels.cpu().numpy(), spec, self.device, self.resident_mib)
+        made.lengths = self.lengths
+        return made
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -108,7 +117,7 @@ class Batches:
         if not self.resident:
             return self._fetch(rows)
         index = torch.from_numpy(rows).to(self.device, non_blocking=True)
-        if self.lengths is None:
+        if isinstance(self._encoded, Dense):
             return Batch((self._finish(self._values[index]),), self.labels[index], rows)
         width = self._width(rows)
         ids = self._values[:, :width].index_select(0, index).long()
@@ -125,7 +134,8 @@ class Batches:
         if isinstance(self._encoded, Tokens):
             ids, lengths = self._pad(np.arange(len(self)))
             return torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
-        values = torch.from_numpy(np.array(self._encoded.values))
+        # A map of a file is copied; an array that is in memory already is not held twice.
+        values = torch.from_numpy(np.require(self._encoded.values, requirements=("C", "W")))
         return values.to(self.device), torch.empty(0, device=self.device)
 
     def _pad(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

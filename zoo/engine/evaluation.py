@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -14,22 +15,47 @@ from zoo.errors import PluginError
 if TYPE_CHECKING:
     from zoo.models import TorchModel
 
+Result = TypeVar("Result")
+
+
+def within_memory(size: int, compute: Callable[[int], Result]) -> Result:
+    """compute(size), with half the size for as long as memory does not suffice. Raises the error at a size of 1."""
+    while True:
+        try:
+            return compute(size)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        size //= 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice."""
+    # The CPU allocator raises a plain RuntimeError; its text is the only thing to tell it by.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
 
 @torch.inference_mode()
-def logits(module: torch.nn.Module, batches: Batches, batch_size: int, classes: int) -> np.ndarray:
+def logits(
+    module: torch.nn.Module, batches: Batches, batch_size: int, classes: int, rows: np.ndarray | None = None
+) -> np.ndarray:
     """(examples, classes) float32 in the order of rows, in eval mode and float32 whatever the training used.
 
     A batch without gradients needs less memory than one with; 2 × batch_size are taken at once.
+    rows: (examples,) int64, increasing: which are answered; default: all.
     Raises PluginError when the module returns another shape."""
     training = module.training
     module.eval()
     try:
-        answers = torch.empty(len(batches), classes, device=batches.device)
-        plan = plan_evaluation(batches.lengths, len(batches), 2 * batch_size)
+        rows = np.arange(len(batches)) if rows is None else rows
+        answers = torch.empty(len(rows), classes, device=batches.device)
+        lengths = None if batches.lengths is None else batches.lengths[rows]
+        plan = [rows[some] for some in plan_evaluation(lengths, len(rows), 2 * batch_size)]
         with contextlib.closing(batches.follow(plan)) as following:
             for batch in following:
                 answer = check_logits(module(*batch.inputs), len(batch), classes)
-                answers[torch.from_numpy(batch.rows).to(batches.device)] = answer.float()
+                at = np.searchsorted(rows, batch.rows)
+                answers[torch.from_numpy(at).to(batches.device)] = answer.float()
         return answers.cpu().numpy()
     finally:
         module.train(training)

@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from zoo.data import Split, Splits
     from zoo.engine.batches import Batches
     from zoo.engine.devices import Placement
+    from zoo.engine.frozen import Head
     from zoo.engine.training import Reporter, Trained
     from zoo.models import InputSpec
     from zoo.records import Observers
+
+TIMED = 500
+"""Test examples on which the speed of a whole module is taken, where its answers come from stored vectors."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def blame(model: Model, method: str) -> Iterator[None]:
 @dataclass(frozen=True)
 class Ready:
     """A module with its data, on the device where it runs. batches: by the split's name; multipliers: of the learning
-    rate, by prefix of a parameter's name; classes: how many."""
+    rate, by prefix of a parameter's name; classes: how many; encoder_key: of what made the batches; head: what is
+    trained instead of the whole, where the rest is frozen."""
 
     model: TorchModel
     module: torch.nn.Module
@@ -89,6 +94,8 @@ class Ready:
     placement: Placement
     multipliers: Mapping[str, float]
     classes: int
+    encoder_key: str
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,11 @@ class Kept:
 
 
 def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: Observers) -> Answers:
+    from zoo.engine import frozen
+
     assert isinstance(config.model, TorchModel)
     ready = prepare(config.model, trainer, splits, config.seed)
+    ready = replace(ready, head=frozen.head_of(ready, trainer.precision, parts(splits)))
     trained = train(ready, trainer, config.seed, observers)
     return answer(ready, splits, Kept(config.probe, config.keep_weights), trainer.batch_size, trained)
 
@@ -126,17 +136,19 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
     }
-    return Ready(model, module, batches, placement, multipliers, len(splits.classes))
+    key = f"{encoder.key} {encoder.spec}"
+    return Ready(model, module, batches, placement, multipliers, len(splits.classes), key)
 
 
 def train(ready: Ready, trainer: Trainer, seed: int, observers: Observers) -> Trained:
-    """Train the module in place; see `training.train`."""
+    """Train the module in place, or its head alone; see `training.train`."""
     from zoo.engine import devices, training
 
-    train, validation = ready.batches["train"], ready.batches["validation"]
-    job = training.Job(train, validation, trainer, ready.placement, ready.classes, seed, ready.multipliers)
+    learner = ready.head or ready
+    train, validation = learner.batches["train"], learner.batches["validation"]
+    job = training.Job(train, validation, trainer, learner.placement, ready.classes, seed, learner.multipliers)
     with devices.threads(ready.placement.threads), observers.display(training.budget(job)) as reporter:
-        return training.train(ready.module, job, _Observed(reporter, observers))
+        return training.train(learner.module, job, _Observed(reporter, observers))
 
 
 def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: Trained | None = None) -> Answers:
@@ -148,10 +160,13 @@ def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: T
     with devices.threads(ready.placement.threads):
         with blame(ready.model, "layers"):
             features = evaluation.features(ready.model, ready.module, ready.batches["test"], rows) if kept.probe else {}
-        validation = evaluation.logits(ready.module, ready.batches["validation"], size, ready.classes)
+        learner = ready.head or ready
+        validation = evaluation.logits(learner.module, learner.batches["validation"], size, ready.classes)
         began = time.perf_counter()
-        test = evaluation.logits(ready.module, ready.batches["test"], size, ready.classes)
-        seconds = time.perf_counter() - began
+        test = evaluation.logits(learner.module, learner.batches["test"], size, ready.classes)
+        speed = len(test) / max(time.perf_counter() - began, 1e-9)
+        if ready.head is not None:
+            speed = _whole_speed(ready, splits, size)
     return Answers(
         validation=validation,
         test=test,
@@ -159,8 +174,22 @@ def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: T
         probe_rows=rows,
         weights=_separate(ready.module.state_dict()) if kept.weights else {},
         history=[] if trained is None else trained.history,
-        facts=_facts(ready, trained, size) | {"infer_samples_per_sec": len(test) / max(seconds, 1e-9)},
+        facts=_facts(ready, trained, size) | {"infer_samples_per_sec": speed},
     )
+
+
+def _whole_speed(ready: Ready, splits: Splits, batch_size: int) -> float:
+    """Examples a second that the whole module answers, on a random part of the test split: its vectors were at hand."""
+    from zoo.engine import evaluation
+
+    rows = probe_rows(splits.test.ids, TIMED)
+
+    def answered(size: int) -> float:
+        began = time.perf_counter()
+        evaluation.logits(ready.module, ready.batches["test"], size, ready.classes, rows)
+        return len(rows) / max(time.perf_counter() - began, 1e-9)
+
+    return evaluation.within_memory(batch_size, answered)
 
 
 def parts(splits: Splits) -> tuple[Split, Split, Split]:
@@ -183,12 +212,18 @@ def _facts(ready: Ready, trained: Trained | None, micro_batch: int) -> dict[str,
     """Column names as timm has them where timm has one."""
     facts: dict[str, Any] = {
         "device": ready.placement.device.type,
-        "precision": ready.placement.precision.value,
+        "precision": (ready.head or ready).placement.precision.value,
         "threads": ready.placement.threads,
         "param_count": sum(p.numel() for p in ready.module.parameters()),
     }
     if trained is None:
         return facts
+    seconds, speed = trained.seconds, trained.examples_per_second
+    if ready.head is not None:
+        # What the training of this model costs, whoever made the vectors: a second seed is not a cheaper model.
+        facts |= {"vectors": ready.head.source, "vectors_seconds": ready.head.seconds}
+        speed *= seconds / max(seconds + ready.head.seconds, 1e-9)
+        seconds += ready.head.seconds
     return facts | {
         "trained_param_count": sum(p.numel() for p in ready.module.parameters() if p.requires_grad),
         "steps": trained.steps,
@@ -196,8 +231,8 @@ def _facts(ready: Ready, trained: Trained | None, micro_batch: int) -> dict[str,
         "best_epoch": trained.best_epoch,
         "stopped": trained.stopped,
         "micro_batch": micro_batch,
-        "train_seconds": trained.seconds,
-        "train_samples_per_sec": trained.examples_per_second,
+        "train_seconds": seconds,
+        "train_samples_per_sec": speed,
     }
 
 

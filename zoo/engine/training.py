@@ -19,6 +19,7 @@ from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
 from zoo.engine import devices, evaluation, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.engine.cpu import CpuTraining
+from zoo.engine.optimizers import step_of, without_compiler
 from zoo.errors import PluginError, TrainingError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def train(module: torch.nn.Module, job: Job, reporter: Reporter) -> Trained:
     Best is the highest validation accuracy, then the lowest validation loss. Raises TrainingError when the loss is
     not finite or memory does not suffice for one example at a time, PluginError when the logits have a wrong shape.
     """
-    loop = _Loop(module, job, reporter)
-    with devices.kept_memory(job.placement.device):
+    with devices.kept_memory(job.placement.device), without_compiler(not job.trainer.compile):
+        loop = _Loop(module, job, reporter)
         loop.run()
     return loop.outcome
 
@@ -139,6 +140,7 @@ class _Loop:
         self.trainer = job.trainer
         self.device = job.placement.device
         self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
+        self.step = self.optimizer.step if self.trainer.compile else step_of(self.optimizer)
         self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.call = torch.compile(module, dynamic=True) if self.trainer.compile else module
         ours = self.device.type == "cpu" and not self.trainer.compile
@@ -222,12 +224,12 @@ class _Loop:
                 loss = self.gradients(batch)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not evaluation.is_out_of_memory(error):
                     raise
             self.halve(batch)
         if self.trainer.clip:
             torch.nn.utils.clip_grad_norm_(self.trained_weights, self.trainer.clip)
-        self.optimizer.step()
+        self.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
@@ -311,8 +313,3 @@ class _Loop:
                 state = self.module.state_dict()
                 self.best_weights = {name: value.detach().clone() for name, value in state.items()}
         self.reporter.epoch(self.outcome.history[-1])
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU allocator raises a plain RuntimeError; its text is the only thing to tell it by.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.lineage import rows
-from zoo.lineage.exact import match
+from zoo.lineage.exact import assign, match
 from zoo.lineage.rows import Load, Placed
 from zoo.units import Units
 
@@ -28,8 +28,9 @@ MOST_SAME_BY_RANK = 8  # rows this short may be near each other without being th
 
 @dataclass(frozen=True)
 class Aligned:
-    """R3 of a pair. groups: name → mean cosine of matched rows; lowest: the smallest cosine of any matched row whose
-    width tells something, NaN when there is none; chance: (draws,) mean over groups of such means when the columns of
+    """R3 of a pair. groups: name → mean cosine of matched rows; lowest: the smallest cosine of any matched row that is
+    not zero, NaN when there is none; telling: groups with rows so long that they are not near each other by chance;
+    chance: (draws,) mean over groups of such means when the columns of
     one are shuffled, part: the same without shuffling, both on the first 128 units of each group, None when they were
     not asked for; placed_a, placed_b: the numbering that was found; units: how many were matched."""
 
@@ -40,6 +41,7 @@ class Aligned:
     placed_a: Mapping[str, Placed]
     placed_b: Mapping[str, Placed]
     units: int
+    telling: frozenset[str] = frozenset()
 
     @property
     def score(self) -> float:
@@ -63,6 +65,7 @@ def align(load_a: Load, load_b: Load, groups: Sequence[Units], usable: Collectio
     scores: dict[str, float] = {}
     by_chance: list[tuple[np.ndarray, float]] = []
     lowest: list[float] = []
+    telling: set[str] = set()
     for group in groups:
         if group.count > MOST_MATCHED:
             continue
@@ -72,8 +75,9 @@ def align(load_a: Load, load_b: Load, groups: Sequence[Units], usable: Collectio
             continue
         order, cosines = match(a, b)
         scores[group.name] = float(cosines.mean())
-        if a.shape[1] >= MOST_SAME_BY_RANK and (alive := np.linalg.norm(a, axis=1) > 0).any():
+        if (alive := a.any(axis=1)).any():
             lowest.append(float(cosines[alive].min()))
+            telling |= {group.name} if a.shape[1] >= MOST_SAME_BY_RANK else set()
         if chance:
             by_chance.append(_chance(a, b))
         straight = np.arange(group.count)
@@ -82,7 +86,8 @@ def align(load_a: Load, load_b: Load, groups: Sequence[Units], usable: Collectio
     units = sum(group.count for group in groups if group.name in scores)
     draws = np.mean([shuffled for shuffled, _ in by_chance], axis=0) if by_chance else None
     part = float(np.mean([real for _, real in by_chance])) if by_chance else float("nan")
-    return Aligned(scores, min(lowest, default=float("nan")), draws, part, placed_a, placed_b, units)
+    least = min(lowest, default=float("nan"))
+    return Aligned(scores, least, draws, part, placed_a, placed_b, units, frozenset(telling))
 
 
 def _scale(load: Load, group: Units, a: np.ndarray, order: np.ndarray, usable: Collection[str]) -> np.ndarray | None:
@@ -90,15 +95,16 @@ def _scale(load: Load, group: Units, a: np.ndarray, order: np.ndarray, usable: C
         return None
     if group.scaled_by is not None and group.scaled_by in usable:
         return np.asarray(np.abs(load(group.scaled_by))[order])
-    return np.asarray(np.linalg.norm(a, axis=1)[order])
+    return np.asarray(rows.lengths(a)[order])
 
 
 def _chance(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
     """(mean cosine of each matching with shuffled columns, that without), on the first units of both."""
-    a, b = a[:CHANCE_UNITS], b[:CHANCE_UNITS]
+    # Shuffling columns leaves lengths as they are; of the transpose, it is whole rows that move.
+    one, two = rows.unit(a[:CHANCE_UNITS]), np.ascontiguousarray(rows.unit(b[:CHANCE_UNITS]).T)
     random = np.random.default_rng(seed)
-    shuffled = [match(a, b[:, random.permutation(b.shape[1])])[1].mean() for _ in range(CHANCE_DRAWS)]
-    return np.array(shuffled), float(match(a, b)[1].mean())
+    shuffled = [assign(one @ two[random.permutation(len(two))])[1].mean() for _ in range(CHANCE_DRAWS)]
+    return np.array(shuffled), float(assign(one @ two)[1].mean())
 
 
 def in_one_order(tensor: np.ndarray, name: str, groups: Sequence[Units], placed: Mapping[str, Placed]) -> np.ndarray:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 USAGE = """python -m zoo.lineage A B … [option=value …]
 
 A, B, …      two or more: run folders, .safetensors files or Hugging Face folders with safetensors
-replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between them
+replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
+             them; 19 are the fewest that can reach p ≤ .05 for one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
 data=true    false reads weights only, never the runs' data (which the test of dead inputs needs)
 answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights
@@ -66,8 +67,13 @@ def command(arguments: Sequence[str]) -> int:
     except ZooError as error:
         if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
             raise
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: a file from outside may name its tensors as it likes."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _command(arguments: list[str]) -> int:
@@ -75,11 +81,23 @@ def _command(arguments: list[str]) -> int:
         print(USAGE)
         return 0 if arguments else RequestError.exit_code
     request = parse(arguments)
+    out = Path(request.out).expanduser() if request.out else None
+    if out is not None:
+        _require_room(out)
     comparison = compare_paths(request)
     show(comparison)
-    if request.out:
-        write(comparison, Path(request.out).expanduser())
+    if out is not None:
+        write(comparison, out)
     return 0
+
+
+def _require_room(file: Path) -> None:
+    """Refuse before the comparison, which may take long, what cannot be written after it."""
+    there = next((folder for folder in file.parents if folder.exists()), file)
+    if file.is_dir():
+        raise ConfigError(f"out={file} is a folder. Give a file, e.g. out={file / 'lineage.json'}")
+    if not there.is_dir():
+        raise ConfigError(f"out={file}: {there} is no folder. Choose another with out=…")
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -204,13 +222,13 @@ def show(comparison: Comparison) -> None:
         answers = (told_of_answers(judged),) if answered else ()
         cells = (f"{judged.first.label}\n{judged.second.label}", judged.verdict.name, judged.verdict.strength,
                  told(judged), score, *answers, judged.verdict.statement)  # fmt: skip
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     screen.print(table)
     for child, parent in sorted(comparison.parents.items()):
         line = (
             f"{comparison.models[child].label} may come from {comparison.models[parent].label} (direction: heuristic)"
         )
-        screen.print(line, markup=False)
+        screen.print(printable(line), markup=False)
 
 
 def write(comparison: Comparison, file: Path) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from zoo.lineage.evidence import Evidence, Replicas, against_replicas, examine, replica_scores
+from zoo.lineage.evidence import Evidence, Replicas, against_replicas, examine, no_replica, replica_scores
 from zoo.lineage.multiple import adjusted
 from zoo.lineage.tree import family_tree
 from zoo.lineage.verdict import ALIGNED, Verdict, judge
 from zoo.lineage.weights import Weights
+from zoo.store.schema import PARENT
 
 if TYPE_CHECKING:
     from zoo.lineage.answers import Behaviour
@@ -56,6 +58,44 @@ def compare(
     if replicas:
         scores = {one: replica_scores(models[one], replicas) for one in sorted({pair[0] for pair in found})}
         found = {pair: _calibrated(models, pair, one, scores[pair[0]]) for pair, one in found.items()}
+    return _judged(models, found)
+
+
+def compare_runs(
+    runs: Sequence[Weights],
+    look: Callable[[Evidence], Evidence],
+    progress: Callable[[int, int], None] = lambda done, pairs: None,
+) -> Comparison:
+    """Compare every run of a study with every other. The replicas for R3 are the study's own: runs of one recipe on the
+    same data with other seeds. look: as `compare` has it; progress: told how many of how many pairs are done."""
+    pairs = list(combinations(range(len(runs)), 2))
+    found: dict[Indices, Evidence] = {}
+    for pair in pairs:
+        found[pair] = look(examine(runs[pair[0]], runs[pair[1]]))
+        progress(len(found), len(pairs))
+    index = {run: place for place, run in enumerate(runs)}
+
+    def look_up(one: Weights, two: Weights) -> Evidence:
+        return found[min(index[one], index[two]), max(index[one], index[two])]
+
+    @functools.cache
+    def scores(place: int) -> Replicas | str:
+        own = runs[place]
+        replicas = [other for other in runs if other is not own and other.record and not no_replica(own, other)]
+        return replica_scores(own, replicas, look_up)
+
+    def calibrated(pair: Indices, one: Evidence) -> Evidence:
+        if one.aligned is None:
+            return one
+        # What was made out of another run has no replicas of its own: those of the other side speak.
+        made = [bool((runs[place].record or {}).get(PARENT)) for place in pair]
+        first, second = pair[::-1] if made[0] and not made[1] else pair
+        return _calibrated(runs, (first, second), one, scores(first))
+
+    return _judged(runs, {pair: calibrated(pair, one) for pair, one in found.items()})
+
+
+def _judged(models: Sequence[Weights], found: Mapping[Indices, Evidence]) -> Comparison:
     ps = _adjusted(found)
     verdicts = {pair: judge(one, ps[pair]) for pair, one in found.items()}
     near = {pair: found[pair].distance for pair, verdict in verdicts.items() if verdict.shares_weights}
@@ -90,10 +130,12 @@ def _adjusted(found: Mapping[Indices, Evidence]) -> dict[Indices, dict[str, floa
 
 
 def _between(pair: Indices, near: Mapping[Indices, float]) -> list[int]:
-    """Models that are nearer to both of a pair than these are to each other, the nearest first."""
+    """Models that share weights with both of a pair and are nearer to both than these are to each other, the nearest
+    first."""
 
     def distance(one: int, two: int) -> float:
-        return near.get((min(one, two), max(one, two)), math.nan)
+        found = near.get((min(one, two), max(one, two)), math.inf)
+        return math.inf if math.isnan(found) else found  # of a NaN, max gives whichever it meets first
 
     models = {one for both in near for one in both} - set(pair)
     middle = [(max(distance(pair[0], one), distance(one, pair[1])), one) for one in models]
@@ -105,12 +147,11 @@ def _parents(models: int, near: Mapping[Indices, float], pairs: Sequence[Judged]
     siblings."""
     later = {}
     verdicts = dict(zip(combinations(range(models), 2), pairs, strict=True))
-    known = {
-        pair: 0.0 if math.isnan(distance) else distance
-        for pair, distance in near.items()
-        if not (verdicts[pair].evidence.origin and verdicts[pair].verdict.name == "common ancestor")
+    known = {pair: 0.0 if math.isnan(distance) else distance for pair, distance in near.items()}
+    siblings = {
+        pair for pair in near if verdicts[pair].evidence.origin and verdicts[pair].verdict.name == "common ancestor"
     }
     for pair, judged in verdicts.items():
         if pair in known and judged.verdict.later:
             later[pair] = judged.verdict.later == judged.second.label
-    return family_tree(models, known, later)
+    return family_tree(models, known, later, siblings)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import ZooError
 from zoo.lineage import exact, rows
 from zoo.lineage.groups import model_of, part_of
 from zoo.models import Dense, Tokens, TorchModel
@@ -79,6 +78,8 @@ def _tested(found: Evidence, read: Callable[[Mapping[str, Any]], Inputs | str]) 
         return "a run that started from a checkpoint has no fresh weights left that could be independent"
     if not found.layout.groups:
         return found.reasons.get("numbering", "no units are known")
+    if not any(slots.tensor in pair.names for group in found.layout.groups for slots in group.written):
+        return "no weights that compute hidden units are in both, in one shape"
     seen = [read(record) for record in records]
     told = [one for one in seen if isinstance(one, str)]
     if told:
@@ -107,7 +108,7 @@ def inputs(record: Mapping[str, Any]) -> Inputs | str:
         if train.fingerprint != _recorded(record):
             return "the training data are no longer those on record"
         return _encoded(model, train)
-    except (ZooError, OSError, ValueError, ImportError) as error:
+    except Exception as error:  # files that are gone, or a plugin's code on data that it does not expect
         return f"the training data cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
@@ -139,7 +140,11 @@ def _test(
         if not (np.isfinite(a).all() and np.isfinite(b).all()) or not (a[:, dead].any() and b[:, dead].any()):
             continue
         # Matched on what the living inputs made of the units, so that the dead weights have no say in it.
-        order, _ = exact.match(_centred(a @ one.seen), _centred(b @ two.seen[:, : one.seen.shape[1]]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            views = _centred(a @ one.seen), _centred(b @ two.seen[:, : one.seen.shape[1]])
+        if not all(np.isfinite(view).all() for view in views):
+            continue
+        order, _ = exact.match(*views)
         classes = _joint(one.classes[at_one], two.classes[at_two])
         return exact.dead_coordinates(a[:, dead], b[order][:, dead], classes)
     return None

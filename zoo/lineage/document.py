@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.lineage.behaviour import baseline, row
+from zoo.lineage.exact import EXACT_UP_TO
 from zoo.lineage.verdict import ALIGNED, NULL_EXACT, NULL_REPLICAS, Q, p_text
 
 if TYPE_CHECKING:
+    from zoo.lineage.aligned import Calibrated
     from zoo.lineage.comparison import Comparison, Judged
     from zoo.lineage.evidence import Evidence
+    from zoo.lineage.relation import Summary
     from zoo.lineage.weights import Weights
 
 VERSION = 1
@@ -93,7 +96,13 @@ def _numbering(judged: Judged) -> dict[str, Any]:
         "p_adjusted": judged.adjusted.get("numbering"),
         "units": sum(one.units for one in found.numbering),
         "groups": [
-            {"group": one.group, "units": one.units, "rho": one.rho, "log10_p": one.log_p / math.log(10)}
+            {
+                "group": one.group,
+                "units": one.units,
+                "rho": one.rho,
+                "log10_p": one.log_p / math.log(10),
+                "p_from": "all orders" if one.units <= EXACT_UP_TO else "approximation",
+            }
             for one in found.numbering
         ],
         "combined_by": "Fisher" if found.layout.independent else "Cauchy",
@@ -138,6 +147,56 @@ def _aligned(judged: Judged) -> dict[str, Any]:
         "groups": {} if aligned is None else dict(aligned.groups),
         "row_norms_rho": None if found.row_norms is None else found.row_norms.rho,
         "reason": _why_not_aligned(found),
+    }
+
+
+def evidence_rows(judged: Judged) -> list[dict[str, Any]]:
+    """The evidence of a pair in one form, a row each, as a report's document has it.
+    What the numbers themselves tell comes first: an exact relation, which needs no p-value."""
+    found = judged.evidence
+    kept = found.summary if found.renumbered is None else max(found.summary, found.renumbered, key=_kept)
+    share = _kept(kept)
+    count = sum(kept.numbers.values())
+    why = {"name": "the stored numbers themselves", "reason": None if count else "no tensor is in both, in one shape"}
+    rows = [_row("numbers", "exact", why, share, count)]
+    numbering, dead, aligned = _numbering(judged), _dead(judged), _aligned(judged)
+    rhos = {one.group: one.rho for one in found.numbering}
+    rows.append(
+        {
+            **_row("R1", "exact", numbering, max(rhos.values(), default=None), numbering["units"] or None),
+            "log10_p": numbering["log10_p"],
+        }
+    )
+    rows.append(_row("R2", "exact", dead, dead["statistic"], dead["dead_coordinates"]))
+    told = {"reason": _against(found.calibrated)} if found.calibrated is not None else {}
+    rows.append(_row("R3", aligned["kind"], {**aligned, **told}, aligned["score"], aligned["units"] or None))
+    return rows
+
+
+def _against(calibrated: Calibrated) -> str:
+    told = f"against {calibrated.replicas} replicas, the most alike of which scores {calibrated.highest:.3f}"
+    return f"{told}; it holds {calibrated.on_trust}" if calibrated.on_trust else told
+
+
+def _kept(summary: Summary) -> float:
+    """The share of the numbers that the one has from the other, but for pruning and rounding."""
+    return summary.share("identical", "rounded", "pruned", "quantised")
+
+
+def _row(test: str, kind: str, known: Mapping[str, Any], statistic: float | None, n: int | None) -> dict[str, Any]:
+    p = known.get("p")
+    return {
+        "test": test,
+        "title": known["name"],
+        "kind": kind,
+        "null": known.get("null_hypothesis") if p is not None else None,
+        "p": p,
+        "log10_p": math.log10(p) if p else None,
+        "corrected": known.get("p_adjusted"),
+        # Rounded: the last digits depend on the order in which a processor adds.
+        "statistic": None if statistic is None or math.isnan(statistic) else round(statistic, 4),
+        "n": n,
+        "reason": known.get("reason"),
     }
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +20,9 @@ from zoo.lineage.weights import Weights
 from zoo.store.recipes import Recipe
 from zoo.store.schema import PARENT
 from zoo.units import Units
+
+CERTAIN = -40.0
+"""log p of R1 that no correction over pairs lifts above q."""
 
 _BETTER = {"declared": 0, "names": 1, "shapes": 2, "none": 3}
 
@@ -55,8 +57,9 @@ class Evidence:
         return max(0.0, 1 - self.aligned.score) if self.aligned is not None else math.nan
 
 
-def examine(a: Weights, b: Weights) -> Evidence:
-    """All evidence of a pair that needs nothing else. The result does not depend on the order of a and b: the one
+def examine(a: Weights, b: Weights, chance: bool = True) -> Evidence:
+    """All evidence of a pair that needs nothing else; chance: whether R3 is compared with shuffled columns, which is
+    most of the work and matters for `independent` alone. The result does not depend on the order of a and b: the one
     whose units are better known, else the one with fewer of them, else the one whose path comes first, is `pair.a`."""
     known = [(layout(one), one) for one in (a, b)]
     known.sort(key=lambda item: (_BETTER[item[0].origin], _units(item[0]), str(item[1].path)))
@@ -71,21 +74,30 @@ def examine(a: Weights, b: Weights) -> Evidence:
         return replace(found, reasons=reasons)
     same = {relation.name for relation in relations if relation.kind in ("identical", "rounded", "constant")}
     numbering = tuple(_numbering(pair, groups, chosen.groups, usable - same))
-    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable)
+    together = exact.fisher if chosen.independent else exact.cauchy
+    log_p = together([one.log_p for one in numbering]) if numbering else None
+    # Chance is the dear part. It tells nothing where R1 rejects whatever the number of pairs, nor of some units alone.
+    chance = chance and (log_p is None or log_p > CERTAIN) and all_in_both(pair, chosen.groups)
+    aligned = align(pair.load_a, pair.load_b, chosen.groups, usable, chance)
     if not numbering:
         reasons["numbering"] = _all_same(chosen.groups, same) or _why_not(pair, chosen)
     if large := [group.name for group in chosen.groups if group.count > MOST_MATCHED]:
         reasons["aligned"] = f"more than {MOST_MATCHED} units are not matched ({', '.join(large[:3])})"
-    together = exact.fisher if chosen.independent else exact.cauchy
     return replace(
         found,
         numbering=numbering,
-        log_p_order=together([one.log_p for one in numbering]) if numbering else None,
+        log_p_order=log_p,
         aligned=aligned if aligned.groups else None,
         row_norms=row_norms(pair.load_a, pair.load_b, chosen.groups, usable - same),
         renumbered=_renumbered(pair, chosen.groups, aligned),
         reasons=reasons,
     )
+
+
+def all_in_both(pair: Pair, groups: Sequence[Units]) -> bool:
+    """Whether all weights that compute units are in both, of extended vocabularies the rows that both have."""
+    written = [slots for group in groups for slots in group.written if len(pair.a.shapes[slots.tensor]) > 1]
+    return all(at.tensor in pair.names or (at.tensor in pair.tables and at.axis == 1) for at in written)
 
 
 def _units(known: Layout) -> int:
@@ -102,7 +114,7 @@ def _relations(pair: Pair) -> list[Relation]:
 
 def _usable(pair: Pair, relations: Sequence[Relation]) -> set[str]:
     """Tensors that may be matched: in both, of one shape, finite."""
-    unsound = {relation.name for relation in relations if relation.kind == "not finite"}
+    unsound = {relation.name for relation in relations if not relation.finite}
     tables = {name for name in pair.tables if _finite(pair, name)}
     return (pair.names.keys() - unsound) | tables
 
@@ -137,7 +149,7 @@ def _why_not(pair: Pair, chosen: Layout) -> str:
         return "; ".join(chosen.reasons) or "no units are known that could be matched"
     if not pair.names:
         return "no tensor of the one has a counterpart of its shape in the other"
-    return "the tensors that compute the units differ in shape, are not in both, or are not finite"
+    return "the tensors that compute the units differ in shape, are not in both, are not finite, or are zero"
 
 
 def _renumbered(pair: Pair, groups: Sequence[Units], aligned: Aligned) -> Summary | None:
@@ -167,14 +179,18 @@ def _same_start(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     one, two = (record.get("config") or {} for record in (a, b))
     if a.get(PARENT) or b.get(PARENT):  # made out of another run: its seed says nothing of its first weights
         return ""
-    if one.get("model") != two.get("model"):
+    if not one.get("model") or not two.get("model"):
         return ""
+    alike = one["model"] == two["model"]
     checkpoint = one.get("model_fingerprint")
-    if checkpoint and checkpoint == two.get("model_fingerprint"):
+    if checkpoint and checkpoint == two.get("model_fingerprint") and alike:
         return f"both runs started from the checkpoint {one['model'].get('checkpoint', checkpoint)}"
-    if not checkpoint and not two.get("model_fingerprint") and a.get("seed") == b.get("seed"):
+    if checkpoint or two.get("model_fingerprint") or a.get("seed") is None or a.get("seed") != b.get("seed"):
+        return ""
+    if alike:
         return f"both runs have the same model options and seed {a.get('seed')}, hence the same first weights"
-    return ""
+    # Two models that begin with a table of one shape begin with the same one, whatever follows it.
+    return f"both runs drew their first weights with seed {a.get('seed')}, the first of them alike where shapes agree"
 
 
 @dataclass(frozen=True)
@@ -195,7 +211,7 @@ def against_replicas(found: Evidence, first: Weights, replicas: Replicas, second
     if problem := _other_recipe(first, second):
         reason = f"replicas of {first.label} say nothing of {second.label}: {problem}"
         return replace(found, reasons={**found.reasons, "calibration": reason})
-    own = str(second.path.resolve()), _digest(second)
+    own = str(second.path.resolve()), second.content
     scores = {
         path: groups for path, groups in replicas.scores.items() if path != own[0] and replicas.digests[path] != own[1]
     }
@@ -222,30 +238,25 @@ def _other_recipe(first: Weights, second: Weights) -> str:
     was made out of another run has its recipe on record, and is what is asked about."""
     if second.record is None or second.record.get(PARENT):
         return ""
-    return _no_replica(first, second)
+    return no_replica(first, second)
 
 
-def _digest(weights: Weights) -> str:
-    """Of all tensors, whatever their names: equal when two files hold the same weights."""
-    whole = hashlib.sha256()
-    for digest in sorted(weights.digest(name) for name in weights.tensors):
-        whole.update(digest.encode())
-    return whole.hexdigest()
-
-
-def replica_scores(first: Weights, replicas: Sequence[Weights]) -> Replicas | str:
+def replica_scores(
+    first: Weights, replicas: Sequence[Weights], look_up: Callable[[Weights, Weights], Evidence] | None = None
+) -> Replicas | str:
     """Scores of R3 between a model and its replicas, or why these do not calibrate: another recipe, other or unknown
-    data, or one that shares weights with the model. The model itself is left out, and so is what is there twice."""
+    data, or one that shares weights with the model. The model itself is left out, and so is what is there twice.
+    look_up: gives the evidence of a pair, where it has been found already; `examine` by default."""
     scores: dict[str, Mapping[str, float]] = {}
     digests: dict[str, str] = {}
-    own = str(first.path.resolve()), _digest(first)
+    own = str(first.path.resolve()), first.content
     for replica in replicas:
-        path, digest = str(replica.path.resolve()), _digest(replica)
+        path, digest = str(replica.path.resolve()), replica.content
         if path == own[0] or digest == own[1] or path in scores or digest in digests.values():
             continue
-        if problem := _no_replica(first, replica):
+        if problem := no_replica(first, replica):
             return f"{replica.label} is no replica of {first.label}: {problem}"
-        found = examine(first, replica)
+        found = look_up(first, replica) if look_up else examine(first, replica, chance=False)
         if _is_kin(found, len(replicas)):
             return f"{replica.label} is no replica of {first.label}: it shares weights with it"
         scores[path] = found.aligned.groups if found.aligned is not None else {}
@@ -264,7 +275,8 @@ def _is_kin(found: Evidence, replicas: int) -> bool:
     return found.log_p_order is not None and found.log_p_order < math.log(0.001 / replicas)
 
 
-def _no_replica(first: Weights, replica: Weights) -> str:
+def no_replica(first: Weights, replica: Weights) -> str:
+    """Why a model is no replica of the first one, by their records; empty when it is one, or that is unknown."""
     if first.record is None or replica.record is None:
         return ""
     return unlike(first.record, replica.record)

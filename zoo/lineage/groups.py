@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 MOST_IN_A_CHAIN = 24
 """Layers that are put in order by their widths alone; with more, too many orders would fit."""
+
+MOST_TRIED = 20_000
+"""Beginnings of an order that are tried: many layers of one width have more than can be."""
 
 Origin = Literal["declared", "names", "shapes", "none"]
 
@@ -38,8 +42,9 @@ class Layout:
         return self.origin in ("declared", "names")
 
 
+@functools.lru_cache(maxsize=1024)
 def layout(weights: Weights) -> Layout:
-    """The groups of a model. Nothing is raised: what cannot be told is a reason of the layout."""
+    """The groups of a model, found once. Nothing is raised: what cannot be told is a reason of the layout."""
     reasons: list[str] = []
     if weights.record is not None:
         declared, reason = _declared(weights)
@@ -134,6 +139,8 @@ def chain_units(shapes: Shapes) -> tuple[Units, ...] | str:
     if len(layers) > MOST_IN_A_CHAIN:
         return f"it has {len(layers)} layers, too many to tell their order by widths; its plugin may declare its units"
     chains = _chains({name: _layer(name, shape) for name, shape in layers.items()})
+    if chains is None:
+        return "its layers can be put in too many orders by their widths; its plugin may declare its units"
     if not chains:
         return "its layers form no single chain by their widths; its plugin may declare its units"
     if len(chains) > 1:
@@ -167,15 +174,19 @@ def _is_table(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and told
 
 
-def _chains(layers: Mapping[str, _Layer], most: int = 2) -> list[list[str]]:
-    """Orders in which all layers follow one another, `most` at most; that of the names alone if it is among them."""
+def _chains(layers: Mapping[str, _Layer], most: int = 2) -> list[list[str]] | None:
+    """Orders in which all layers follow one another, `most` at most; that of the names alone if it is among them. None
+    when so many would have to be tried that it is not known."""
     names = sorted(layers, key=_natural)
     if all(_follows(layers[one], layers[two]) for one, two in pairwise(names)):
         return [names]
     found: list[list[str]] = []
+    tried = 0
 
     def extend(chain: list[str], left: frozenset[str]) -> None:
-        if len(found) >= most:
+        nonlocal tried
+        tried += 1
+        if len(found) >= most or tried > MOST_TRIED:
             return
         if not left:
             found.append(chain)
@@ -184,7 +195,7 @@ def _chains(layers: Mapping[str, _Layer], most: int = 2) -> list[list[str]]:
                 extend([*chain, name], left - {name})
 
     extend([], frozenset(names))
-    return found
+    return found if len(found) >= most or tried <= MOST_TRIED else None
 
 
 def _follows(one: _Layer, two: _Layer) -> bool:

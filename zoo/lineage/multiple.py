@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+METHOD = "Benjamini-Yekutieli"
+
 
 def adjusted(ps: Sequence[float]) -> list[float]:
     """P-values adjusted by Benjamini and Yekutieli (2001): rejecting those up to q keeps the expected share of false

@@ -30,17 +30,17 @@ class Pair:
 
     def load_a(self, name: str) -> np.ndarray:
         """Tensor of a as float32."""
-        return self.a.load(name)[: self._rows(name)]
+        return self._cut(name, self.a.load(name))
 
     def load_b(self, name: str) -> np.ndarray:
         """Tensor of b that goes with the one of a named here, as float32."""
-        return self.b.load({**self.names, **self.tables}[name])[: self._rows(name)]
+        return self._cut(name, self.b.load(self.tables[name] if name in self.tables else self.names[name]))
 
-    def _rows(self, name: str) -> int | None:
-        """Of a table, the rows that both have; of any other tensor all."""
+    def _cut(self, name: str, tensor: np.ndarray) -> np.ndarray:
+        """Of a table, the rows that both have; any other tensor whole."""
         if name not in self.tables:
-            return None
-        return min(self.a.shapes[name][0], self.b.shapes[self.tables[name]][0])
+            return tensor
+        return tensor[: min(self.a.shapes[name][0], self.b.shapes[self.tables[name]][0])]
 
 
 def pair_up(a: Weights, b: Weights) -> Pair:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.lineage.rows import Load
+from zoo.lineage.rows import Load, lengths
 from zoo.units import Units
 
 RESIDUAL = "residual"
@@ -56,7 +56,7 @@ def _compared(a: np.ndarray, b: np.ndarray, name: str) -> RowNorms | None:
 
     if a.ndim != 2 or a.shape != b.shape or len(a) < FEWEST_ROWS:
         return None
-    one, two = (np.linalg.norm(table, axis=1) for table in (a, b))
+    one, two = (lengths(table) for table in (a, b))
     if np.ptp(one) == 0 or np.ptp(two) == 0:
         return None
     return RowNorms(float(spearmanr(one, two).statistic), len(a), name)

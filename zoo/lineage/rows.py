@@ -14,6 +14,13 @@ Load = Callable[[str], np.ndarray]
 MOST_FEATURES = 8192
 """Numbers that a tensor gives for each unit: of longer rows (a vocabulary) as many, evenly spaced, are enough."""
 
+MOST_NUMBERS = 2**27
+"""Of a group, over all tensors that write it: half a GiB. Where there are more, every second column is left out, as
+often as it takes."""
+
+# A float32 number beyond these has a square that float32 does not hold.
+_SMALLEST, _LARGEST = 1e-15, 1e15
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -37,7 +44,8 @@ def of_group(
     A tensor whose inputs belong to a group that is not in `placed` is left out: its columns could not be put in order.
     That makes matchings of several groups independent, too: each is told by groups before it alone. placed: of the
     groups before; usable: names of the tensors that may be read. None when no tensor is left."""
-    parts = []
+    parts: list[np.ndarray] = []
+    step = 1
     for slots in group.written:
         if slots.tensor not in usable:
             continue
@@ -49,8 +57,13 @@ def of_group(
             continue
         for other, at in inputs:
             tensor = reorder(tensor, at, other.count, placed[other.name])
-        parts.append(_rows(tensor, slots, group.count))
-    return np.concatenate(parts, axis=1) if parts else None
+        parts.append(_rows(tensor, slots, group.count)[:, ::step])
+        while sum(part.size for part in parts) > MOST_NUMBERS and any(part.shape[1] > 1 for part in parts):
+            step *= 2
+            parts = [np.ascontiguousarray(part[:, ::2]) for part in parts]
+    if not parts or not all(np.isfinite(part).all() for part in parts):  # a scale may have carried a number too far
+        return None
+    return np.concatenate(parts, axis=1)
 
 
 def inputs_of(slots: Slots, groups: Sequence[Units]) -> list[tuple[Units, Slots]]:
@@ -72,10 +85,12 @@ def reorder(tensor: np.ndarray, slots: Slots, count: int, placed: Placed) -> np.
     if placed.scale is None:
         return moved
     factors = np.ones(tensor.shape[slots.axis], dtype=tensor.dtype)
-    factors[slots.start : slots.start + count * slots.block] = np.repeat(placed.scale, slots.block)
+    with np.errstate(over="ignore"):
+        factors[slots.start : slots.start + count * slots.block] = np.repeat(placed.scale, slots.block)
     shape = [1] * tensor.ndim
     shape[slots.axis] = -1
-    return np.asarray(moved * factors.reshape(shape))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(moved * factors.reshape(shape))
 
 
 def _rows(tensor: np.ndarray, slots: Slots, count: int) -> np.ndarray:
@@ -84,3 +99,26 @@ def _rows(tensor: np.ndarray, slots: Slots, count: int) -> np.ndarray:
     if first.shape[1] > MOST_FEATURES:
         first = first[:, np.linspace(0, first.shape[1] - 1, MOST_FEATURES).astype(np.int64)]
     return np.ascontiguousarray(first.reshape(count, -1), dtype=np.float32)
+
+
+def lengths(rows: np.ndarray) -> np.ndarray:
+    """Euclidean length of each row, (rows,), where its squares leave float32, too. rows: (rows, width) float."""
+    with np.errstate(over="ignore"):
+        found = np.linalg.norm(rows, axis=1)
+    odd = (found < _SMALLEST) | (found > _LARGEST)
+    if not odd.any():
+        return np.asarray(found)
+    found = found.astype(np.float64)
+    found[odd] = np.linalg.norm(rows[odd].astype(np.float64), axis=1)
+    return np.asarray(found)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Each row divided by its length, in the type of `rows`; a row of zeros stays as it is."""
+    norms = lengths(rows)[:, None]
+    norms = np.where(norms == 0, 1, norms)
+    if norms.dtype == rows.dtype:
+        return np.asarray(rows / norms)
+    made = np.empty_like(rows)
+    np.divide(rows, norms, out=made, casting="same_kind")  # in float64, which holds both, a part at a time
+    return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 Arc = tuple[int, int]
 
@@ -61,19 +61,27 @@ def _unfold(nodes: int, costs: Mapping[Arc, float], root: int, cycle: Sequence[i
     return {**{child: parent for child, parent in parent_in.items() if child not in opened}, **opened}
 
 
-def family_tree(models: int, distances: Mapping[Arc, float], later: Mapping[Arc, bool]) -> dict[int, int]:
+def family_tree(
+    models: int, distances: Mapping[Arc, float], later: Mapping[Arc, bool], siblings: Collection[Arc] = ()
+) -> dict[int, int]:
     """child → parent over models that share weights; a model without kin, and the first of each family, have none.
 
     distances: (i, j), i < j → distance of a pair that shares weights, not negative; later: (i, j) → True when j is the
-    one that lost information (zeros, steps), False when i is; pairs of which nothing is known are left out. Where
+    one that lost information (zeros, steps), False when i is; pairs of which nothing is known are left out; siblings:
+    pairs of which neither came from the other: no line is drawn, but their distance tells who is in the middle. Where
     nothing tells the direction, the model that is nearest to all its kin is taken for the first. Heuristic."""
     costs: dict[Arc, float] = {}
     most = 1 + 2 * sum(distances.values())
+    kin: dict[int, list[float]] = {node: [] for node in range(models)}
     for (one, two), distance in distances.items():
+        kin[one].append(distance)
+        kin[two].append(distance)
+        if (one, two) in siblings:
+            continue
         against = later.get((one, two))
         costs[one, two] = distance + (most if against is False else 0.0)
         costs[two, one] = distance + (most if against is True else 0.0)
-    kin = {node: [cost for arc, cost in costs.items() if arc[0] == node] for node in range(models)}
+        kin[one][-1], kin[two][-1] = costs[one, two], costs[two, one]
     # From a root of no model to each: dear enough that no family is split, cheapest for its middle.
     strangers = {
         (models, node): most * 2 * (models + 1) + (sum(kin[node]) / len(kin[node]) if kin[node] else 0.0)

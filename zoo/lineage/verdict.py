@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME, Calibrated
-from zoo.lineage.evidence import Evidence
+from zoo.lineage.evidence import Evidence, all_in_both
 from zoo.lineage.relation import Summary
 from zoo.lineage.rotated import RESIDUAL
 
@@ -134,16 +134,18 @@ def _transformed(found: Evidence) -> Verdict | None:
 
 
 def _units_kept(found: Evidence) -> bool:
-    return found.aligned is not None and _whole(found) and found.aligned.lowest >= 1 - SAME
+    """What is the same as it is stored is no sign: a computed table is, too, and `_hidden_kept` looks at the rest."""
+    if found.aligned is None or not _whole(found) or not found.aligned.lowest >= 1 - SAME:
+        return False
+    same = {one.name for one in found.relations if one.kind in ("identical", "rounded", "constant")}
+    moved = {group.name for group in found.layout.groups if any(at.tensor not in same for at in group.written)}
+    return bool(moved & found.aligned.telling)
 
 
 def _whole(found: Evidence) -> bool:
     """Whether every unit could be compared, of extended vocabularies by the rows that both have."""
-    pair, groups = found.pair, found.layout.groups
-    if found.aligned is None or len(found.aligned.groups) != len(groups):
-        return False
-    written = [slots for group in groups for slots in group.written if len(pair.a.shapes[slots.tensor]) > 1]
-    return all(at.tensor in pair.names or (at.tensor in pair.tables and at.axis == 1) for at in written)
+    groups = found.layout.groups
+    return found.aligned is not None and len(found.aligned.groups) == len(groups) and all_in_both(found.pair, groups)
 
 
 def _hidden_kept(found: Evidence) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError
+from zoo.errors import DamagedRun, DataError
 from zoo.store.reading import read
-from zoo.store.schema import RUN, WEIGHTS
+from zoo.store.schema import PARENT, RUN, WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 MOST_BYTES = 2**31
 """A tensor that is larger than this as float32 is left out: memory stays bounded whatever a header claims."""
+
+MOST_TENSORS = 2**18
+MOST_DIMENSIONS = 8
+LONGEST_NAME = 1000
+MOST_JSON_BYTES = 2**26
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 # Safetensors' names of what can hold weights. Counters, masks and positions are other types and never compared.
 _WEIGHTS_ARE = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8"})
@@ -34,9 +41,9 @@ class Stored:
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of one model on disk.
+    """The weights of one model on disk. Two are equal only when they are one object.
 
     label: how it is called in tables; path: what was asked for; tensors: by name, in the order of the names;
     left_out: tensors that are not compared, with the reason; record: `run.json` of a run; config: `config.json` of a
@@ -49,6 +56,7 @@ class Weights:
     left_out: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -63,7 +71,20 @@ class Weights:
         return values
 
     def digest(self, name: str) -> str:
-        """sha256 of type, shape and bytes of one tensor: equal exactly when it is stored alike."""
+        """sha256 of type, shape and bytes of one tensor: equal exactly when it is stored alike. Computed once."""
+        if name not in self._digests:
+            self._digests[name] = self._digest(name)
+        return self._digests[name]
+
+    @functools.cached_property
+    def content(self) -> str:
+        """sha256 of all tensors, whatever their names: equal when two files hold the same weights. Computed once."""
+        whole = hashlib.sha256()
+        for digest in sorted(self.digest(name) for name in self.tensors):
+            whole.update(digest.encode())
+        return whole.hexdigest()
+
+    def _digest(self, name: str) -> str:
         import torch
 
         stored, tensor = self.tensors[name], self._tensor(name).contiguous()
@@ -87,7 +108,8 @@ def open_weights(path: str | Path, most_bytes: int = MOST_BYTES) -> Weights:
     except that a run's checksums are compared.
 
     Raises DataError for a path without safetensors, a header that does not fit its file, a shard outside the folder or
-    a file without weights; DamagedRun for a run that is not what was written."""
+    other than the index says, more tensors than any model has, or a file without weights; DamagedRun for a run that is
+    not what was written."""
     path = Path(path).expanduser()
     if path.is_file():
         return _made(path.name, path, [path], most_bytes)
@@ -96,17 +118,29 @@ def open_weights(path: str | Path, most_bytes: int = MOST_BYTES) -> Weights:
     if (path / RUN).is_file():
         return _of_run(path, most_bytes)
     config = _json(path / "config.json") if (path / "config.json").is_file() else None
-    return _made(path.name, path, _shards(path), most_bytes, config=config)
+    found = _made(path.name, path, _shards(path), most_bytes, config=config)
+    if lost := sorted(_promised(path) - found.tensors.keys() - found.left_out.keys()):
+        raise DataError(
+            f"{path / INDEX} names {len(lost)} tensors that no shard holds, such as {lost[0]}.\n"
+            "The folder is not complete: fetch it again."
+        )
+    return found
 
 
 def _of_run(folder: Path, most_bytes: int) -> Weights:
     record = read(folder).record
+    _require_objects(folder, record)
+    return of_run(folder, record, f"{record.get('model')}/{record.get('key')}", most_bytes)
+
+
+def of_run(folder: Path, record: Mapping[str, Any], label: str, most_bytes: int = MOST_BYTES) -> Weights:
+    """The weights of a run whose checksums have been compared already. record: its `run.json`; label: how it is called.
+    Raises DataError for a run that keeps none, or none that can be compared."""
     if not (folder / WEIGHTS).is_file():
         raise DataError(
             f"Run {folder} keeps no weights; its status is '{record.get('status')}'.\n"
             "Run it again with keep_weights=true."
         )
-    label = f"{record.get('model')}/{record.get('key')}"
     return _made(label, folder, [folder / WEIGHTS], most_bytes, record=record)
 
 
@@ -117,7 +151,25 @@ def without_weights(path: str | Path) -> Weights | None:
     if not (folder / RUN).is_file() or (folder / WEIGHTS).is_file():
         return None
     record = read(folder).record
+    _require_objects(folder, record)
     return Weights(f"{record.get('model')}/{record.get('key')}", folder, {}, record=record)
+
+
+def _require_objects(folder: Path, record: Mapping[str, Any]) -> None:
+    """What lineage looks up in a record may be missing, but must not be of another kind."""
+    config, data = record.get("config"), record.get("data")
+    parts = {"config": config, "data": data, PARENT: record.get(PARENT)}
+    if isinstance(config, Mapping):
+        parts |= {f"config.{name}": config.get(name) for name in ("model", "dataset", "task", "trainer")}
+    if isinstance(data, Mapping):
+        parts["data.splits"] = data.get("splits")
+        splits = data.get("splits")
+        parts["data.splits.train"] = splits.get("train") if isinstance(splits, Mapping) else None
+    if wrong := [name for name, part in parts.items() if part is not None and not isinstance(part, Mapping)]:
+        raise DamagedRun(
+            f"Run {folder} is damaged: {wrong[0]} in its {RUN} is no JSON object.\n"
+            "Restore the file, or delete the folder and run it again."
+        )
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -125,25 +177,51 @@ def _shards(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        names = _json(folder / INDEX).get("weight_map")
-        if not isinstance(names, Mapping) or not names:
-            raise DataError(f"{folder / INDEX} names no shards: it should hold a 'weight_map'.")
+        names = _weight_map(folder)
         files = sorted({str(name) for name in names.values()})
-        if strange := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
-            raise DataError(f"{folder / INDEX} names '{strange[0]}', which is no file of that folder.")
+        if strange := [name for name in files if Path(name).name != name or not _is_file(folder / name)]:
+            raise DataError(
+                f"{folder / INDEX} names '{strange[0]}', which is no file of that folder.\n"
+                "Fetch the folder again; every shard lies beside its index."
+            )
         return [folder / name for name in files]
-    pickled = sorted(file.name for file in folder.glob("*.bin"))
+    pickled = sorted(file.name for pattern in _PICKLED for file in folder.glob(pattern))
     told = f" It holds {pickled[0]}, which is never read: that may run code." if pickled else ""
+    if others := sorted(file.name for file in folder.glob("*.safetensors")):
+        told = f" It holds {others[0]}: give that file itself."
     raise DataError(
         f"'{folder}' holds no {RUN}, no {WEIGHTS} and no {INDEX}.{told}\n"
         "Give a run folder, a .safetensors file or a Hugging Face folder with safetensors."
     )
 
 
+def _weight_map(folder: Path) -> Mapping[str, Any]:
+    names = _json(folder / INDEX).get("weight_map")
+    if not isinstance(names, Mapping) or not names:
+        raise DataError(f"{folder / INDEX} names no shards: it should hold a 'weight_map'.")
+    return names
+
+
+def _promised(folder: Path) -> set[str]:
+    """The tensors that an index names, where one is read; those whose name is too long are not looked for."""
+    if (folder / WEIGHTS).is_file():
+        return set()
+    return {name for name in _weight_map(folder) if len(name) <= LONGEST_NAME}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that the file system takes
+        return False
+
+
 def _json(file: Path) -> dict[str, Any]:
     try:
+        if (size := file.stat().st_size) > MOST_JSON_BYTES:
+            raise DataError(f"{file} has {size / 2**20:.0f} MiB, more than the {MOST_JSON_BYTES / 2**20:.0f} allowed.")
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file} holds no JSON object.")
@@ -153,7 +231,10 @@ def _json(file: Path) -> dict[str, Any]:
 def _made(label: str, path: Path, files: Sequence[Path], most_bytes: int, **known: Any) -> Weights:
     tensors: dict[str, Stored] = {}
     for file in files:
-        tensors.update(_header(file))
+        held = _header(file)
+        if twice := tensors.keys() & held.keys():
+            raise DataError(f"{path}: tensor {min(twice)} is in {file.name} and in another shard, too.")
+        tensors |= held
     weights, left_out = _sorted_out(tensors.items(), most_bytes)
     if not weights:
         why = next((f" ({name}: {reason})" for name, reason in left_out.items()), "")
@@ -168,7 +249,10 @@ def _header(file: Path) -> dict[str, Stored]:
 
     try:
         with safe_open(file, framework="pt") as opened:
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            names = list(opened.keys())
+            if len(names) > MOST_TENSORS:
+                raise DataError(f"{file} holds {len(names)} tensors; more than {MOST_TENSORS} are not compared.")
+            parts = {name: opened.get_slice(name) for name in names}
             return {name: Stored(file, tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
     except (OSError, SafetensorError, ValueError, OverflowError) as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
@@ -186,6 +270,8 @@ def _sorted_out(tensors: Iterable[tuple[str, Stored]], most_bytes: int) -> tuple
             left_out[name] = f"type {stored.dtype} holds no weights"
         elif size == 0:
             left_out[name] = "it is empty"
+        elif len(name) > LONGEST_NAME or len(stored.shape) > MOST_DIMENSIONS:
+            left_out[name[:LONGEST_NAME]] = f"{len(stored.shape)} dimensions and a name of {len(name)} characters"
         elif size > most_bytes:
             left_out[name] = f"{size / 2**30:.1f} GiB as float32, more than the {most_bytes / 2**30:.1f} allowed"
         else:

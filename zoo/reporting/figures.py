@@ -42,12 +42,14 @@ class Figure:
 
 def figures(document: Document, words: Words) -> dict[str, Figure]:
     """All charts that the document has data for, by name, in the order of the report."""
+    from zoo.reporting.family import family
     from zoo.reporting.speed import speed
 
     made = {
         "pairs": heatmap(document, words),
         "map": model_map(document, words),
         "dendrogram": dendrogram(document, words),
+        "lineage": family(document, words),
         "failures": failures(document, words),
         "diversity": diversity(document, words),
         "layers": layers(document, words),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from zoo.reporting import story
+from zoo.reporting import kin, story
 from zoo.reporting.page import commands
 from zoo.reporting.schema import Bench, Document, Example, FailedExample, Number
 from zoo.reporting.words import Words, clean
@@ -31,6 +31,7 @@ def markdown(document: Document, words: Words, figures: Iterable[str]) -> str:
         ]
         if {"map", "dendrogram"} & drawn
         else [*_title("map", words), words("map.none")],
+        *([_lineage(document, words, drawn)] if "lineage" in document else []),
         _failures(document, words, drawn),
         _diversity(document, words, drawn),
         [*_title("layers", words), *_picture("layers", words("layers.caption"), drawn)]
@@ -90,7 +91,7 @@ def _head(document: Document, words: Words) -> list[str]:
         f"# {escape(document['title'])}",
         " · ".join(facts),
         f"**{escape(story.headline(document, words))}**",
-        *(escape(sentence) for sentence in story.verdict(document, words)),
+        *(escape(sentence) for sentence in kin.verdict(document, words)),
         table(["", "", ""], tiles),
     ]
 
@@ -114,6 +115,7 @@ def _leaderboard(document: Document, words: Words) -> list[str]:
         *_title("leaderboard", words),
         words("leaderboard.how"),
         table([words(key) for key in (*header, "leaderboard.reliability")], rows),
+        *([words("leaderboard.single", models=once)] if (once := story.run_once(document, names)) else []),
     ]
 
 
@@ -143,6 +145,54 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
         words("pairs.table_caption", shown=len(rows), count=len(pairs)),
         table([*header, words("pairs.p_copies"), words("pairs.p_apart")], rows),
     ]
+
+
+def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
+    found, names = document["lineage"], _names(document)
+    pairs = kin.by_kin(found)
+    rows = [
+        [
+            names[pair["a"]],
+            names[pair["b"]],
+            escape(kin.counts(pair, words)),
+            f"{pair['tested']} / {pair['run_pairs']}",
+            escape(kin.evidence(pair["strongest"], words)) if pair["strongest"] else "—",
+            escape(kin.why(pair, words)),
+        ]
+        for pair in pairs[: kin.MOST_ROWS]
+    ]
+    header = ["pairs.first", "pairs.second", *(f"lineage.{key}" for key in kin.COLUMNS)]
+    tree = _picture("lineage", words("lineage.tree_picture"), drawn)
+    return [
+        *_title("lineage", words),
+        words("lineage.how"),
+        escape(kin.sentence(document, words)),
+        *map(escape, kin.lacking(found, words)),
+        escape(kin.caption(found, words)),
+        table([words(key) for key in header], rows) if rows else "",
+        words("lineage.shown_models", shown=len(rows), count=len(pairs)),
+        *_listed_runs(document, words),
+        f"### {words('lineage.tree')}",
+        *([*tree, words("lineage.tree_caption")] if tree else [words("lineage.no_tree")]),
+    ]
+
+
+def _listed_runs(document: Document, words: Words) -> list[str]:
+    sharing, alike = kin.listed(document, True), kin.listed(document, False)
+    told = []
+    if sharing:
+        rows = [
+            [
+                "<br>".join(escape(kin.run_name(document, run, words)) for run in (pair["a"], pair["b"])),
+                escape(words.translate(pair["verdict"])),
+                escape(kin.translated(pair["statement"], words)),
+                "<br>".join(escape(line) for line in kin.said(pair, words)),
+            ]
+            for pair in sharing[: kin.MOST_ROWS]
+        ]
+        header = [words(f"lineage.{key}") for key in ("runs", "verdict", "why", "tests")]
+        told = [f"### {words('lineage.listed')}", table(header, rows), kin.shown(sharing, words)]
+    return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 
 
 def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
@@ -320,7 +370,7 @@ def _compared(document: Document, words: Words) -> list[str]:
 
 def _methods(document: Document, words: Words) -> list[str]:
     sections = _title("methods", words)
-    for key in ("kinship", "excess", "effective", "claims", "ties", "failures", "layers"):
+    for key in kin.methods(document):
         sections += [f"### {words(f'methods.{key}_title')}", words(f"methods.{key}")]
         sections += [f"`{words.formula(key)}`"] if words.formula(key) else []
     rows = [

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from zoo.reporting import figures, story
+from zoo.reporting import figures, kin, story
 from zoo.reporting.figures import Figure
 from zoo.reporting.schema import Document, Example, Number, Pair
 from zoo.reporting.words import Words, clean, clean_lines
@@ -110,6 +110,7 @@ def _render(document: Document, words: Words, charts: dict[str, Any], budget: Bu
         d=document,
         t=words,
         story=story,
+        kin=kin,
         names=story.names(document),
         charts=charts,
         shortened=shortened,

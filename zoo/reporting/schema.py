@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 from zoo import form
+from zoo.reporting import lineage_schema
+from zoo.reporting.lineage_schema import Lineage
 
 SCHEMA_VERSION = 1
 
@@ -344,6 +346,7 @@ class Document(TypedDict):
     diversity: Annotated[Diversity, "what each further model buys"]
     representations: Annotated[Representations, "layer by layer"]
     benches: NotRequired[Annotated[list[Bench], "costs measured together; missing when nothing was"]]
+    lineage: NotRequired[Annotated[Lineage, "who shares weights with whom; missing when that was not asked for"]]
     examples: Annotated[dict[str, Example], "example id to example: all that are referred to and could be kept"]
     left_out: Annotated[list[LeftOut], "what was found and not compared"]
     method: Annotated[Method, "settings of the analysis"]
@@ -404,6 +407,8 @@ def _check_positions(document: Document) -> None:
         for place, entry in enumerate(bench["models"]):
             path = f"document.benches[{number_}].models[{place}].model"
             form.require(0 <= entry["model"] < models, path, f"a model below {models}", entry["model"])
+    if "lineage" in document:
+        lineage_schema.check_positions(document["lineage"], models, len(document["provenance"]["runs"]))
     for id_, example in document["examples"].items():
         path = f"document.examples[{id_!r}].predictions"
         form.require(len(example["predictions"]) == models, path, f"{models} answers", example["predictions"])

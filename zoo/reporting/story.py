@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from zoo.reporting.schema import Bench, BenchedModel, Document, Example, Measure, Number, Pair, PairOfModels
@@ -106,6 +106,12 @@ def by_rank(document: Document) -> list[int]:
         return model["rank"], 1.0 if accuracy is None else -accuracy
 
     return sorted(range(len(document["models"])), key=place)
+
+
+def run_once(document: Document, names: Sequence[str]) -> str:
+    """Which models have one run only, in one string; empty for none. names: how each model is called."""
+    once = [name for name, model in zip(names, document["models"], strict=True) if len(model["seeds"]) == 1]
+    return ", ".join(once)
 
 
 def pairs_by_likeness(document: Document) -> list[Pair]:

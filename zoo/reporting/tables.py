@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
+from zoo.reporting.lineage_schema import Verdict
 from zoo.reporting.schema import Document, Number
 from zoo.reporting.words import clean_lines
 
@@ -30,6 +31,7 @@ def tables(document: Document) -> dict[str, str]:
         "contributions.csv": _text(_contributions(document)),
         "layers.csv": _text(_layers(document)),
         **({"bench.csv": _text(_bench(document))} if document.get("benches") else {}),
+        **(_lineage_tables(document) if "lineage" in document else {}),
         "runs.csv": _text(_runs(document)),
         "left_out.csv": _text(_left_out(document)),
     }
@@ -183,6 +185,37 @@ def _bench(document: Document) -> Iterator[Row]:
             found: Any = entry[key]  # type: ignore[literal-required]
             cells += _number(found) if split else [found]
         yield [*about, names[entry["model"]], *cells]
+
+
+_EVIDENCE = ("test", "title", "kind", "null", "p", "log10_p", "corrected", "statistic", "n", "reason")
+
+
+def _lineage_tables(document: Document) -> dict[str, str]:
+    return {"lineage.csv": _text(_lineage(document)), "lineage_runs.csv": _text(_lineage_runs(document))}
+
+
+def _lineage(document: Document) -> Iterator[Row]:
+    names, runs, verdicts = _names(document), document["provenance"]["runs"], get_args(Verdict)
+    evidence = [f"strongest_{part}" for part in _EVIDENCE]
+    yield ["a", "b", "run_pairs", "tested", *verdicts, "seed_a", "seed_b", *evidence, "untested_because", "note"]
+    for pair in document["lineage"]["pairs"]:
+        counts = [pair["verdicts"].get(name, 0) for name in verdicts]
+        seeds = [runs[run]["seed"] for run in pair["strongest_runs"] or []] or [None, None]
+        row = pair["strongest"]
+        about = [row[part] if row else None for part in _EVIDENCE]  # type: ignore[literal-required]
+        yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about,
+               pair["reason"], pair["note"]]  # fmt: skip
+
+
+def _lineage_runs(document: Document) -> Iterator[Row]:
+    names, runs = _names(document), document["provenance"]["runs"]
+    yield ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", *_EVIDENCE]
+    for pair in document["lineage"]["listed"]:
+        one, two = runs[pair["a"]], runs[pair["b"]]
+        about = [names[one["model"]], one["seed"], names[two["model"]], two["seed"]]
+        about += [pair["verdict"], pair["strength"], pair["statement"], pair["on_record"]]
+        for row in pair["evidence"]:
+            yield [*about, *(row[part] for part in _EVIDENCE)]  # type: ignore[literal-required]
 
 
 def _runs(document: Document) -> Iterator[Row]:

@@ -45,20 +45,31 @@ _FORMULAS = {
     "effective": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
     "failures": "S = mean over examples of Πₘ (1 − cₘ),   log ratio = log(S / S expected)",
     "layers": "CKA(X, Y) = HSIC₁(X, Y) / √(HSIC₁(X, X) · HSIC₁(Y, Y))",
+    "lineage": "BY: reject the k smallest p with p₍ₖ₎ ≤ k q / (m · Σ 1/i),   q = .05, m tests of all pairs",
+    "lineage_order": "r = Spearman(π, 1 … h),   p = P(Spearman of a random permutation ≥ r)",
+    "lineage_dead": "T = meanⱼ cos(A[j, dead], B[π(j), dead]),   p = (1 + #{T of permuted inputs ≥ T}) / (draws + 1)",
+    "lineage_aligned": "S = meanⱼ cos(A[j], B[π(j)]),   p = (1 + #{r: S(A, Rᵣ) ≥ S(A, B)}) / (m + 1)",
+    "lineage_tree": "min Σ (1 − S) over all trees that lead from one root to every run",
 }
 _REFERENCES = (
     "Benjamini, Yekutieli 2001. The control of the false discovery rate in multiple testing under dependency.",
     "Bommasani et al. 2022. Picking on the same person: does algorithmic monoculture lead to outcome homogenization?",
+    "Chu, Liu 1965. On the shortest arborescence of a directed graph.",
+    "Edmonds 1967. Optimum branchings.",
     "Friedman, Dieng 2023. The Vendi score: a diversity evaluation metric for machine learning.",
     "Geirhos, Meding, Wichmann 2020. Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans by "
     "measuring error consistency.",
     "Goel et al. 2025. Great models think alike and this undermines AI oversight.",
     "Hsu, Calmon 2022. Rashomon capacity: a metric for predictive multiplicity in classification.",
     "Kornblith et al. 2019. Similarity of neural network representations revisited.",
+    "Liu, Xie 2020. Cauchy combination test: a powerful test with analytic p-value calculation under arbitrary "
+    "dependency structures.",
     "Marx, Calmon, Ustun 2020. Predictive multiplicity in classification.",
     "Song et al. 2012. Feature selection via dependence maximization.",
     "Spearman 1904. The proof and measurement of association between two things.",
     "Toups et al. 2023. Ecosystem-level analysis of deployed machine learning reveals homogeneous outcomes.",
+    "Vovk, Gammerman, Shafer 2005. Algorithmic learning in a random world.",
+    "Zhu, Ahmed, Kuditipudi, Liang 2025. Independence tests for language models.",
 )
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypedDict, cast
 
 from zoo import form
 from zoo.errors import StoreError
-from zoo.store.disk import Chunk, make_folders, sync, write_file, writing
+from zoo.store.disk import Chunk, Lock, make_folders, sync, write_file, writing
 
 SCHEMA_VERSION = 1
 BENCH = "bench.json"
@@ -206,10 +206,22 @@ def read(folder: Path) -> Benches | None:
 
 
 def write(folder: Path, bench: Bench, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Add a bench to the files of a folder, in place of one with the same id. Each file changes in one step.
+    """Add a bench to the files of a folder, in place of one with the same id. Each file changes in one step; another
+    process that adds one waits.
 
     rows: what `bench.parquet` holds of it. Returns the path of bench.json. Raises StoreError when it cannot be written
     or what lies there cannot be read, ValueError when the bench has not the form of the schema."""
+    with writing(folder):
+        make_folders(folder)
+        lock = Lock.acquire(folder / f".{BENCH}.lock")
+    try:
+        _add(folder, bench, rows)
+    finally:
+        lock.release()
+    return folder / BENCH
+
+
+def _add(folder: Path, bench: Bench, rows: Sequence[Mapping[str, Any]]) -> None:
     from zoo.store.tables import history_to_bytes
 
     before = read(folder)
@@ -217,13 +229,11 @@ def write(folder: Path, bench: Bench, rows: Sequence[Mapping[str, Any]]) -> Path
     former = [row for row in _rows(folder) if row.get("bench") in {other["id"] for other in kept}]
     every = [*former, *({"bench": bench["id"], **row} for row in rows)]
     with writing(folder):
-        make_folders(folder)
         digest = _replace(folder / TIMINGS, history_to_bytes(every))
         content = Benches(schema_version=SCHEMA_VERSION, timings=digest, benches=[*kept, bench])
         form.check(content, Benches, BENCH)
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
         _replace(folder / BENCH, text.encode(errors="backslashreplace"))
-    return folder / BENCH
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

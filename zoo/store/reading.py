@@ -113,7 +113,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise damaged(folder, f"{RUN} is missing") from None
     except OSError as error:
         raise StoreError(f"Cannot read {folder / RUN}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(folder, f"{RUN} is not JSON ({error})") from error
     version = record.get("schema_version") if isinstance(record, dict) else None
     if type(version) is not int or not _files_are_sane(record.get("files", {})):

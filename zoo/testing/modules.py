@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zoo.errors import ZooError
 from zoo.models import Encoded, Encoder, Tokens, TorchModel
-from zoo.testing import encoders, fresh, units
+from zoo.testing import encoders, fresh, frozen, units
 from zoo.testing.calling import Batch, batch, lengths, logits, seeded
 from zoo.testing.findings import Finding, Inapplicable, Problem, Unavailable, perform
 from zoo.testing.synthetic import CLASSES, Case, cases_of, probe_split, train_split
@@ -430,5 +430,6 @@ CHECKS: Mapping[str, Callable[[Trial], Iterator[Problem]]] = {
     "layers": _has_layers,
     "recipe": _suggests_known_options,
     "parameter groups": _groups_parameters,
+    "frozen part": frozen.is_frozen_in_part,
     "units": units.declares_units,
 }

@@ -3,6 +3,8 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +90,62 @@ def made(checkpoint, classes=2, **options):
 def test_it_keeps_the_contract(folders):
     check_model(BERT, checkpoint=folders())
     check_model(BERT, checkpoint=folders(), hidden=5)
+
+
+@pytest.mark.parametrize("options", [{}, {"hidden": 5, "pooling": "cls"}])
+def test_a_frozen_encoder_and_its_head_are_the_whole(folders, options):
+    findings = check_model(BERT, checkpoint=folders(), trainable_layers=0, **options)
+    assert [finding.verdict for finding in findings if finding.check == "frozen part"] == ["ok"]
+    model, module, batch = made(folders(), trainable_layers=0, **options)
+    part = model.frozen(module.eval())
+    torch.testing.assert_close(part.head(part.body(*batch)), module(*batch), rtol=1e-5, atol=1e-5)
+    other = made(folders(), trainable_layers=0, **{**options, "pooling": "mean", "hidden": 3, "dropout": 0.5})
+    same_vectors = options.get("pooling", "mean") == "mean"
+    assert (other[0].frozen(other[1]).key == part.key) is same_vectors
+
+
+@pytest.mark.parametrize("options", [{}, {"trainable_layers": 1}, {"freeze_embeddings": True}])
+def test_an_encoder_that_is_trained_has_no_frozen_part(folders, options):
+    model, module, _ = made(folders(), **options)
+    assert model.frozen(module) is None
+
+
+def test_training_on_stored_vectors_is_training_with_the_frozen_encoder(folders, tmp_path, monkeypatch):
+    """The same logits within 1e-5 as when the encoder runs in every epoch, and the metrics that follow from them."""
+    from zoo.config import RunConfig, Trainer, TrainerOptions
+    from zoo.engine import fitting
+    from zoo.records import Observers
+    from zoo.tasks import TextClassification
+
+    class Unshortened(BERT):
+        def frozen(self, module):
+            return None
+
+    class Silent:
+        def step(self, *_told):
+            pass
+
+        epoch = step
+
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    texts = [" ".join(np.random.default_rng(row).choice(WORDS[5:], row % 9 + 1)) for row in range(90)]
+    whole = split(texts)
+    parts = [replace(whole, name=name) for name in ("train", "validation", "test")]
+    splits = zoo.Splits(*parts, "fingerprint")
+
+    def answers(cls):
+        model = cls(checkpoint=folders(), trainable_layers=0, hidden=4)
+        config = RunConfig(model, None, TextClassification(), TrainerOptions(), "bert", probe=5)
+        trainer = Trainer(epochs=3, batch_size=8, learning_rate=0.01, threads=1)
+        return fitting.fit(config, trainer, splits, Observers(lambda _: nullcontext(Silent()), lambda _: None))
+
+    long, made_now, cached = answers(Unshortened), answers(BERT), answers(BERT)
+    assert [found.facts.get("vectors") for found in (long, made_now, cached)] == [None, "made", "cache"]
+    np.testing.assert_array_equal(made_now.test, cached.test)
+    np.testing.assert_allclose(made_now.test, long.test, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(made_now.test.argmax(1), long.test.argmax(1))
+    assert made_now.weights.keys() == long.weights.keys()
+    assert made_now.features.keys() == long.features.keys()
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -27,7 +27,8 @@ class BERT(zoo.TorchModel):
     checkpoint: a folder, an installed distribution that carries a checkpoint, or a name on the Hugging Face hub.
     download: whether a hub name may be fetched; else it must lie in the local cache already.
     pooling: "mean" over real tokens or "cls", the first token.
-    trainable_layers: how many of the top layers are trained; -1 for all, 0 for a frozen encoder.
+    trainable_layers: how many of the top layers are trained; -1 for all, 0 for a frozen encoder. What is frozen is in
+        eval mode in training as well, without dropout; of a frozen encoder the engine keeps the pooled vectors.
     freeze_embeddings: leave the token and position tables as they are. They hold half the weights of a small encoder
         and few of their rows are touched by a data set.
     max_length: tokens of a text that are read, with the special ones; never more than the checkpoint has positions.
@@ -86,6 +87,22 @@ class BERT(zoo.TorchModel):
         from zoo_bert.model import feature_layers
 
         return feature_layers(module)
+
+    def frozen(self, module: torch.nn.Module) -> zoo.FrozenPart | None:
+        """The encoder with its pooling, where `trainable_layers` is 0."""
+        if self.trainable_layers != 0:
+            return None
+        import hashlib
+        import json
+
+        import transformers
+
+        from zoo_bert.model import frozen_part
+
+        config = json.dumps(find_checkpoint(self.checkpoint, self.download).config, sort_keys=True)
+        described = hashlib.sha256(config.encode()).hexdigest()
+        key = f"pooled/1 {self.pooling} config={described} transformers={transformers.__version__}"
+        return frozen_part(module, key)
 
     def units(self, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[zoo.Units]:
         """The encoder's, as the names of its architecture tell, then those of the tanh layer. Without the checkpoint at

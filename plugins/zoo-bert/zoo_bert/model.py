@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -64,12 +65,39 @@ class EncoderClassifier(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """input_ids: (batch, length) int64; attention_mask: (batch, length) bool. Returns (batch, classes)."""
-        # No text is longer, so only padding is cut, for which the encoder might have no positions.
-        input_ids, attention_mask = input_ids[:, : self.max_length], attention_mask[:, : self.max_length]
-        mask = None if _all_real(attention_mask) else attention_mask
-        hidden = self.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        logits: torch.Tensor = self.head(self.dropout(self.project(self.pooled(hidden, mask))))
+        logits: torch.Tensor = self.head(self.dropout(self.project(_pooled(self, input_ids, attention_mask))))
         return logits
+
+
+class PooledEncoder(nn.Module):
+    """The part of a classifier up to the pooled vector, with the same weights."""
+
+    def __init__(self, whole: EncoderClassifier):
+        super().__init__()
+        self.encoder, self.pooled, self.max_length = whole.encoder, whole.pooled, whole.max_length
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Inputs as for the classifier. Returns (batch, width)."""
+        return _pooled(self, input_ids, attention_mask)
+
+
+def _pooled(
+    module: EncoderClassifier | PooledEncoder, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
+    # No text is longer, so only padding is cut, for which the encoder might have no positions.
+    input_ids, attention_mask = input_ids[:, : module.max_length], attention_mask[:, : module.max_length]
+    mask = None if _all_real(attention_mask) else attention_mask
+    vectors: torch.Tensor = module.pooled(
+        module.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state, mask
+    )
+    return vectors
+
+
+def frozen_part(module: nn.Module, key: str) -> zoo.FrozenPart:
+    """The pooled encoder and the layers after it."""
+    assert isinstance(module, EncoderClassifier)
+    layers = {"project": module.project, "dropout": module.dropout, "head": module.head}
+    return zoo.FrozenPart(PooledEncoder(module), nn.Sequential(OrderedDict(layers)), key)
 
 
 def load_encoder(checkpoint: Checkpoint) -> Any:

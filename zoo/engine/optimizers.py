@@ -1,0 +1,42 @@
+"""torch's optimizers without its compiler, which they import only to tell it to leave them alone."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+
+import torch
+
+_MARK = "__dynamo_disable"  # where `torch._compile` remembers what to call instead
+
+
+@contextlib.contextmanager
+def without_compiler(wanted: bool = True) -> Iterator[None]:
+    """Within it, making an optimizer and clearing its gradients do not import `torch._dynamo` (a second, 700 modules).
+
+    Those methods are wrapped: when first called, they have the compiler make a version of themselves that it leaves
+    alone. Here they find that each is such a version already. A torch that does this in another way does it as ever.
+    wanted: False for a module that is compiled.
+    """
+    wrapped = [getattr(method, "__wrapped__", None) for method in vars(torch.optim.Optimizer).values()]
+    marked = [method for method in wrapped if callable(method) and not hasattr(method, _MARK)] if wanted else []
+    for method in marked:
+        setattr(method, _MARK, method)
+    try:
+        yield
+    finally:
+        for method in marked:
+            delattr(method, _MARK)
+
+
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """One step of an optimizer as its class wrote it, without the wrappers that import the compiler, for the same
+    reason. Hooks and `differentiable` are theirs; the engine uses neither."""
+    step = inspect.unwrap(type(optimizer).step)
+
+    def plain() -> object:
+        with torch.no_grad():
+            return step(optimizer)
+
+    return plain

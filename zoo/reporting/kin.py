@@ -1,0 +1,182 @@
+"""What the weights say of a common past, in sentences and cells: for the page and for Markdown alike."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from zoo.reporting import story
+from zoo.reporting.lineage_schema import Lineage, LineageEvidence, LineagePair, LineageRunPair
+from zoo.reporting.schema import Document
+from zoo.reporting.words import Words, clean
+
+SHARING = ("copy", "derived", "common ancestor")
+"""The verdicts that claim shared weights, the closest first."""
+
+MOST_ROWS = 30
+"""Rows of a table; all are in the CSV tables."""
+
+COLUMNS = ("verdicts", "tested", "strongest", "grounds")
+"""Of the table of pairs of models, after their names."""
+
+_METHODS = ("kinship", "excess", "effective", "claims", "ties", "failures", "layers")
+_METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_tree")
+_MOST_NAMED = 4
+_SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def verdict(document: Document, words: Words) -> list[str]:
+    """The answer explained, and beside it what the weights say: first where any are shared, else last."""
+    said = story.verdict(document, words)
+    if "lineage" not in document:
+        return said
+    told = sentence(document, words)
+    return [told, *said] if any(map(shares, document["lineage"]["pairs"])) else [*said, told]
+
+
+def methods(document: Document) -> tuple[str, ...]:
+    """The methods that are told of, by their keys in the catalogue."""
+    return (*_METHODS, *_METHODS_OF_WEIGHTS) if "lineage" in document else _METHODS
+
+
+def sentence(document: Document, words: Words) -> str:
+    """Whether any two models share weights, in one sentence. The document has a lineage."""
+    found = document["lineage"]
+    if kin := [pair for pair in by_kin(found) if shares(pair)]:
+        told = [_named(document, pair, words) for pair in kin[:_MOST_NAMED]]
+        if len(kin) > _MOST_NAMED:
+            told.append(words("lineage.further", count=len(kin) - _MOST_NAMED))
+        return words("lineage.shared", list=words("lineage.semicolon").join(told))
+    if not found["tested"]:
+        reasons = Counter(pair["reason"] for pair in found["pairs"] if pair["reason"])
+        why = reasons.most_common(1)[0][0] if reasons else "there is no pair of runs"
+        return words("lineage.untested", reason=translated(why, words).rstrip(".。"))
+    key = "lineage.none" if found["tested"] == found["run_pairs"] else "lineage.none_of_tested"
+    return words(key, tested=words.count(found["tested"]), pairs=words.count(found["run_pairs"]), q=_q(found))
+
+
+def shares(pair: LineagePair) -> bool:
+    """Whether some runs of two models share weights."""
+    return any(name in pair["verdicts"] for name in SHARING)
+
+
+def _named(document: Document, pair: LineagePair, words: Words) -> str:
+    names = story.names(document)
+    told = [
+        words("lineage.counted", verdict=words.translate(name), count=pair["verdicts"][name], pairs=pair["run_pairs"])
+        for name in SHARING
+        if name in pair["verdicts"]
+    ]
+    verdicts = words("lineage.comma").join(told)
+    note = words("lineage.noted", note=words.translate(pair["note"])) if pair["note"] else ""
+    if pair["a"] == pair["b"]:
+        return words("lineage.own", a=names[pair["a"]], verdicts=verdicts) + note
+    return words("lineage.both", a=names[pair["a"]], b=names[pair["b"]], verdicts=verdicts) + note
+
+
+def by_kin(found: Lineage) -> list[LineagePair]:
+    """The pairs of models: those that share weights first, then each model with itself, then as they come."""
+
+    def place(pair: LineagePair) -> tuple[bool, bool, int]:
+        own = pair["a"] == pair["b"]
+        least = min((SHARING.index(name) for name in pair["verdicts"] if name in SHARING), default=len(SHARING))
+        return not shares(pair), own == shares(pair), least
+
+    return sorted(found["pairs"], key=place)
+
+
+def counts(pair: LineagePair, words: Words) -> str:
+    """`derived 1 · undetermined 24`: verdicts on the pairs of runs of two models."""
+    return " · ".join(f"{words.translate(name)} {words.count(count)}" for name, count in pair["verdicts"].items())
+
+
+def listed(document: Document, sharing: bool) -> list[LineageRunPair]:
+    """The pairs of runs that share weights, or the others that are listed; runs of one model among each other last."""
+    owners = [run["model"] for run in document["provenance"]["runs"]]
+    chosen = [pair for pair in document["lineage"]["listed"] if (pair["verdict"] in SHARING) == sharing]
+    return sorted(chosen, key=lambda pair: owners[pair["a"]] == owners[pair["b"]])
+
+
+def run_name(document: Document, run: int, words: Words) -> str:
+    """`mlp, seed 3`: a run by its position in `provenance.runs`."""
+    told = document["provenance"]["runs"][run]
+    seed = "—" if told["seed"] is None else told["seed"]
+    return words("lineage.run", model=story.names(document)[told["model"]], seed=seed)
+
+
+def evidence(row: LineageEvidence, words: Words) -> str:
+    """One test in a line: what it looks at, p and the corrected p or the score, of what kind, from how much."""
+    title = words.translate(row["title"]) + ("" if row["test"] == "numbers" else f" ({clean(row['test'])})")
+    facts = [words.translate(row["kind"])]
+    if row["p"] is not None:
+        facts.append(words("lineage.p", p=p_text(row), corrected=words.p_value(row["corrected"])))
+    if row["statistic"] is not None:
+        facts.append(words("lineage.score", score=words.value(row["statistic"], digits=3)))
+    if row["n"] is not None:
+        facts.append(f"n = {words.count(row['n'])}")
+    if row["p"] is not None and row["reason"]:
+        facts.append(words.translate(row["reason"]))
+    return words("lineage.evidence", title=title, facts=words("lineage.comma").join(facts))
+
+
+def why(pair: LineagePair, words: Words) -> str:
+    """The null hypothesis of the strongest evidence, or why nothing was tested, and what explains shared weights."""
+    row = pair["strongest"]
+    told = [
+        words("lineage.null", null=words.translate(row["null"])) if row and row["null"] else "",
+        translated(pair["reason"], words) if pair["reason"] else "",
+        words.translate(pair["note"]) if pair["note"] else "",
+    ]
+    return words("bench.space").join(_ended(text, words) for text in told if text)
+
+
+def said(pair: LineageRunPair, words: Words) -> list[str]:
+    """The tests of two runs that have something to say, a line each."""
+    return [evidence(row, words) for row in pair["evidence"] if row["statistic"] is not None or row["p"] is not None]
+
+
+def p_text(row: LineageEvidence) -> str:
+    """`0.03`, or `10⁻³¹²` below a ten-thousandth."""
+    logarithm = row["log10_p"]
+    if logarithm is not None and logarithm < -4:
+        return "10" + str(round(logarithm)).translate(_RAISED)
+    return "—" if row["p"] is None else f"{row['p']:.2g}"
+
+
+def translated(statement: str, words: Words) -> str:
+    """A statement of the analysis, sentence by sentence in the words' language where the catalogue knows it."""
+    return words("bench.space").join(words.translate(part) for part in _SENTENCES.split(statement))
+
+
+def caption(found: Lineage, words: Words) -> str:
+    """What was compared, how much of it could be tested, and the error rate."""
+    return words(
+        "lineage.table_caption",
+        runs=words.count(found["runs"]),
+        pairs=words.count(found["run_pairs"]),
+        tested=words.count(found["tested"]),
+        tests=words.count(found["exact_tests"]),
+        q=_q(found),
+        correction=found["correction"],
+    )
+
+
+def lacking(found: Lineage, words: Words) -> list[str]:
+    """Why runs were not compared, with how many they are."""
+    reasons = Counter(run["reason"] for run in found["lacking"])
+    return [words("lineage.lacking", count=count, reason=words.translate(why)) for why, count in reasons.items()]
+
+
+def shown(rows: Sequence[LineageRunPair], words: Words) -> str:
+    """How many rows of how many a table shows."""
+    return words("lineage.shown", shown=min(len(rows), MOST_ROWS), count=words.count(len(rows)))
+
+
+def _ended(text: str, words: Words) -> str:
+    return text if text.endswith((".", "。")) else text + words("lineage.stop")
+
+
+def _q(found: Lineage) -> str:
+    return f"{found['q']:g}"

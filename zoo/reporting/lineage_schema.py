@@ -1,0 +1,120 @@
+"""The part of a report's document that says who shares weights with whom. Described as the rest, in `schema`.
+
+Runs are referred to by their position in `provenance.runs`. A further test is a further row of evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypedDict
+
+from zoo import form
+
+Verdict = Literal[
+    "copy", "derived", "common ancestor", "behaviourally derived", "convergent", "independent", "undetermined"
+]
+
+
+class LineageEvidence(TypedDict):
+    """What one test says of two runs."""
+
+    test: Annotated[str, "`numbers` (the stored numbers themselves), `R1` (index order), `R2` (dead inputs), `R3` …"]
+    title: Annotated[str, "what it looks at, in English"]
+    kind: Annotated[
+        Literal["exact", "conformal", "heuristic"], "exact; calibrated on replicas; or neither, only a score"
+    ]
+    null: Annotated[str | None, "the null hypothesis, in English; null without a p-value"]
+    p: Annotated[float | None, "p-value of this pair alone; 0 where a float holds none so small"]
+    log10_p: Annotated[float | None, "its decimal logarithm"]
+    corrected: Annotated[float | None, "p-value corrected over all pairs of runs"]
+    statistic: Annotated[
+        float | None,
+        "share of the numbers that are the same but for pruning and rounding; largest rank correlation of the numbers "
+        "of units; mean cosine over dead inputs; mean cosine of matched units",
+    ]
+    n: Annotated[int | None, "numbers, units, dead inputs or units that were compared"]
+    reason: Annotated[str | None, "why there is no p-value, or what to mind, in English"]
+
+
+class LineagePair(TypedDict):
+    """Two models, or one with itself: a self-pair compares its own replicas, which is a check of the tests."""
+
+    a: Annotated[int, "index of a model"]
+    b: Annotated[int, "index of a model, at least `a`"]
+    run_pairs: Annotated[int, "pairs of their runs"]
+    tested: Annotated[int, "those of which anything could be compared"]
+    verdicts: Annotated[dict[str, int], "verdict to the number of pairs of runs, the most closely related first"]
+    strongest: Annotated[
+        LineageEvidence | None, "the strongest evidence of any pair of runs; null when none was tested"
+    ]
+    strongest_runs: Annotated[list[int] | None, "the two runs it is of, as positions in `provenance.runs`"]
+    reason: Annotated[str | None, "why pairs of runs were not tested: the most frequent reason, in English"]
+    note: Annotated[str | None, "what explains that runs share weights, in English"]
+
+
+class LineageRunPair(TypedDict):
+    """Two runs whose verdict is neither independent nor undetermined."""
+
+    a: Annotated[int, "position in `provenance.runs`"]
+    b: Annotated[int, "position of another, greater than `a`"]
+    verdict: Annotated[Verdict, "what is said of them"]
+    strength: Annotated[Literal["exact", "conformal", "heuristic"], "what the verdict rests on"]
+    statement: Annotated[str, "why, in English"]
+    later: Annotated[int | None, "the run that lost information and so came later; null when that cannot be told"]
+    on_record: Annotated[str | None, "what both are on record to have started from, in English"]
+    evidence: Annotated[list[LineageEvidence], "all tests, also those that say nothing"]
+
+
+class LineageEdge(TypedDict):
+    """An arc of the family tree."""
+
+    child: Annotated[int, "position in `provenance.runs`"]
+    parent: Annotated[int, "position of the run it may come from"]
+    verdict: Annotated[Verdict, "of the two"]
+    distance: Annotated[float | None, "1 − mean cosine of matched units; null when they were not matched"]
+    told: Annotated[bool, "whether lost information tells the direction; otherwise it is a heuristic alone"]
+
+
+class LackingRun(TypedDict):
+    """A run whose weights were not compared."""
+
+    run: Annotated[int, "position in `provenance.runs`"]
+    reason: Annotated[str, "why, in English"]
+
+
+class Lineage(TypedDict):
+    """Who shares weights with whom."""
+
+    q: Annotated[float, "the expected share of false rejections among all"]
+    correction: Annotated[str, "of the p-values over pairs of runs: `Benjamini-Yekutieli`"]
+    exact_tests: Annotated[int, "exact tests (R1, R2) that share one error rate"]
+    runs: Annotated[int, "number of runs"]
+    run_pairs: Annotated[int, "number of pairs of runs"]
+    tested: Annotated[int, "those of which anything could be compared"]
+    pairs: Annotated[list[LineagePair], "pairs of models with a ≤ b that have a pair of runs"]
+    listed: Annotated[list[LineageRunPair], "pairs of runs that are neither independent nor undetermined"]
+    tree: Annotated[list[LineageEdge], "arcs of the family tree: minimum arborescence over 1 − mean cosine"]
+    lacking: Annotated[list[LackingRun], "runs without weights, whose pairs are undetermined"]
+
+
+def check_positions(lineage: Lineage, models: int, runs: int) -> None:
+    """Raise ValueError for the first position that points nowhere. models, runs: how many there are."""
+    for place, pair in enumerate(lineage["pairs"]):
+        positions, path = (pair["a"], pair["b"]), f"document.lineage.pairs[{place}]"
+        form.require(0 <= pair["a"] <= pair["b"] < models, path, f"a pair of models below {models}", positions)
+        told = pair["strongest_runs"] or [0, 1]
+        form.require(_two(told, runs), f"{path}.strongest_runs", f"two runs below {runs}", told)
+    for place, listed in enumerate(lineage["listed"]):
+        path = f"document.lineage.listed[{place}]"
+        form.require(_two([listed["a"], listed["b"]], runs), path, f"two runs below {runs}", (listed["a"], listed["b"]))
+        form.require((listed["later"] or 0) < runs, f"{path}.later", f"a run below {runs}", listed["later"])
+    for place, arc in enumerate(lineage["tree"]):
+        ends, path = [arc["child"], arc["parent"]], f"document.lineage.tree[{place}]"
+        form.require(_two(sorted(ends), runs), path, f"two runs below {runs}", ends)
+    for place, lacking in enumerate(lineage["lacking"]):
+        path = f"document.lineage.lacking[{place}]"
+        form.require(0 <= lacking["run"] < runs, path, f"a run below {runs}", lacking["run"])
+
+
+def _two(runs: Sequence[int], below: int) -> bool:
+    return len(runs) == 2 and 0 <= runs[0] < runs[1] < below
