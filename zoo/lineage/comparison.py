@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zoo.lineage.evidence import Evidence, Replicas, against_replicas, examine, no_replica, replica_scores
 from zoo.lineage.multiple import adjusted
@@ -52,13 +53,22 @@ def compare(
 ) -> Comparison:
     """Compare every model with every other. replicas: independent trainings of the models' recipe, for R3; look: adds
     to the evidence what needs the models' data (R2)."""
-    found = {pair: examine(models[pair[0]], models[pair[1]]) for pair in combinations(range(len(models)), 2)}
-    if look is not None:
-        found = {pair: look(evidence) for pair, evidence in found.items()}
-    if replicas:
-        scores = {one: replica_scores(models[one], replicas) for one in sorted({pair[0] for pair in found})}
-        found = {pair: _calibrated(models, pair, one, scores[pair[0]]) for pair, one in found.items()}
+    with _one_thread():
+        found = {pair: examine(models[pair[0]], models[pair[1]]) for pair in combinations(range(len(models)), 2)}
+        if look is not None:
+            found = {pair: look(evidence) for pair, evidence in found.items()}
+        if replicas:
+            scores = {one: replica_scores(models[one], replicas) for one in sorted({pair[0] for pair in found})}
+            found = {pair: _calibrated(models, pair, one, scores[pair[0]]) for pair, one in found.items()}
     return _judged(models, found)
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """The products are small: a second thread of BLAS waits more than it works, and on a busy machine it waits by
+    turning in a circle."""
+    from threadpoolctl import threadpool_limits
+
+    return cast("AbstractContextManager[object]", threadpool_limits(1))
 
 
 def compare_runs(
@@ -70,9 +80,10 @@ def compare_runs(
     same data with other seeds. look: as `compare` has it; progress: told how many of how many pairs are done."""
     pairs = list(combinations(range(len(runs)), 2))
     found: dict[Indices, Evidence] = {}
-    for pair in pairs:
-        found[pair] = look(examine(runs[pair[0]], runs[pair[1]]))
-        progress(len(found), len(pairs))
+    with _one_thread():
+        for pair in pairs:
+            found[pair] = look(examine(runs[pair[0]], runs[pair[1]]))
+            progress(len(found), len(pairs))
     index = {run: place for place, run in enumerate(runs)}
 
     def look_up(one: Weights, two: Weights) -> Evidence:
