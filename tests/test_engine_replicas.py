@@ -56,6 +56,7 @@ def together(modules: Sequence[nn.Module], work: Job) -> tuple[list[Replica], Re
     def tell(number: int, row: Mapping[str, float]) -> None:
         told.append(number)
 
+    replicas.check(modules, work)
     return replicas.train(modules, work, recorder, tell), recorder, told
 
 

@@ -53,10 +53,8 @@ def train(modules: Sequence[torch.nn.Module], job: Job, reporter: Reporter, told
     modules (dropout) come from torch's global generator, so a result is that of the seed within noise, not bit by bit.
     Batches of one step are padded to the longest of all replicas, a shorter one filled with examples of weight 0.
 
-    Raises Incompatible when `vmap` does not take the module (batch norm, control flow that depends on data) and
-    TrainingError when memory does not suffice.
+    Ask `check` first. Raises TrainingError when memory does not suffice for all.
     """
-    check(modules, job)
     together = _Together(modules, job, reporter, told)
     with devices.kept_memory(job.placement.device), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop because", UserWarning)
@@ -73,7 +71,8 @@ def train(modules: Sequence[torch.nn.Module], job: Job, reporter: Reporter, told
 
 
 def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
-    """Raise Incompatible when the modules cannot be vectorised, or give other logits then."""
+    """Raise Incompatible when `vmap` does not take the modules (batch norm, control flow that depends on data), or when
+    they give other logits in it."""
     instead = INSTEAD.format(count=len(modules))
     norms = [
         name for name, part in modules[0].named_modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)
@@ -106,7 +105,7 @@ def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
         alone = torch.stack([module.eval()(*batch.inputs) for module in modules])
     for module, mode in zip(modules, training, strict=True):
         module.train(mode)
-    if not torch.allclose(found.float(), alone.float(), rtol=1e-3, atol=1e-3):
+    if not torch.allclose(found.float(), alone.float(), rtol=1e-3, atol=1e-3, equal_nan=True):
         raise Incompatible(f"replicas={len(modules)}: vectorised, this module gives other logits.\n{instead}")
 
 
