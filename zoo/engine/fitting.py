@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.models import InputSpec
     from zoo.records import Observers
 
-TIMED = 500
+TIMED = 256
 """Test examples on which the speed of a whole module is taken, where its answers come from stored vectors."""
 
 
