@@ -103,6 +103,27 @@ def test_each_replica_stops_by_itself_and_keeps_its_own_best_epoch() -> None:
     assert len({len(replica.trained.history) for replica in found}) > 1
 
 
+def test_tied_weights_stay_tied_and_operations_without_a_vectorised_form_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Tied(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.words = nn.EmbeddingBag(30, 6, mode="mean", padding_idx=0)
+            self.first, self.second, self.out = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+            self.second.weight = self.first.weight
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            mean = self.words(ids.masked_fill(~mask, 0))
+            return self.out(self.second(torch.relu(self.first(mean))))  # type: ignore[no-any-return]
+
+    trainer = Trainer(epochs=2, batch_size=10, learning_rate=0.02)
+    with caplog.at_level("INFO", logger="zoo"):
+        assert_as_alone(Tied, lambda seed: job(trainer, seed=seed, train=words(60), validation=words(40, seed=1)))
+    assert "computed replica by replica: aten::embedding_bag" in caplog.text
+
+
 def test_multipliers_and_frozen_weights_are_respected() -> None:
     def half(seed: int) -> nn.Module:
         module = perceptron(seed)

@@ -25,6 +25,8 @@ from zoo.errors import Incompatible, TrainingError
 
 log = logging.getLogger("zoo")
 
+SLOW = "performance drop"  # what torch warns of where it has no vectorised form of an operation
+
 INSTEAD = "Train the seeds side by side instead: -m 'seed=range({count})' hydra/launcher=joblib"
 
 
@@ -57,7 +59,7 @@ def train(modules: Sequence[torch.nn.Module], job: Job, reporter: Reporter, told
     """
     together = _Together(modules, job, reporter, told)
     with devices.kept_memory(job.placement.device), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop because", UserWarning)
+        warnings.filterwarnings("ignore", f".*{SLOW}", UserWarning)
         try:
             together.run()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -89,8 +91,8 @@ def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
     inputs = tuple(tensor.expand(len(modules), *tensor.shape) for tensor in batch.inputs)
     training = [module.training for module in modules]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             stacked.call(inputs, 0, training=True).float().sum().backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 found = stacked.call(batch.inputs, None, training=False)
@@ -101,6 +103,8 @@ def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
         raise Incompatible(
             f"replicas={len(modules)}: this module cannot be vectorised ({type(error).__name__}: {reason}).\n{instead}"
         ) from error
+    for text in sorted({str(warning.message) for warning in warned if SLOW in str(warning.message)}):
+        log.info("computed replica by replica: %s", text.partition("batching rule for ")[2].split(". ")[0])
     with torch.no_grad():
         alone = torch.stack([module.eval()(*batch.inputs) for module in modules])
     for module, mode in zip(modules, training, strict=True):
@@ -114,8 +118,8 @@ class _Stacked:
 
     def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
         self.params, self.buffers = stack_module_state(list(modules))
-        # Without weights of its own, whatever is not stacked would be noticed.
-        self.module = copy.deepcopy(modules[0]).to("meta")
+        # Not on the meta device, where weights that are tied would be two.
+        self.module = copy.deepcopy(modules[0])
 
     def call(self, inputs: tuple[torch.Tensor, ...], at: int | None, training: bool) -> torch.Tensor:
         """(replicas, batch, classes). at: 0 when the inputs have a row a replica as well, None for the same for all."""
