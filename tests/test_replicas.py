@@ -18,7 +18,7 @@ from test_run import environment
 from torch import nn
 
 import zoo
-from zoo import plugins, progress, run
+from zoo import launch, plugins, progress, run
 from zoo.config import RunConfig, TrainerOptions
 from zoo.data.builtin import DATASETS
 from zoo.records import Outcome
@@ -146,6 +146,10 @@ def test_one_seed_that_diverges_fails_alone(tmp_path: Path) -> None:
     assert [outcome.record["status"] for outcome in outcomes] == ["complete", "failed", "complete"]
     assert "seed 1 is not finite" in outcomes[1].record["error"]["message"]
     assert min(accuracy(outcomes[number]) for number in (0, 2)) > 0.7
+    with pytest.raises(
+        zoo.ZooError, match=r"1 of 3 replicas failed\.\nperceptron on digits failed: The loss of seed 1"
+    ):
+        launch.single(config(tmp_path, Perceptron(broken=1), replicas=3), progress.console())
 
 
 def test_heads_on_one_frozen_part_are_trained_on_its_vectors(tmp_path: Path) -> None:
