@@ -204,6 +204,7 @@ class RunSchema:
     task: Any = None
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     seed: int = _option(0, "seeds weights, order of batches and dropout")
+    replicas: int = _option(1, "so many seeds, from `seed` on, trained at once as one vectorised model: a run each")
     runs_dir: str = _option("runs", "folder in which runs are kept")
     rerun: bool = _option(False, "run again although a complete run is there")
     keep_weights: bool = _option(True, "store the trained weights with the run")
@@ -220,7 +221,8 @@ class RunConfig:
     """One run, typed: objects instead of names.
 
     label: what the model is called in tables and paths (the name of its config, e.g. of a YAML variant);
-    overrides: what was asked for, as `zoo.run` takes it.
+    overrides: what was asked for, as `zoo.run` takes it; replicas: how many seeds, from `seed` on, are trained as one
+    vectorised model.
     """
 
     model: TorchModel | Predictor
@@ -234,6 +236,7 @@ class RunConfig:
     rerun: bool = False
     keep_weights: bool = True
     probe: int = 500
+    replicas: int = 1
 
 
 def conf_dir() -> Path:
@@ -362,7 +365,10 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
         raise ConfigError(f"probe={config.probe}: it must be 0 or more.")
     if not 0 <= config.seed < SEEDS:
         raise ConfigError(f"seed={config.seed}: it must be from 0 to {SEEDS - 1}.")
+    if not 1 <= config.replicas <= SEEDS - config.seed:
+        raise ConfigError(f"replicas={config.replicas}: it must be 1 or more, and the last seed at most {SEEDS - 1}.")
     return RunConfig(
+        replicas=config.replicas,
         trainer=trainer,
         label=label or config.model.name,
         overrides=_asked_for(),

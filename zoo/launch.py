@@ -169,12 +169,13 @@ def cell(composed: DictConfig) -> None:
     screen = progress.console()
     if hydra.mode == RunMode.MULTIRUN:
         names = {"model": label, "dataset": composed.dataset.name, "task": composed.task.name, "seed": composed.seed}
-        told: Cell = {**names, "status": "interrupted"}
+        told: list[Cell] = [{**names, "status": "interrupted"}]
         try:
             told = sweep_cell(composed, names, screen)
         finally:
-            note = Path(hydra.sweep.dir) / f"cell-{hydra.job.num:04d}.json"
-            write_file(note, [json.dumps(told, indent=2).encode()])
+            for number, each in enumerate(told):
+                note = Path(hydra.sweep.dir) / f"cell-{hydra.job.num:04d}-{number:04d}.json"
+                write_file(note, [json.dumps(each, indent=2).encode()])
         return
     try:
         single(config.typed(composed, plugins.registry(), label), screen)
@@ -183,10 +184,14 @@ def cell(composed: DictConfig) -> None:
 
 
 def single(settled: RunConfig, screen: Console) -> None:
-    """One run and its closing table; what goes wrong is raised."""
+    """One run and its closing table, or several of one vectorised model; what goes wrong is raised."""
     from zoo import plugins, progress
 
-    outcome = guarded(settled, plugins.registry(), screen)
+    outcomes = guarded(settled, plugins.registry(), screen)
+    if settled.replicas > 1:
+        _close_replicas(settled.label, outcomes, screen)
+        return
+    (outcome,) = outcomes
     record = outcome.record
     screen.print(
         f"{record['model']} on {record['dataset']}, task {record['task']}, seed {record['seed']}", markup=False
@@ -194,6 +199,16 @@ def single(settled: RunConfig, screen: Console) -> None:
     screen.print(*progress.run_tables(record, outcome.metrics), sep="\n")
     for line in progress.closing(record, outcome.folder, outcome.reused):
         screen.print(line, soft_wrap=True, markup=False)
+
+
+def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) -> None:
+    from zoo import progress
+
+    cells = [_told(outcome, {"model": label}) for outcome in outcomes]
+    screen.print(progress.cell_table(cells))
+    screen.print(f"One vectorised model. Results: {outcomes[0].folder.parent}", soft_wrap=True, markup=False)
+    if failed := [told for told in cells if told["status"] == "failed"]:
+        raise ZooError("\n".join([f"{len(failed)} of {len(cells)} replicas failed.", *progress.reasons(failed)]))
 
 
 def cells_of(sweep: Sweep) -> list[Cell]:
@@ -238,20 +253,24 @@ def close_sweep(sweep: Sweep) -> int:
     return FAILED if any(told["status"] == "failed" for told in cells) else 0
 
 
-def guarded(settled: RunConfig, installed: Registry, screen: Console) -> Outcome:
-    """A run whose unforeseen errors are ZooErrors too, so that the command line ends without a traceback."""
+def guarded(settled: RunConfig, installed: Registry, screen: Console) -> list[Outcome]:
+    """A run, or a vectorised group of them, whose unforeseen errors are ZooErrors too, so that the command line ends
+    without a traceback."""
+    from zoo import replicas
     from zoo.run import run
 
     try:
-        return run(settled, installed, screen)
+        if settled.replicas > 1:
+            return replicas.run(settled, installed, screen)
+        return [run(settled, installed, screen)]
     except (ZooError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:
         raise unforeseen(error) from error
 
 
-def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> Cell:
-    """One cell of a sweep, in JSON types: what fails is told, and the sweep goes on."""
+def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]:
+    """One cell of a sweep, in JSON types, or one for each replica: what fails is told, and the sweep goes on."""
     from zoo import config, plugins, records
 
     installed, settled, told = plugins.registry(), None, dict(names)
@@ -259,7 +278,7 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> Cell:
     try:
         settled = config.typed(composed, installed, names["model"])
         told["dataset"] = settled.dataset.title()
-        outcome = guarded(settled, installed, screen)
+        outcomes = guarded(settled, installed, screen)
     except ZooError as error:
         status = "skipped" if isinstance(error, Incompatible) else "failed"
         screen.print(f"{status}: {error}", markup=False, soft_wrap=True)
@@ -267,13 +286,22 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> Cell:
             with contextlib.suppress(StoreError):
                 error.folder = records.note(settled, installed, error, status)
         folder = None if error.folder is None else str(error.folder)
-        return {**told, "status": status, "message": str(error), "folder": folder}
-    screen.print(outcome.folder, soft_wrap=True, markup=False)
+        return [{**told, "status": status, "message": str(error), "folder": folder}]
+    for outcome in outcomes:
+        screen.print(outcome.folder, soft_wrap=True, markup=False)
+    return [_told(outcome, told) for outcome in outcomes]
+
+
+def _told(outcome: Outcome, names: Cell) -> Cell:
+    """A run that has ended, for the closing table and the sweep's notes. names: what is known before it begins."""
+    record = outcome.record
+    own = {name: record[name] for name in ("dataset", "task", "seed")}
+    told = {**own, **names, "seed": record["seed"], "status": record["status"], "folder": str(outcome.folder)}
+    if record["status"] != "complete":
+        return {**told, "message": record["error"]["message"]}
     return {
         **told,
-        "status": "complete",
         "reused": outcome.reused,
-        "seconds": outcome.record.get("seconds"),
-        "folder": str(outcome.folder),
+        "seconds": record.get("seconds"),
         "metrics": {name: outcome.metrics[name] for name in ("accuracy", "macro_f1")},
     }

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from zoo.plugins import Registry
 
 log = logging.getLogger("zoo")
+
+SEED = "zoo_seed"  # of a log entry that speaks of one seed
 
 LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers", "tokenizers", "hydra-core", "pyarrow", "safetensors")
 
@@ -94,6 +96,14 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
         "data": _data(splits),
     }
     return Plan(place, trainer, record)
+
+
+def identify_replicas(config: RunConfig, splits: Splits, registry: Registry) -> list[Plan]:
+    """`identify` for each seed of a vectorised training, which decides the result: in another group the same seed meets
+    other random numbers."""
+    group = {"vectorised": {"replicas": config.replicas, "first_seed": config.seed}}
+    seeds = range(config.seed, config.seed + config.replicas)
+    return [identify(replace(config, seed=seed), splits, registry, group) for seed in seeds]
 
 
 def _versions_used(config: RunConfig, registry: Registry) -> dict[str, str]:
@@ -181,7 +191,7 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
 def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Draft]:
     """A draft of the run's folder. When the body fails the draft is published as failed, with the reason."""
     clear_leftovers(config.runs_dir)
-    with Draft.open(config.runs_dir, plan.place, plan.record) as draft, _logging_to(draft):
+    with Draft.open(config.runs_dir, plan.place, plan.record) as draft, _logging_to(draft, plan.record["seed"]):
         registry.notify("zoo_run_started", run=plan.record)
         try:
             yield draft
@@ -222,12 +232,13 @@ def _read_record(folder: Path) -> Mapping[str, Any]:
 
 
 @contextlib.contextmanager
-def _logging_to(draft: Draft) -> Iterator[None]:
-    """What the harness and the plugins log goes to the run's `events.log` as well."""
+def _logging_to(draft: Draft, seed: int) -> Iterator[None]:
+    """What the harness and the plugins log goes to the run's `events.log` as well, but for what is said of the other
+    seeds of a vectorised training."""
 
     class ToDraft(logging.Handler):
         def emit(self, entry: logging.LogRecord) -> None:
-            if draft.is_open:
+            if draft.is_open and getattr(entry, SEED, seed) == seed:
                 draft.log(f"{entry.levelname.lower()} {entry.getMessage()}")
 
     handler, before = ToDraft(logging.INFO), log.level
@@ -245,7 +256,8 @@ def observers(plan: Plan, registry: Registry, screen: Console) -> Observers:
     from zoo import progress
 
     def epoch(row: Mapping[str, float]) -> None:
-        log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in row.items()))
+        told = " ".join(f"{name}={value:.6g}" for name, value in row.items())
+        log.info("epoch %s", told, extra={SEED: plan.record["seed"]})
         registry.notify("zoo_epoch_ended", run=plan.record, epoch=row)
 
     return Observers(lambda steps: progress.reporter(screen, steps), epoch)
@@ -269,6 +281,12 @@ def write(
     plan.record["peak_memory_mib"] = _peak_memory()
     folder = draft.publish(plan.record, "complete")
     return Outcome(_read_record(folder), scores, folder)
+
+
+def write_failure(draft: Draft, plan: Plan, error: ZooError) -> Outcome:
+    """Publish the draft as failed: an outcome without metrics."""
+    error.folder = publish_failure(draft, plan.record, error)
+    return Outcome(_read_record(error.folder), {}, error.folder)
 
 
 def _predictions(splits: Splits, answers: Answers) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import PluginError, ZooError
+from zoo.errors import Incompatible, PluginError, TrainingError, ZooError
 from zoo.models import Model, Predictor, TorchModel
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from zoo.engine.batches import Batches
     from zoo.engine.devices import Placement
     from zoo.engine.frozen import Head
-    from zoo.engine.training import Reporter, Trained
+    from zoo.engine.training import Job, Reporter, Trained
     from zoo.models import InputSpec
     from zoo.records import Observers
 
-TIMED = 500
+TIMED = 256
 """Test examples on which the speed of a whole module is taken, where its answers come from stored vectors."""
 
 
@@ -140,15 +140,68 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
     return Ready(model, module, batches, placement, multipliers, len(splits.classes), key)
 
 
+def _job(ready: Ready, trainer: Trainer, seed: int) -> tuple[torch.nn.Module, Job]:
+    """What is trained, and how."""
+    from zoo.engine.training import Job
+
+    learner = ready.head or ready
+    train, validation = learner.batches["train"], learner.batches["validation"]
+    job = Job(train, validation, trainer, learner.placement, ready.classes, seed, learner.multipliers)
+    return learner.module, job
+
+
 def train(ready: Ready, trainer: Trainer, seed: int, observers: Observers) -> Trained:
     """Train the module in place, or its head alone; see `training.train`."""
     from zoo.engine import devices, training
 
-    learner = ready.head or ready
-    train, validation = learner.batches["train"], learner.batches["validation"]
-    job = training.Job(train, validation, trainer, learner.placement, ready.classes, seed, learner.multipliers)
+    module, job = _job(ready, trainer, seed)
     with devices.threads(ready.placement.threads), observers.display(training.budget(job)) as reporter:
-        return training.train(learner.module, job, _Observed(reporter, observers))
+        return training.train(module, job, _Observed(reporter, observers))
+
+
+def prepare_replicas(config: RunConfig, trainer: Trainer | None, splits: Splits) -> list[Ready]:
+    """`prepare` for each seed from `config.seed` on, data and device in common.
+
+    Raises Incompatible when the model cannot be trained as one vectorised model."""
+    from zoo.engine import frozen, replicas
+
+    model = config.model
+    if trainer is None or not isinstance(model, TorchModel):
+        raise Incompatible(
+            f"replicas={config.replicas}: '{model.name}' fits itself, so its seeds are runs of their own."
+        )
+    first = prepare(model, trainer, splits, config.seed)
+    group = [first]
+    for seed in range(config.seed + 1, config.seed + config.replicas):
+        seed_everything(seed)
+        module, _ = _build(model, first.batches["train"].spec, first.classes)
+        group.append(replace(first, module=module.to(first.placement.device)))
+    group = frozen.share_head(group, frozen.head_of(first, trainer.precision, parts(splits)))
+    jobs = [_job(ready, trainer, config.seed) for ready in group]
+    replicas.check([module for module, _ in jobs], jobs[0][1])
+    return group
+
+
+def fit_replicas(
+    group: Sequence[Ready], config: RunConfig, trainer: Trainer, splits: Splits, observers: Sequence[Observers]
+) -> list[Answers | TrainingError]:
+    """Train a group from `prepare_replicas` as one model; what each seed answers, or why it failed."""
+    from zoo.engine import devices, replicas, training
+
+    jobs = [_job(ready, trainer, config.seed) for ready in group]
+    seed_everything(config.seed)
+    with (
+        devices.threads(group[0].placement.threads),
+        observers[0].display(training.budget(jobs[0][1])) as reporter,
+    ):
+        trained = replicas.train(
+            [module for module, _ in jobs], jobs[0][1], reporter, lambda number, row: observers[number].epoch(row)
+        )
+    kept = Kept(config.probe, config.keep_weights)
+    return [
+        replica.error or answer(ready, splits, kept, trainer.batch_size, replica.trained)
+        for ready, replica in zip(group, trained, strict=True)
+    ]
 
 
 def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: Trained | None = None) -> Answers:

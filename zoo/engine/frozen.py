@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,6 +79,24 @@ def head_of(ready: Ready, wish: Precision, splits: tuple[Split, ...]) -> Head | 
     placement = devices.Placement(ready.placement.device, precision, ready.placement.threads)
     multipliers = _multipliers(ready.module, part.head, ready.multipliers)
     return Head(part.head, batches, multipliers, placement, made["train"].seconds, source)
+
+
+def share_head(group: Sequence[Ready], head: Head | None) -> list[Ready]:
+    """The same group, each with its own head on the vectors of the first; as it is when there is no head, or when the
+    frozen parts are not the same weights in all, and so would give other vectors."""
+    if head is None:
+        return list(group)
+    shared: list[Ready] = []
+    wanted: str | None = None
+    for ready in group:
+        part = ready.model.frozen(ready.module)
+        assert part is not None
+        wanted = wanted or digest(part.body)
+        if digest(part.body) != wanted:
+            return list(group)
+        part.body.eval()
+        shared.append(replace(ready, head=replace(head, module=part.head)))
+    return shared
 
 
 def check_parts(name: str, module: torch.nn.Module, part: object) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
@@ -93,12 +93,22 @@ def optimizer_for(
     module: torch.nn.Module, trainer: Trainer, device: torch.device, multipliers: Mapping[str, float]
 ) -> torch.optim.Optimizer:
     """The optimizer over all weights that want a gradient; no decay on biases and norms (one-dimensional weights)."""
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
+    named = [(name, weight, weight.ndim > 1) for name, weight in module.named_parameters()]
+    return optimizer_over(named, trainer, device, multipliers)
+
+
+def optimizer_over(
+    named: Iterable[tuple[str, torch.Tensor, bool]],
+    trainer: Trainer,
+    device: torch.device,
+    multipliers: Mapping[str, float],
+) -> torch.optim.Optimizer:
+    """The same over weights by name, each with whether it decays."""
+    groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+    for name, parameter, decays in named:
         if parameter.requires_grad:
             multiplier = next((value for prefix, value in multipliers.items() if name.startswith(prefix)), 1.0)
-            decay = trainer.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((multiplier, decay), []).append(parameter)
+            groups.setdefault((multiplier, trainer.weight_decay if decays else 0.0), []).append(parameter)
     if not groups:
         raise PluginError("The module has no parameter that wants a gradient, so there is nothing to train.")
     options: list[dict[str, Any]] = [
@@ -130,6 +140,13 @@ def loss_of(kind: Loss, answers: torch.Tensor, labels: torch.Tensor) -> torch.Te
     if kind is Loss.cross_entropy:
         return F.cross_entropy(answers, labels)
     return F.mse_loss(answers.softmax(1), F.one_hot(labels, answers.shape[1]).float())
+
+
+def judged(answers: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Accuracy and mean log-loss of logits, (examples, classes), for labels, (examples,) int64."""
+    chosen = metrics.softmax(answers)[np.arange(len(labels)), labels]
+    loss = float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+    return float((answers.argmax(1) == labels).mean()), loss
 
 
 class _Loop:
@@ -288,9 +305,7 @@ class _Loop:
         size = min(self.micro_batch, self.trainer.batch_size)
         answers = evaluation.logits(self.module, self.job.validation, size, self.job.classes)
         labels = self.job.validation.labels.cpu().numpy()
-        accuracy = float((answers.argmax(1) == labels).mean())
-        chosen = metrics.softmax(answers)[np.arange(len(labels)), labels]
-        loss = float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+        accuracy, loss = judged(answers, labels)
         # The last step's weights have no further loss to betray them.
         self.require_finite("validation loss", loss, self.outcome.steps, self.last_rate)
         self.outcome.history.append(
