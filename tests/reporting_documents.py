@@ -294,13 +294,18 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
 
 
 def unrelated(made: dict[str, Any], tested: int | None) -> dict[str, Any]:
-    """The document with a lineage in which no weights are shared. tested: pairs of runs, None for all."""
-    found = related(made)["lineage"]
+    """The document with a lineage in which no weights are shared. tested: pairs of runs of different models, None for
+    all; of a model's own runs all were, unless none was."""
+    found, left = related(made)["lineage"], tested
     for pair in found["pairs"]:
         pair |= {"verdicts": {"undetermined": pair["run_pairs"]}, "note": None}
-        pair |= {} if tested != 0 else {"strongest": None, "strongest_runs": None, "tested": 0}
-        pair["reason"] = "No tensor of the one has a counterpart in the other." if tested == 0 else None
-    found |= {"listed": [], "tree": [], "lacking": [], "tested": found["run_pairs"] if tested is None else tested}
+        pair["tested"] = 0 if tested == 0 else pair["run_pairs"]
+        if left is not None and pair["a"] != pair["b"]:
+            pair["tested"] = min(left, pair["run_pairs"])
+            left -= pair["tested"]
+        pair |= {} if pair["tested"] else {"strongest": None, "strongest_runs": None}
+        pair["reason"] = None if pair["tested"] else "No tensor of the one has a counterpart in the other."
+    found |= {"listed": [], "tree": [], "lacking": [], "tested": sum(pair["tested"] for pair in found["pairs"])}
     return made
 
 

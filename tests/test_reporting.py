@@ -372,8 +372,8 @@ class TestPage:
     @pytest.mark.parametrize(
         ("tested", "said"),
         [
-            (None, "No pair shares weights, as far as weights can tell (66 pairs of runs tested, q = 0.05)."),
-            (5, "No pair that could be tested shares weights, as far as weights can tell (5 of 66 pairs of runs"),
+            (None, "No pair of different models shares weights, as far as weights can tell (54 pairs of runs tested"),
+            (5, "No pair of different models that could be tested shares weights, as far as weights can tell (5 of 54"),
             (0, "could not be tested: No tensor of the one has a counterpart in the other."),
         ],
     )
@@ -382,6 +382,24 @@ class TestPage:
         assert said in kin.verdict(made, Words())[-1]
         assert "lineage" not in figures(made, Words())
         assert Words()("lineage.no_tree") in page(made, Words())
+
+    def test_what_is_so_by_construction_is_told_last_and_a_models_own_runs_in_the_section_alone(self) -> None:
+        made = unrelated(document(), None)
+        start = "all its runs started from one checkpoint: a common ancestor by construction"
+        for pair in made["lineage"]["pairs"]:
+            if (pair["a"], pair["b"]) in ((0, 0), (0, 1)):
+                pair |= {"verdicts": {"common ancestor": pair["run_pairs"]}, "note": start}
+        told = kin.verdict(check(made), Words())
+        assert told[-1].startswith("Shared weights: mlp and cnn: common ancestor (9 of 9 pairs of runs) – all its")
+        assert "among each other" not in told[-1]
+        assert "runs of mlp among each other: common ancestor" in kin.sentence(check(made), Words())
+        made["lineage"]["pairs"][1]["note"] = None
+        assert kin.verdict(check(made), Words())[0] == told[-1].replace(f" – {start}", "")
+
+    def test_one_model_alone_is_told_of_its_own_runs(self) -> None:
+        made = unrelated(document(), None)
+        made["lineage"]["pairs"] = [pair for pair in made["lineage"]["pairs"] if pair["a"] == pair["b"] == 0]
+        assert kin.verdict(check(made), Words())[-1].startswith("No pair of runs shares weights")
 
     def test_a_report_without_lineage_says_nothing_of_it(self, four: dict[str, bytes]) -> None:
         assert not [name for name in four if "lineage" in name]

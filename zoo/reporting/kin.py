@@ -28,12 +28,13 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def verdict(document: Document, words: Words) -> list[str]:
-    """The answer explained, and beside it what the weights say: first where any are shared, else last."""
+    """The answer explained, and what the weights say of it: first where any are shared that nothing explains."""
     said = story.verdict(document, words)
     if "lineage" not in document:
         return said
-    told = sentence(document, words)
-    return [told, *said] if any(map(shares, document["lineage"]["pairs"])) else [*said, told]
+    told = headline(document, words)
+    unexplained = any(shares(pair) and not pair["note"] for pair in document["lineage"]["pairs"])
+    return [told, *said] if unexplained else [*said, told]
 
 
 def methods(document: Document) -> tuple[str, ...]:
@@ -41,20 +42,40 @@ def methods(document: Document) -> tuple[str, ...]:
     return (*_METHODS, *_METHODS_OF_WEIGHTS) if "lineage" in document else _METHODS
 
 
-def sentence(document: Document, words: Words) -> str:
-    """Whether any two models share weights, in one sentence. The document has a lineage."""
+def headline(document: Document, words: Words) -> str:
+    """Whether two different models share weights, in one sentence; of one model's own runs, only what nothing explains
+    (a checkpoint that all started from, a seed that changes nothing). The document has a lineage."""
     found = document["lineage"]
-    if kin := [pair for pair in by_kin(found) if shares(pair)]:
-        told = [_named(document, pair, words) for pair in kin[:_MOST_NAMED]]
-        if len(kin) > _MOST_NAMED:
-            told.append(words("lineage.further", count=len(kin) - _MOST_NAMED))
-        return words("lineage.shared", list=words("lineage.semicolon").join(told))
-    if not found["tested"]:
-        reasons = Counter(pair["reason"] for pair in found["pairs"] if pair["reason"])
+    others = [pair for pair in found["pairs"] if pair["a"] != pair["b"]]
+    kin = [pair for pair in by_kin(found) if shares(pair) and not (pair["a"] == pair["b"] and pair["note"])]
+    if not others:
+        return sentence(document, words)
+    return _shared(document, kin, words) if kin else _none(found, others, words)
+
+
+def sentence(document: Document, words: Words) -> str:
+    """Whether any two runs share weights, in one sentence. The document has a lineage."""
+    found = document["lineage"]
+    kin = [pair for pair in by_kin(found) if shares(pair)]
+    return _shared(document, kin, words) if kin else _none(found, found["pairs"], words)
+
+
+def _shared(document: Document, kin: Sequence[LineagePair], words: Words) -> str:
+    told = [_named(document, pair, words) for pair in kin[:_MOST_NAMED]]
+    if len(kin) > _MOST_NAMED:
+        told.append(words("lineage.further", count=len(kin) - _MOST_NAMED))
+    return words("lineage.shared", list=words("lineage.semicolon").join(told))
+
+
+def _none(found: Lineage, among: Sequence[LineagePair], words: Words) -> str:
+    tested, pairs = (sum(pair[of] for pair in among) for of in ("tested", "run_pairs"))
+    if not tested:
+        reasons = Counter(pair["reason"] for pair in among if pair["reason"])
         why = reasons.most_common(1)[0][0] if reasons else "there is no pair of runs"
         return words("lineage.untested", reason=translated(why, words).rstrip(".。"))
-    key = "lineage.none" if found["tested"] == found["run_pairs"] else "lineage.none_of_tested"
-    return words(key, tested=words.count(found["tested"]), pairs=words.count(found["run_pairs"]), q=_q(found))
+    key = "lineage.none" if tested == pairs else "lineage.none_of_tested"
+    kind = words("lineage.of_runs" if any(pair["a"] == pair["b"] for pair in among) else "lineage.models")
+    return words(key, kind=kind, tested=words.count(tested), pairs=words.count(pairs), q=_q(found))
 
 
 def shares(pair: LineagePair) -> bool:
