@@ -17,8 +17,8 @@ from zoo.lineage import blackbox
 from zoo.lineage.answers import Answers, Behaviour, Calibration, compare_answers
 from zoo.lineage.blackbox import Residual
 from zoo.lineage.comparison import Comparison, Judged
-from zoo.lineage.multiple import adjusted
-from zoo.lineage.verdict import Q, Verdict
+from zoo.lineage.multiple import Q, adjusted
+from zoo.lineage.verdict import Verdict
 
 ANSWERS = "answers"
 """The residual correlation of answers among the adjusted p-values."""
@@ -58,7 +58,7 @@ def judge_answers(found: Behaviour, p: float, tests: int = 1) -> Verdict:
     test = decisive.residual
     if p <= Q:
         return Verdict("behaviourally derived", f"{told}.", "conformal", NULL_ANSWERS)
-    best = 1 / (test.calibrating + 1)
+    best = 1 / (test.references + 1)
     if test.p > max(Q, best):
         shared = f"{told}: shared data explains it."
         return Verdict("convergent", shared, "conformal" if best <= Q else "heuristic", NULL_ANSWERS)
@@ -71,24 +71,23 @@ def _not_enough(test: Residual, p: float, tests: int) -> str:
         return f"over {tests} pairs that is p = {p:.3g}: fewer pairs at once or more references could tell"
     over = f" over {tests} pairs" if tests > 1 else ""
     return (
-        f"{test.common + test.calibrating} references, of which {test.calibrating} calibrate, are too few to reach "
-        f"p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
+        f"{test.references} references are too few to reach p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
     )
 
 
 def _as_high(test: Residual) -> int:
-    """Calibrating references that are as like as the pair."""
-    return round(test.p * (test.calibrating + 1)) - 1
+    """References that are as like as the pair."""
+    return round(test.p * (test.references + 1)) - 1
 
 
 def _told(decisive: Calibration, p: float) -> str:
     test = decisive.residual
     higher = _as_high(test)
-    than = "no more alike than any of" if higher == test.calibrating else "more alike than"
-    than += f" all but {higher} of" if 0 < higher < test.calibrating else ""
+    than = "no more alike than any of" if higher == test.references else "more alike than"
+    than += f" all but {higher} of" if 0 < higher < test.references else ""
     over = "" if p == test.p else f", {p:.3g} over all calibrated pairs"
     return (
-        f"Their answers are {than} {test.calibrating} same-data references of {decisive.of} (residual correlation "
+        f"Their answers are {than} {test.references} same-data references of {decisive.of} (residual correlation "
         f"{test.score:.3f}, highest of a reference {test.highest:.3f}, n = {test.n} examples, p = {test.p:.3g}{over})"
     )
 

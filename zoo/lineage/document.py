@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.lineage.behaviour import baseline, row
 from zoo.lineage.exact import EXACT_UP_TO
-from zoo.lineage.verdict import ALIGNED, NULL_EXACT, NULL_REPLICAS, Q, p_text
+from zoo.lineage.multiple import ALIGNED, CALIBRATED_SHARE, METHOD, Q
+from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS, p_text
 
 if TYPE_CHECKING:
     from zoo.lineage.aligned import Calibrated
@@ -26,8 +27,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "lineage_version": VERSION,
         "method": {
             "q": Q,
-            "error_rate": "Benjamini-Yekutieli over all exact tests of all pairs, over R3 of all calibrated pairs, and "
-            "over the answers of all calibrated pairs",
+            "error_rate": f"{METHOD} over all exact tests of all pairs at {1 - CALIBRATED_SHARE:.0%} of q, and over R3 of "
+            f"all calibrated pairs at {CALIBRATED_SHARE:.0%} of it (either at all of it without the other); what answers "
+            "say is a claim of its own: over all pairs with references at q",
             "exact_tests": comparison.tests,
             "tree": "minimum arborescence over 1 - aligned score; directions are a heuristic",
         },
