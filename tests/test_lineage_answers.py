@@ -284,7 +284,7 @@ def test_verdicts_need_references_enough_for_their_level():
     name, _, why = told(TEST, 0.15, tests=2)
     assert name == "undetermined"
     assert "over 2 pairs" in why
-    assert "117 are needed" in why  # 2 (1 + 1/2) = 3 times as small: 1 / 60
+    assert "59 are needed" in why  # 2 (1 + 1/2) = 3 times as small: 1 / 60
     name, _, why = told(replace(TEST, p=2 / 100, references=99), 0.06, tests=2)
     assert name == "undetermined"
     assert "fewer pairs at once" in why
