@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -126,11 +127,39 @@ def test_too_few_units_are_refused():
 
 
 def test_fisher_is_that_of_scipy_and_goes_where_it_underflows():
-    for ps in ([0.3], [0.01, 0.8], [0.2, 1e-5, 0.7, 0.04]):
+    for ps in ([0.3, 0.02], [0.9], [1e-5, 0.5, 0.04, 0.7]):
         expected = stats.combine_pvalues(ps, method="fisher").pvalue
-        assert math.exp(exact.fisher([math.log(p) for p in ps])) == pytest.approx(expected)
-    assert exact.fisher([-5000.0, -3000.0]) == pytest.approx(-8000 + math.log1p(8000))
-    assert exact.fisher([0.0, 0.0]) == 0
+        assert math.exp(exact.fisher([math.log(p) for p in ps], [100] * len(ps))) == pytest.approx(expected)
+    assert exact.fisher([-5000.0, -3000.0], [100, 200]) == pytest.approx(-8000 + math.log1p(8000))
+    assert exact.fisher([0.0, 0.0], [4, 100]) == 0
+    with pytest.raises(ValueError, match="no p-values"):
+        exact.fisher([], [])
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (4, 5, 6)])
+def test_fisher_of_few_units_is_counted_out(counts):
+    """By writing all orders of all groups down: no order is more likely to be called unusual than p says."""
+    log_ps = {
+        count: np.array([exact.log_p_counted(count, distance) for distance in distances(count)]) for count in counts
+    }
+    products = functools.reduce(np.add.outer, [log_ps[count] for count in counts]).reshape(-1)
+    for place in np.random.default_rng(0).choice(len(products), 25):
+        expected = (products <= products[place] + 1e-9).mean()
+        orders = np.unravel_index(place, [len(log_ps[count]) for count in counts])
+        found = exact.fisher([log_ps[count][at] for count, at in zip(counts, orders, strict=True)], counts)
+        assert expected - 1e-12 <= math.exp(found) <= expected * 1.02 + 1e-12
+
+
+def test_fisher_of_few_and_many_units_is_uniform():
+    """Where chi² is far too careful: heads of an attention are four."""
+    random = np.random.default_rng(0)
+    fours = np.array([exact.log_p_counted(4, distance) for distance in distances(4)])
+    drawn = [[*random.choice(fours, 3), math.log(random.uniform())] for _ in range(3000)]
+    ps = np.exp([exact.fisher(log_ps, [4, 4, 4, 100]) for log_ps in drawn])
+    for level in (0.01, 0.05, 0.3):
+        assert abs((ps <= level).mean() - level) < 3.3 * math.sqrt(level * (1 - level) / 3000)
+    as_if_continuous = np.exp([exact.fisher(log_ps, [100] * 4) for log_ps in drawn])
+    assert (as_if_continuous <= 0.05).mean() < 0.04
 
 
 def test_cauchy_is_its_formula_and_goes_where_it_underflows():

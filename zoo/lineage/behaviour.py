@@ -70,9 +70,7 @@ def _not_enough(test: Residual, p: float, tests: int) -> str:
     if _as_high(test):
         return f"over {tests} pairs that is p = {p:.3g}: fewer pairs at once or more references could tell"
     over = f" over {tests} pairs" if tests > 1 else ""
-    return (
-        f"{test.references} references are too few to reach p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
-    )
+    return f"{test.references} references are too few to reach p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
 
 
 def _as_high(test: Residual) -> int:

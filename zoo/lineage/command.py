@@ -25,7 +25,7 @@ USAGE = f"""python -m zoo.lineage A B … [option=value …]
 
 A, B, …      two or more: run folders, .safetensors files or Hugging Face folders with safetensors
 replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
-             them; {ENOUGH_REPLICAS} are the fewest that can reach p ≤ .05 for one pair, and more pairs at once need more
+             them; {ENOUGH_REPLICAS} are the fewest that can tell of one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
 data=true    false reads weights only, never the runs' data (which the test of dead inputs needs)
 answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights

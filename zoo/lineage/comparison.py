@@ -25,7 +25,7 @@ Indices = tuple[int, int]
 
 @dataclass(frozen=True)
 class Judged:
-    """A pair. evidence: its own a and b may be the other way round; adjusted: p-values by test, with one error rate over
+    """A pair. evidence: its own a and b may be the other way round; adjusted: p-values by test, at one error rate over
     all exact tests of all pairs and R3 of all pairs that replicas calibrate; behaviour: what their answers say, None
     when these were not asked for (`behaviour.with_answers`)."""
 

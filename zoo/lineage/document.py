@@ -27,9 +27,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "lineage_version": VERSION,
         "method": {
             "q": Q,
-            "error_rate": f"{METHOD} over all exact tests of all pairs at {1 - CALIBRATED_SHARE:.0%} of q, and over R3 of "
-            f"all calibrated pairs at {CALIBRATED_SHARE:.0%} of it (either at all of it without the other); what answers "
-            "say is a claim of its own: over all pairs with references at q",
+            "error_rate": f"{METHOD}, over all exact tests of all pairs at {1 - CALIBRATED_SHARE:.0%} of q and over R3 "
+            f"of all calibrated pairs at {CALIBRATED_SHARE:.0%} of it, either at all of it where the other is missing; "
+            "what answers say is a claim of its own, over all pairs with references at q",
             "exact_tests": comparison.tests,
             "tree": "minimum arborescence over 1 - aligned score; directions are a heuristic",
         },

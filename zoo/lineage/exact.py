@@ -21,6 +21,12 @@ from zoo.lineage.rows import unit
 EXACT_UP_TO = 14
 """Units for which the distribution of Spearman's coefficient is counted out; beyond, see `log_p_approximate`."""
 
+GRID = 2048
+"""Steps in which sums of logarithms of counted p-values are kept."""
+
+MOST_COUNTED = 1000.0
+"""-log p of a product, beyond which nothing is counted: p is small whatever else is known."""
+
 FEWEST_UNITS = 4
 FEWEST_DEAD = 7  # 7! orders are enough for p = .001; fewer coordinates could not reach it
 MOST_DRAWS = 99_999  # of R2's null: with ten rejections, enough for the pairs of twenty models
@@ -153,16 +159,61 @@ def log_volume_bound(count: int, distance: int) -> float:
     return min(0.0, float(best.fun) - math.lgamma(count + 1))
 
 
-def fisher(log_ps: Sequence[float]) -> float:
-    """log p of several independent tests together (Fisher). Raises ValueError without a test."""
+def fisher(log_ps: Sequence[float], units: Sequence[int]) -> float:
+    """log p of several independent groups together (Fisher): the chance that the product of their p-values is as small.
+    log_ps: of each group; units: in it. Of few units p takes few values, and its logarithm is no exponential: its true
+    distribution is counted in, so that the result is exact and not merely safe. Raises ValueError without a group."""
     if not log_ps:
         raise ValueError("no p-values")
-    # The tail of chi² with 2k degrees of freedom in closed form: scipy's logsf is -inf where p underflows.
     half = -math.fsum(log_ps)
     if half <= 0:
         return 0.0
-    terms = [order * math.log(half) - math.lgamma(order + 1) for order in range(len(log_ps))]
-    return min(0.0, float(np.logaddexp.reduce(terms)) - half)
+    counted = [count for count in units if count <= EXACT_UP_TO] if half < MOST_COUNTED else []
+    sums, log_chances = _sums_of_counted(counted, half)
+    others = len(log_ps) - len(counted)
+    # Rounding may leave the sum that was observed a little above one that is the same.
+    tails = _log_gamma_tail(others, half - sums - 1e-9 * half)
+    return min(0.0, float(np.logaddexp.reduce(log_chances + tails)))
+
+
+def _log_gamma_tail(terms: int, values: np.ndarray) -> np.ndarray:
+    """log P(a sum of so many standard exponentials ≥ each value): the tail of chi² with 2k degrees of freedom at twice
+    the value, in closed form, since scipy's logsf is -inf where p underflows. Of no terms the sum is 0."""
+    above = values > 0
+    if not terms:
+        return np.where(above, -math.inf, 0.0)
+    log_values = np.log(np.where(above, values, 1.0))
+    parts = [order * log_values - math.lgamma(order + 1) for order in range(terms)]
+    return np.where(above, np.logaddexp.reduce(parts) - values, 0.0)
+
+
+def _sums_of_counted(counts: Sequence[int], largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """The distribution of -log p summed over groups of so many units each: values up to `largest`, where all beyond are
+    counted, and log chances. Values are rounded up to a grid of `GRID` steps, which can only make p larger."""
+    step = largest / GRID
+    values = np.arange(GRID + 1) * step
+    # Chances are kept multiplied by e^value: as they are, all but the first would vanish.
+    chances = np.zeros(GRID + 1)
+    chances[0] = 1.0
+    for count in counts:
+        following = np.zeros(GRID + 1)
+        for place, chance in zip(*_counted(count, step), strict=True):
+            stop = GRID + 1 - place
+            following[place:] += chances[:stop] * chance
+            following[GRID] += float(chances[stop:] @ np.exp(largest - values[stop:] - place * step)) * chance
+        chances = following
+    told = chances > 0
+    return values[told], np.log(chances[told]) - values[told]
+
+
+def _counted(count: int, step: float) -> tuple[list[int], list[float]]:
+    """-log p of one group in whole steps, rounded up and at most GRID, each value once; its chance times e^value."""
+    orders = _distances(count) / math.factorial(count)
+    happens = orders > 0
+    p = np.minimum(np.cumsum(orders)[happens], 1.0)
+    places, which = np.unique(np.minimum(np.ceil(-np.log(p) / step - 1e-9), GRID).astype(np.int64), return_inverse=True)
+    chances = np.bincount(which, weights=orders[happens]) * np.exp(places * step)
+    return places.tolist(), chances.tolist()
 
 
 def cauchy(log_ps: Sequence[float]) -> float:

@@ -4,9 +4,10 @@
 2. derived: the numbers of one are those of the other after pruning or rounding to a grid, renumbering or rescaling of
    units; or the hidden layers are the same bit for bit and only others differ. Exact relations, no p-value is needed.
 3. An exact test (R1, R2) rejects independence, or R3 does against replicas, at q = .05 over all tests of all pairs
-   (`multiple`). R3 speaks of trainings by one recipe on the same data: what records refute is not calibrated, what
-   they leave open makes it a heuristic. Then the two share weights. common ancestor: when records name one start for both, or a third model lies between them;
-   derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor is not at hand, and this is said.
+   (`multiple`). R3 speaks of trainings by one recipe on the same data: what records refute is not calibrated, what they
+   leave open makes it a heuristic. Then the two share weights. common ancestor: when records name one start for both,
+   or a third model lies between them; derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor
+   is not at hand, and this is said.
 4. convergent: no test rejects, no weight of the units is the same in both, and against at least one replica the
    aligned weights are no more alike than those of a replica, though more than chance. independent: no more
    alike than chance; with a residual stream, only when the lengths of a table's rows, which a rotation keeps, are
@@ -185,7 +186,8 @@ def _conformally(found: Evidence, against: Calibrated, adjusted: Mapping[str, fl
     than = f"all but {against.as_high} of" if against.as_high else "any of"
     told = (
         f"Aligned, they are more alike (score {_score(found)}) than {than} {against.replicas} replicas (highest "
-        f"{against.highest:.3f}), p = {against.p:.3g}, {_conformal_p(against, adjusted):.3g} over all tests of all pairs"
+        f"{against.highest:.3f}), p = {against.p:.3g}, and {_conformal_p(against, adjusted):.3g} over all "
+        "tests of all pairs"
     )
     return f"{told}; that holds {against.on_trust}." if against.on_trust else f"{told}."
 
