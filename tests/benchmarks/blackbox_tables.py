@@ -21,6 +21,8 @@ FEWEST_REFERENCES = 99
 KINDS = ("distil", "queried")
 ANOTHERS = "student of another"
 TEST = "test split"
+EVERYTHING = "all together"
+BASELINE = ("b1", "b1_low", "b1_high", "b1_n", "b1_auc")
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,19 @@ def elsewhere(made: Made, answers: Answered) -> list[Row]:
     return rows
 
 
+def with_baseline(rows: Sequence[Row]) -> list[Row]:
+    """The rows, those of everything with the baseline of the test split: it has no other."""
+    of_test = {row["kind"]: row for row in rows if row["probe"] == TEST}
+    return [
+        {**row, **{name: of_test[row["kind"]][name] for name in BASELINE}} if row["probe"] == EVERYTHING else row
+        for row in rows
+    ]
+
+
 def barred(row: Row, references: int) -> Row:
     """A row with the bar: TPR ≥ .8 at 5 % false positives with ≥ 99 references, and more than the baseline; false
     positives not above 5 % by more than chance explains."""
-    if row["b2"] is None or row["probe"] != TEST:
+    if row["b2"] is None or row["probe"] not in (TEST, EVERYTHING):
         return row
     if row["kind"] in KINDS:
         met = (
@@ -167,8 +178,8 @@ NOTES = {
     "much of a copy a student is. AUC: of the raw numbers against those of all pairs that are no kin. verdict: share "
     "called behaviourally derived by `zoo.lineage answers=true`, each pair as if it were the only one. Independent "
     "pairs and students of others are false positives; such pairs share models and so depend on each other, which the "
-    "intervals (Clopper-Pearson, 95 %) do not know. Bars are of the test split alone; made inputs have no true class, "
-    "hence no b1.",
+    "intervals (Clopper-Pearson, 95 %) do not know. Bars are of the test split, and of all inputs together, as "
+    "`zoo.ask` puts them; the baseline beside these is that of the test split. Other inputs have no b1.",
     "elsewhere": "Independent parents called kin at p ≤ .05. The command refuses references of other data: this is "
     "why.",
 }  # fmt: skip
