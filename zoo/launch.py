@@ -212,8 +212,10 @@ def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) ->
 
 
 def cells_of(sweep: Sweep) -> list[Cell]:
-    """What each cell of a sweep left, in their order."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("cell-*.json"))]
+    """What each cell of a sweep left, model by model, each in the order of its cells."""
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("cell-*.json"))]
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    return sorted(cells, key=lambda cell: models.index(cell["model"]))
 
 
 def report_sweep(sweep: Sweep) -> None:

@@ -41,7 +41,18 @@ def expand(arguments: list[str], registry: Registry) -> list[str]:
             expanded.append(argument)
         else:
             expanded.append(argument if flag in FLAGS_WITH_VALUE else _readable(_expand(argument, owners)))
-    return expanded
+    return _seeds_outermost(expanded)
+
+
+def _seeds_outermost(words: list[str]) -> list[str]:
+    """The words with `seed=` before the other options: Hydra changes the last list of a sweep first, so that every
+    round has each model with one seed. Killed early a sweep has something to compare, and of several processes none is
+    left alone with all seeds of the slowest model."""
+    seeds = [word for word in words if word.startswith("seed=")]
+    others = [word for word in words if word not in seeds]
+    options = [place for place, word in enumerate(others) if "=" in word and not word.startswith("-")]
+    first = options[0] if options else len(others)
+    return [*others[:first], *seeds, *others[first:]]
 
 
 def _check_flag(argument: str) -> None:
