@@ -7,8 +7,10 @@ Three small models with several seeds each on rotten_tomatoes, trained
 - parallel: the same in as many processes as there are cores, one thread each (Hydra's joblib launcher).
 
 Half of the separate runs go first and half last, so that a machine that slows down meets both alike. Prints the seconds
-and the share, and exits with 1 when the better of the sweeps takes more than half the time of the separate runs. Takes
-some ten minutes on two cores; `--quick` only shows that it works.
+and the share, and exits with 1 when the better of the sweeps takes more than half the time of the separate runs. Beside
+it stands what as many processes as there are cores compute at once, in multiples of one alone: cores of a virtual
+machine may be two halves of one, and no sweep is faster than they are. Takes some ten minutes on two cores; `--quick`
+only shows that it works.
 """
 
 from __future__ import annotations
@@ -39,6 +41,28 @@ def seconds(folder: Path, words: Sequence[str]) -> float:
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return time.perf_counter() - began
+
+
+PRODUCTS = """
+import sys, time, torch
+torch.set_num_threads(1)
+a, b, count, end = torch.randn(2000, 128), torch.randn(128, 512), 0, time.perf_counter() + float(sys.argv[1])
+while time.perf_counter() < end:
+    a @ b
+    count += 1
+print(count)
+"""
+
+
+def capacity(processes: int, given: float) -> float:
+    """How many times the matrix products of one process, alone for so many seconds, as many compute at once."""
+
+    def products(count: int) -> int:
+        command = [sys.executable, "-c", PRODUCTS, str(given)]
+        at_work = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        return sum(int(one.communicate()[0]) for one in at_work)
+
+    return products(processes) / products(1)
 
 
 def accuracy(folder: Path, model: str) -> list[float]:
@@ -78,7 +102,11 @@ def main() -> int:
         parallel = seconds(folders["parallel"], [*all_of_them, *processes])
         separately += [seconds(folders["separately"], cell) for cell in cells[half:]]
         taken = {"separately": sum(separately), "sweep": sweep, "parallel": parallel}
+        many = capacity(cores, 1.0 if asked.quick else 10.0)
         print(f"{', '.join(models)} x {len(seeds)} seeds on {cores} cores; n = 1 of each way")
+        print(
+            f"{cores} processes at once compute {many:.2f} times what one does alone (matrix products, one thread each)"
+        )
         for name, value in taken.items():
             found = {model: accuracy(folders[name], model) for model in models}
             means = ", ".join(f"{model} {statistics.mean(each):.3f} (n = {len(each)})" for model, each in found.items())
