@@ -78,6 +78,22 @@ def write_file(path: Path, chunks: Iterable[Chunk], option: str = "runs_dir=…"
     return FileFacts(digest.hexdigest(), size)
 
 
+def replace_file(path: Path, content: Chunk, option: str = "runs_dir=…") -> FileFacts:
+    """Write a file beside its place and rename it: a reader sees the former or the new one, whatever happens meanwhile.
+
+    Raises StoreError; option: as of `writing`."""
+    draft = path.with_name(f".{path.name[:200]}-{os.getpid()}")
+    try:
+        facts = write_file(draft, [content], option)
+        with writing(path, option):
+            os.replace(draft, path)
+            sync(path.parent)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return facts
+
+
 def file_facts(path: Path) -> FileFacts:
     """Checksum and size of a file as it lies there. Raises OSError."""
     digest, size = hashlib.sha256(), 0
