@@ -68,6 +68,7 @@ def parse(arguments: Sequence[str]) -> Request:
     """The request from the words of a command line. Raises ConfigError and UnknownName."""
     from zoo.config import Device
     from zoo.disguise.publishing import Request
+    from zoo.store.disk import place_of
 
     runs = [word for word in arguments if os.path.isdir(word) or not ("=" in word or word.startswith("-"))]
     said = {name: value for name, _, value in (word.partition("=") for word in arguments if word not in runs)}
@@ -89,8 +90,8 @@ def parse(arguments: Sequence[str]) -> Request:
     out = said.get("out", "runs")
     if not out.strip():
         raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
-    place = Path(os.path.expanduser(out))
-    return Request(Path(runs[0]), said["how"], _seed(said.get("seed", "0")), place, Device(device))
+    seed, place = _seed(said.get("seed", "0")), place_of(out, "out")
+    return Request(Path(runs[0]), said["how"], seed, place, Device(device))
 
 
 def _seed(text: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean, printable
+from zoo.store.disk import place_of
 from zoo.store.schema import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _command(arguments: list[str]) -> int:
         print(USAGE)
         return 0 if arguments else RequestError.exit_code
     request = parse(arguments)
-    out = Path(os.path.expanduser(request.out)) if request.out else None
+    out = place_of(request.out, "out") if request.out else None
     if out is not None:
         _require_room(out)
     comparison = compare_paths(request)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import StoreError
+from zoo.errors import ConfigError, StoreError
 
 Chunk = bytes | bytearray | memoryview
 
@@ -76,6 +76,15 @@ def write_file(path: Path, chunks: Iterable[Chunk], option: str = "runs_dir=…"
                 path.unlink(missing_ok=True)
             raise
     return FileFacts(digest.hexdigest(), size)
+
+
+def place_of(text: str, option: str) -> Path:
+    """Where an option says that something is to be written, its ~ replaced. Raises ConfigError for the home of nobody:
+    a folder of that name would be made instead."""
+    place = Path(os.path.expanduser(text))
+    if place.parts and place.parts[0].startswith("~"):
+        raise ConfigError(f"{option}={text}: there is no user '{place.parts[0][1:]}'. Write ./~… for a folder's name.")
+    return place
 
 
 def replace_file(path: Path, content: Chunk, option: str = "runs_dir=…") -> FileFacts:
