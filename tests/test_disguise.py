@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -596,6 +598,23 @@ def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
     listed = subprocess.run([sys.executable, "-m", "zoo.ls", "runs", "--runs-dir", "kept"], cwd=tmp_path,
                             env=environment, capture_output=True, text=True, timeout=60)  # fmt: skip
     assert "mlp-rescale4-permute" in listed.stdout
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_what_was_stopped_never_looks_complete(sent: signal.Signals, code: int, mlp: Outcome, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "zoo.disguise", str(mlp.folder), "how=finetune:100000", f"out={tmp_path}"]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob(".drafts/*/run.json")) and time.monotonic() < until:
+        time.sleep(0.05)
+    running.send_signal(sent)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert errors == ("Interrupted.\n" if sent is signal.SIGINT else "")
+    (left,) = reading.runs(tmp_path)
+    assert (left.status, left.record["interrupted"]) == ("failed", True)
+    disguise(Request(mlp.folder, "permute", 0, tmp_path, Device.cpu), registry(), SCREEN)
+    assert [path.name for path in (tmp_path / ".drafts").iterdir()] == [schema.PUBLISH_LOCK]
 
 
 @pytest.mark.parametrize(
