@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,6 +23,7 @@ from zoo.analysis import costs
 from zoo.benchmark import contestants, turns
 from zoo.errors import ConfigError, RequestError, StoreError
 from zoo.store import bench as store
+from zoo.store.reading import Run
 from zoo.store.tables import history_from_bytes
 
 DIGITS = ["task=image_classification", "dataset=digits", "trainer.epochs=2", "report=off"]
@@ -366,3 +368,22 @@ def test_a_run_without_weights_or_of_another_program_is_left_out(place: Path) ->
     without = {**torch_run.record, "files": {}}
     assert "keep_weights=false" in contestants.unfit(type(run)(run.folder, without))
     assert "imported" in contestants.unfit(type(run)(run.folder, {**run.record, "imported": {"from": "x"}}))
+
+
+def test_of_a_model_the_first_run_that_can_be_measured_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def member(model: str, seed: int, weights: bool) -> Any:
+        record = {
+            "config": {"model": {"name": model}, "trainer": {}},
+            "files": {"model.safetensors": {}} if weights else {},
+        }
+        return SimpleNamespace(model=model, seed=seed, run=Run(Path("runs") / model / str(seed), record))
+
+    members = [member("mlp", 0, False), member("mlp", 2, True), member("mlp", 1, True), member("cnn", 3, False)]
+    monkeypatch.setattr(contestants.study, "open", lambda paths: None)
+    monkeypatch.setattr(contestants.guards, "compare", lambda _: SimpleNamespace(members=members, left_out=[]))
+    found = contestants.choose(["runs"])
+    assert [one.what for one in found.contestants] == ["mlp, seed 1"]
+    assert [what for what, _ in found.left_out] == ["cnn, seed 3"]
+    asked = contestants.choose(["runs"], ["mlp"], [0, 2])
+    assert [one.seed for one in asked.contestants] == [2]
+    assert [what for what, _ in asked.left_out] == ["mlp, seed 0"]

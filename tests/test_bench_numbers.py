@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from zoo.benchmark import intervals, subjects, summary, timing
+from zoo.benchmark import display, intervals, nvml, product, restoring, subjects, summary, timing
 from zoo.benchmark.turns import Turns
-from zoo.store.bench import Floor, measured
+from zoo.engine import devices
+from zoo.errors import ConfigError
+from zoo.store.bench import Floor, Target, measured
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SECONDS = st.floats(1e-6, 10, allow_nan=False)
 
 
@@ -198,3 +205,237 @@ def test_hardware_is_the_same_where_a_predictors_names_no_device() -> None:
     assert not summary.trained_here({"machine": "x86_64", "cpu": "abacus", "cores": 4}, now)
     assert not summary.trained_here({"machine": "x86_64", "cpu": "abacus", "cores": 2, "device": "cuda"}, now)
     assert math.isclose(intervals.scaled(measured(2.0, n=1), 1e3)["value"] or 0, 2000)
+
+
+class Paced(subjects.Subject):
+    """A model that takes so many seconds a batch, whatever its size, up to a size that memory does not suffice for."""
+
+    def __init__(self, examples: int, a_batch: float, most: int, device: torch.device = CPU) -> None:
+        super().__init__()
+        self.examples, self.a_batch, self.most, self.device = examples, a_batch, most, device
+        self.kept_passes = False
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def call(self, row: int) -> None:
+        assert not self.kept_passes
+
+    def use(self, rows: np.ndarray, batch: int) -> None:
+        self.rows, self.batch = rows, batch
+
+    def predict(self) -> None:
+        if self.batch > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def reference(self) -> None:
+        pass
+
+    def lengths(self) -> None:
+        pass
+
+    def keep_passes(self) -> None:
+        self.kept_passes = True
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        work()
+        return self.a_batch * max(1, math.ceil(len(self.rows) / self.batch))
+
+
+class TestBestBatchSize:
+    def test_a_pass_grows_with_the_speed_of_large_batches(self) -> None:
+        """With 10 ms a batch, batches of 8 leave room for 256 examples: 4,096 in one batch take as long as 8."""
+        paced = Paced(4096, 0.01, 10**6)
+        found = subjects.Measuring(paced, timing.Memory()).search()
+        assert (found["batch"], found["examples"]) == (4096, 4096)
+        assert found["limit"] == "a pass has 4096 examples"
+        assert found["tried"]["4096"] == pytest.approx(4096 / 0.01)
+
+    def test_memory_ends_the_search_and_is_given_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given_back: list[int] = []
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
+        found = subjects.Measuring(Paced(4096, 0.01, 64, CUDA), timing.Memory()).search()
+        assert (found["batch"], found["limit"]) == (64, "memory ended at 128")
+        assert given_back, "or the next process would find no memory"
+
+    @pytest.mark.parametrize("examples", [1, 2, 3])
+    def test_of_a_few_examples_all_are_taken(self, examples: int) -> None:
+        found = subjects.Measuring(Paced(examples, 0.01, 10**6), timing.Memory()).search()
+        assert (found["batch"], found["examples"]) == (min(examples, 2), examples)
+
+
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
+    """Time that stands still but for `sleep`."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda taken: now.__setitem__(0, now[0] + taken))
+    while True:
+        yield now[0]
+
+
+class TestOnCuda:
+    """What is asked of torch and of NVML there, with stand-ins for both."""
+
+    def test_seconds_are_between_two_events_once_all_before_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        done: list[str] = []
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                done.append("event")
+
+            def synchronize(self) -> None:
+                done.append("wait")
+
+            def elapsed_time(self, end: Event) -> float:
+                return 250.0  # milliseconds
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append("all"))
+        assert timing.seconds_of(lambda: done.append("work"), CUDA) == 0.25
+        assert done == ["all", "event", "work", "event", "wait"]
+
+    def test_bfloat16_that_is_emulated_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(devices, "choose_device", lambda wish: CUDA)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+        job = {"device": "cuda", "precision": "bf16", "threads": torch.get_num_threads()}
+        with pytest.raises(ConfigError, match="Measure with precision=fp32"):
+            restoring.place(job)
+        assert restoring.place({**job, "precision": "fp32"}) == CUDA
+
+    def test_energy_is_what_the_device_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        time_now = clock(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        monkeypatch.setattr(nvml, "joules", lambda device: 1e6 + 300.0 * next(time_now))  # 300 W
+        found = timing.energy(lambda: time.sleep(0.25) or 50, CUDA)
+        assert found == {"joules": pytest.approx(300 * 0.25 / 50), "n": 12, "reason": ""}
+
+    def test_where_energy_is_not_counted_it_is_power_times_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        time_now = clock(monkeypatch)
+
+        def uncounted(device: torch.device) -> float:
+            raise nvml.NoAnswer("error 3")
+
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        monkeypatch.setattr(nvml, "joules", uncounted)
+        monkeypatch.setattr(nvml, "watts", lambda device: 20.0 if next(time_now) < 1 else 300.0)
+        found = timing.energy(lambda: time.sleep(0.25) or 50, CUDA)
+        assert found == {"joules": pytest.approx(300 * 0.25 / 50), "n": 12, "reason": ""}
+
+    def test_without_nvml_there_is_a_reason_and_no_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nvml, "LIBRARY", "libnothing-of-that-name.so.1")
+        monkeypatch.setattr(nvml, "_uuid", lambda device: "GPU-1")
+        nvml._library.cache_clear()
+        nvml._handle.cache_clear()
+        found = timing.energy(lambda: 1, CUDA)
+        assert found["joules"] is None
+        assert found["reason"].startswith("NVML does not answer: libnothing-of-that-name.so.1")
+        assert timing.clock_rate(CUDA) is None
+
+    def test_memory_is_that_of_passes_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        paced = Paced(64, 0.01, 10**6, CUDA)
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+        monkeypatch.setattr(subjects, "energy", lambda work, device: {"joules": None, "reason": work() and ""})
+        told = subjects.Measuring(paced, timing.Memory()).close()
+        assert told["device_memory"] == 3
+        assert paced.kept_passes
+
+    def test_the_largest_product_that_memory_holds_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = product.MatrixProduct({"device": "cpu", "precision": "fp32", "threads": torch.get_num_threads()})
+        monkeypatch.setattr(product, "SIZES", {"cpu": (8, 16, 32)})
+        place = made._set
+
+        def limited(size: int) -> None:
+            if size > 16:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            place(size)
+
+        monkeypatch.setattr(made, "_set", limited)
+        assert made.search()["size"] in (8, 16)
+        assert made.turn(0)["rate"] > 0
+
+
+class Library:
+    """NVML's functions as C has them: numbers through pointers, 0 for success."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle: Any) -> int:  # noqa: N802
+        self.asked.append(uuid.decode())
+        handle._obj.value = 7
+        return 0 if uuid == b"GPU-aa-bb" else 6
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: ctypes.c_void_p, value: Any) -> int:  # noqa: N802
+        assert handle.value == 7
+        value._obj.value = 5_000_000_123  # millijoules, more than 32 bits
+        return 0
+
+    def nvmlDeviceGetPowerUsage(self, handle: ctypes.c_void_p, value: Any) -> int:  # noqa: N802
+        value._obj.value = 71_500
+        return 0
+
+    def nvmlDeviceGetClockInfo(self, handle: ctypes.c_void_p, kind: ctypes.c_int, value: Any) -> int:  # noqa: N802
+        value._obj.value = 1980
+        return 0 if kind.value == 1 else 2
+
+    def nvmlSystemGetDriverVersion(self, text: Any, length: ctypes.c_uint) -> int:  # noqa: N802
+        assert length.value == len(text)
+        text.value = b"580.65.06"
+        return 0
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    made, properties = Library(), SimpleNamespace(uuid="aa-bb")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: made if name == nvml.LIBRARY else None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    for kept in (nvml._library, nvml._handle):
+        kept.cache_clear()
+    yield made
+    for kept in (nvml._library, nvml._handle):
+        kept.cache_clear()
+
+
+def test_nvml_is_asked_by_uuid_and_answers_in_plain_units(library: Library) -> None:
+    assert nvml.joules(CUDA) == pytest.approx(5_000_000.123)
+    assert nvml.watts(CUDA) == 71.5
+    assert timing.clock_rate(CUDA) == nvml.megahertz(CUDA) == 1980
+    assert timing.driver() == nvml.driver() == "580.65.06"
+    assert library.asked == ["GPU-aa-bb"]
+
+
+def test_a_device_that_nvml_does_not_know_has_no_energy(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="other"))
+    with pytest.raises(nvml.NoAnswer, match="nvmlDeviceGetHandleByUUID answers with error 6"):
+        nvml.joules(CUDA)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="aa-bb"))
+    monkeypatch.delattr(Library, "nvmlDeviceGetTotalEnergyConsumption")
+    with pytest.raises(nvml.NoAnswer, match="has no nvmlDeviceGetTotalEnergyConsumption"):
+        nvml.joules(CUDA)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "told"),
+    [(0.00125, None, "Joules an example, the whole device's: mlp 0.00125."), (None, "x", "No energy was measured: x.")],
+)
+def test_energy_is_told_beside_the_table(value: float | None, reason: str | None, told: str) -> None:
+    number = {"value": value, "reason": reason}
+    bench = {"device": "cuda", "models": [{"model": "mlp", "kind": "torch", "energy_per_sample": number}]}
+    assert display._energy(bench) == [told]  # type: ignore[arg-type]
+    assert display._energy({**bench, "device": "cpu"}) == ([told] if value else [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("vectors", "seconds"), [(None, 3.0), (40.0, 43.0)])
+def test_the_time_to_a_target_counts_the_vectors_of_a_frozen_part(vectors: float | None, seconds: float) -> None:
+    rows = [{"validation_accuracy": right, "seconds": taken} for right, taken in ((0.5, 1.5), (0.8, 3.0), (0.9, 4.5))]
+    record = {"files": {"history.parquet": {}}, "training": {"vectors_seconds": vectors}}
+    trained: Any = SimpleNamespace(record=record, run=SimpleNamespace(history=lambda: rows))
+    assert summary._to_target(trained, Target(accuracy=0.8, how="as asked for"))["value"] == seconds
+    assert summary._to_target(trained, Target(accuracy=0.95, how="as asked for"))["value"] is None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -520,6 +524,60 @@ def test_other_parents_are_refused_in_words(mlp: Outcome, tmp_path: Path) -> Non
     assert isinstance(refused(tmp_path / "nowhere"), RequestError)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda record: record["config"].pop("model"), "config.model in its run.json"),
+        (lambda record: record["config"].update(task=5), "config.task in its run.json"),
+        (lambda record: record["config"].update(trainer=[1]), "config.trainer in its run.json"),
+        (lambda record: record["config"].pop("probe"), "config.probe in its run.json"),
+        (lambda record: record.update(seed=[1]), "seed in its run.json"),
+        (lambda record: record.update(data="x"), "data.fingerprint in its run.json"),
+        (lambda record: record.update(config=None), "config.model in its run.json"),
+        (lambda record: record.pop("label"), "label in its run.json"),
+        (lambda record: record["config"]["model"].update(hidden="${oc.env:HOME}"), "are not of its kinds"),
+    ],
+)
+def test_a_record_of_another_kind_is_refused(
+    change: Callable[[dict[str, Any]], None], says: str, mlp: Outcome, tmp_path: Path
+) -> None:
+    folder = copied(mlp.folder, tmp_path)
+    rewrite(folder, change)
+    assert says in str(refused(folder))
+
+
+def reweighed(folder: Path, content: bytes) -> None:
+    """Other weights, on record as if they were the run's."""
+    (folder / schema.WEIGHTS).write_bytes(content)
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    rewrite(folder, lambda record: record["files"].update({schema.WEIGHTS: facts}))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(value: float, mlp: Outcome, tmp_path: Path) -> None:
+    folder = copied(mlp.folder, tmp_path)
+    state = safetensors.numpy.load_file(folder / schema.WEIGHTS)
+    name = max(state)
+    state[name].reshape(-1)[0] = value
+    reweighed(folder, safetensors.numpy.save(state))
+    told = refused(folder)
+    assert isinstance(told, Incompatible)
+    assert f"NaN or infinite weights ({name})" in str(told)
+
+
+def test_weights_cannot_steer_the_terminal(mlp: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied(mlp.folder, tmp_path)
+    state = safetensors.numpy.load_file(folder / schema.WEIGHTS)
+    reweighed(folder, safetensors.numpy.save({**state, "\x1b[2J" + "x" * 10**5: np.ones(3, np.float32)}))
+    assert command([str(folder), "how=permute", f"out={tmp_path / 'runs'}"]) == 1
+    told = capsys.readouterr().err
+    assert "do not fit" in told
+    assert "\x1b" not in told
+    assert len(told) < 1500
+    reweighed(folder, b"no weights at all")
+    assert isinstance(refused(folder), DamagedRun)
+
+
 # The command
 
 
@@ -542,6 +600,23 @@ def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
     assert "mlp-rescale4-permute" in listed.stdout
 
 
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_what_was_stopped_never_looks_complete(sent: signal.Signals, code: int, mlp: Outcome, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "zoo.disguise", str(mlp.folder), "how=finetune:100000", f"out={tmp_path}"]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob(".drafts/*/run.json")) and time.monotonic() < until:
+        time.sleep(0.05)
+    running.send_signal(sent)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert errors == ("Interrupted.\n" if sent is signal.SIGINT else "")
+    (left,) = reading.runs(tmp_path)
+    assert (left.status, left.record["interrupted"]) == ("failed", True)
+    disguise(Request(mlp.folder, "permute", 0, tmp_path, Device.cpu), registry(), SCREEN)
+    assert [path.name for path in (tmp_path / ".drafts").iterdir()] == [schema.PUBLISH_LOCK]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -554,6 +629,13 @@ def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
         (["a", "how=permute", "device=cdua"], "Did you mean 'cuda'?"),
         (["a", "how=permute", "out="], "out= has no value"),
         (["a", "how=permute"], "There is no run folder a"),
+        (["x" * 5000, "how=permute"], "There is no run folder xxxx"),
+        (["~nosuchuser/x", "how=permute"], "There is no run folder ~nosuchuser/x"),
+        (["x", "how=permute", "out=~nosuchuser/runs"], "there is no user 'nosuchuser'"),
+        (["x=" + "y" * 5000, "how=permute"], "No option 'x'"),
+        (["a", "--how=permute"], "No option '--how'. Did you mean 'how'?"),
+        (["a", "-s", "how=permute"], "No option '-s'"),
+        ([".", "how=permute"], "is no run folder: it holds no run.json"),
     ],
 )
 def test_a_wrong_request_ends_with_2(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -242,3 +244,75 @@ def test_an_error_in_the_thread_is_raised_where_the_batch_was_wanted() -> None:
     with pytest.raises(IndexError, match="10"):
         next(following)
     assert not alive()
+
+
+class Streams:
+    """Stand-ins for CUDA's streams that note what is asked of them. current: by thread, as in torch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.noted: list[tuple[str, str]] = []
+        self.current = threading.local()
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream(self, "aside"))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(self, "main"))
+        monkeypatch.setattr(torch.cuda, "stream", self.entered)
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: self.note("keeps", stream.name))
+
+    def note(self, what: str, name: str) -> None:
+        self.noted.append((what, name))
+
+    @contextlib.contextmanager
+    def entered(self, stream: Stream) -> Iterator[None]:
+        self.current.name = stream.name
+        yield
+        self.current.name = "main"
+
+
+class Stream:
+    def __init__(self, streams: Streams, name: str) -> None:
+        self.streams, self.name = streams, name
+
+    def wait_stream(self, other: Stream) -> None:
+        self.streams.note("waits", f"{self.name} for {other.name}")
+
+    def record_event(self) -> str:
+        return "there"
+
+    def wait_event(self, event: str) -> None:
+        self.streams.note("waits", f"{self.name} for {event}")
+
+
+def test_on_cuda_batches_are_copied_on_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = image_batches(np.arange(20, dtype=np.float32).reshape(10, 2), resident_mib=0)
+    streams, fetch, fetched_on = Streams(monkeypatch), batches._fetch, []
+
+    def fetching(rows: np.ndarray) -> Batch:
+        fetched_on.append(streams.current.name)
+        return fetch(rows)
+
+    monkeypatch.setattr(batches, "_fetch", fetching)
+    plan = plan_evaluation(None, 10, 4)
+    found = list(batches._beside(plan))
+    for one, rows in zip(found, plan, strict=True):
+        assert_same(one, batches.take(rows) if batches.resident else fetch(rows))
+    assert fetched_on == ["aside"] * 3
+    each = [("waits", "main for there"), ("keeps", "main"), ("keeps", "main")]
+    assert streams.noted == [("waits", "aside for main"), *each * 3]
+    assert not alive()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_streamed_batches_are_the_resident_ones_on_cuda(kind: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    rng, device = np.random.default_rng(3), torch.device("cuda")
+    if kind == "text":
+        lengths = rng.integers(1, 30, 500)
+        resident, streamed = (text_batches(lengths, 30, mib, device) for mib in (64, 0))
+    else:
+        values, spec = rng.integers(0, 256, (500, 3, 4, 4)).astype(np.uint8), zoo.InputSpec("dense", (3, 4, 4))
+        resident, streamed = (Batches(zoo.Dense(values), np.arange(500), spec, device, mib) for mib in (64, 0))
+    plan = plan_epoch(resident.lengths, 500, 16, rng)
+    for one, other in zip(resident.follow(plan), streamed.follow(plan), strict=True):
+        torch.cuda._sleep(10**6)  # the arithmetic is behind, and the copies may not overtake it
+        assert_same(one, other)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from zoo.errors import DamagedRun, DataError
-from zoo.lineage import rows
-from zoo.lineage.command import command, printable
+from zoo.errors import DamagedRun, DataError, StoreError, printable, shortened
+from zoo.lineage import groups, rows, weights
+from zoo.lineage.command import command
 from zoo.lineage.comparison import compare
-from zoo.lineage.groups import chain_units
+from zoo.lineage.groups import chain_units, problem_of
+from zoo.lineage.pairing import pair_up
 from zoo.lineage.weights import INDEX, Weights, open_weights
+from zoo.store import disk, reading
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace
 from zoo.units import Slots, Units
@@ -66,6 +72,8 @@ HEADERS = {
     "a gap": (json.dumps({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}), 12),
     "beyond the end": (json.dumps({"a": entry([1], 2**40, 2**40 + 4)}), 4),
     "empty": ("{}", 0),
+    "not a number": ('{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 4]}}', 4),
+    "a megabyte where a tensor should be": (f'{{"a": "{"x" * 2**20}"}}', 4),
     "a shape of fractions": ('{"a": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}}', 4),
 }
 
@@ -77,7 +85,9 @@ def test_a_header_that_lies_is_an_error_of_a_few_lines(case, tmp_path, capsys):
     with pytest.raises(DataError, match=r"bad\.safetensors"):
         open_weights(file)
     assert command([str(file), str(file)]) == 2
-    assert 1 <= len(capsys.readouterr().err.strip().splitlines()) <= 4
+    told = capsys.readouterr().err
+    assert 1 <= len(told.strip().splitlines()) <= 4
+    assert len(told) < 1000
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -350,3 +360,266 @@ def test_a_file_far_larger_than_what_is_held_is_compared_in_little_memory(tmp_pa
     verdict, mebibytes = done.stdout.split()
     assert verdict == "undetermined"
     assert float(mebibytes) < 400, "twelve tensors of the 32"
+
+
+# What is asked for
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["x" * 5000, "{file}"], "cannot be read: File name too long"),
+        (["ab=" + "x" * 5000, "{file}"], "No option 'ab'"),
+        (["~nosuchuser/x", "{file}"], "There is no '~nosuchuser/x'"),
+        (["/dev/zero", "{file}"], "neither a file nor a folder"),
+        (["{file}", "{file}", "out=" + "x" * 5000], "File name too long"),
+        (["{file}", "{file}", "out=~nosuchuser/x.json"], "there is no user 'nosuchuser'"),
+        (["{file}", "{file}", "--replicas=x"], "No option '--replicas'. Did you mean 'replicas'?"),
+        (["{file}", "{file}", "-o", "x"], "No option '-o'"),
+        (["{file}", "{file}", "out="], "out= has no value"),
+        (["{file}", "{file}", "replicas="], "replicas= has no value"),
+        (["{file}", "{file}", "references={file}"], "there is no run with answers"),
+    ],
+)
+def test_whatever_is_asked_for_gets_an_answer_of_a_few_lines(words, told, tmp_path, capsys):
+    file = tmp_path / "m.safetensors"
+    save_file(network(), file)
+    assert command([word.format(file=file) for word in words]) == 2
+    said = capsys.readouterr()
+    assert told in said.err
+    assert len(said.err.strip().splitlines()) <= 4
+    assert said.out == ""
+
+
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder that all may enter, and a user who may no more than that."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its users and permissions")
+def test_what_may_not_be_read_or_written_is_told(nobody, capsys):
+    root = os.geteuid() != os.getuid()
+    if root:
+        os.seteuid(0)
+    save_file(network(), nobody / "good.safetensors")
+    (nobody / "good.safetensors").chmod(0o644)
+    save_file(network(), nobody / "shut.safetensors")
+    (nobody / "shut").mkdir()
+    for place in ("shut.safetensors", "shut"):
+        (nobody / place).chmod(0)
+    nobody.chmod(0o555)
+    if root:
+        os.seteuid(65534)
+    good, words = str(nobody / "good.safetensors"), []
+    words += [[good, str(nobody / name)] for name in ("shut.safetensors", "shut", "shut/model.safetensors")]
+    words += [[good, good, f"replicas={nobody / 'shut'}"], [good, good, f"out={nobody / 'new.json'}"]]
+    for request in words:
+        assert command(request) == 2
+        said = capsys.readouterr()
+        assert "ermission" in said.err
+        assert len(said.err.strip().splitlines()) <= 4
+        assert said.out == ""
+    if root:
+        os.seteuid(0)
+    nobody.chmod(0o755)
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path, capsys):
+    file = tmp_path / os.fsdecode(b"\xff\x1b[31m.safetensors")
+    try:
+        file.write_bytes(b"")
+    except OSError:
+        pytest.skip("the file system takes text only")
+    assert command([str(file), str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "Give the file another name" in told
+    assert "\x1b" not in told
+
+
+# What a run folder may hold
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(DamagedRun) as caught:
+        reading.read(folder)
+    assert len(str(caught.value).splitlines()) <= 4
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../outside", "a/../../b"])
+def test_a_record_names_no_file_outside_its_folder(name, tmp_path):
+    folder = run(tmp_path, "00")
+    record = json.loads((folder / "run.json").read_text())
+    record["files"] = {name: {"sha256": "0" * 64, "bytes": 1}}
+    (folder / "run.json").write_text(json.dumps(record))
+    assert "does not hold the record of a run" in refused(folder)
+    assert command([str(folder), str(folder)]) == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "run.json"])
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder", "a loop"])
+def test_what_has_no_end_is_not_read(name, kind, tmp_path):
+    folder = run(tmp_path, "00")
+    (folder / name).unlink()
+    {
+        "a pipe": lambda: os.mkfifo(folder / name),
+        "a device": lambda: (folder / name).symlink_to("/dev/zero"),
+        "a folder": lambda: (folder / name).mkdir(),
+        "a loop": lambda: (folder / name).symlink_to(name),
+    }[kind]()
+    with pytest.raises(StoreError, match=r"is no file|symbolic links"):
+        reading.read(folder)
+    # Without a record, what is left is a folder with weights.
+    assert command([str(folder), str(folder)]) == (1 if name == "model.safetensors" else 0)
+
+
+@pytest.mark.parametrize("size", [2**34, 2**26 + 1])
+def test_a_record_beyond_all_measure_is_not_read(size, tmp_path):
+    folder = run(tmp_path, "00")
+    with (folder / "run.json").open("wb") as file:
+        file.truncate(size)
+    assert "MiB large, which no record is" in refused(folder)
+
+
+# How much work there is
+
+
+def test_a_header_is_read_once_however_many_tensors_it_names(tmp_path, monkeypatch):
+    state = {str(place): np.full(20, place, np.float32) for place in range(300)}
+    for name in "ab":
+        save_file(state, tmp_path / name)
+    counted: list[int] = []
+    read = json.loads
+    monkeypatch.setattr(weights.json, "loads", lambda text: counted.append(len(text)) or read(text))
+    one, two = open_weights(tmp_path / "a"), open_weights(tmp_path / "b")
+    monkeypatch.setattr("safetensors.safe_open", None)
+    assert len(counted) == 2
+    assert one.shapes is one.shapes
+    np.testing.assert_array_equal(one.load("7"), state["7"])
+    assert compare([one, two]).pairs[0].verdict.name == "undetermined"
+    assert one.content == two.content
+    (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-10])
+    with pytest.raises(DataError, match="has become shorter"):
+        one.load(max(one.tensors, key=lambda name: one.tensors[name].at))
+
+
+def test_of_names_with_very_many_parts_the_first_are_a_prefix(tmp_path):
+    deep = ".a" * 450
+    for file, prefix in (("one", ""), ("two", "base.model.")):
+        save_file({f"{prefix}{place}{deep}": np.ones(4, np.float32) for place in range(3)}, tmp_path / file)
+    pair = pair_up(open_weights(tmp_path / "one"), open_weights(tmp_path / "two"))
+    assert pair.names == {f"{place}{deep}": f"base.model.{place}{deep}" for place in range(3)}
+
+
+def test_more_units_and_groups_than_any_model_has_are_not_compared(kept, monkeypatch):
+    def group(name: str, count: int, start: int = 0) -> Units:
+        return Units(name, count, (Slots("w", start=start),))
+
+    shapes = {"w": (groups.MOST_UNITS + 1, 1)}
+    assert problem_of([group("a", groups.MOST_UNITS)], shapes) == ""
+    assert "belongs to two groups" in problem_of([group("a", 9), group("b", 9, start=8)], shapes)
+    assert "are not compared" in problem_of([group("a", groups.MOST_UNITS + 1)], shapes)
+    assert "1025 groups" in problem_of([group(str(place), 1, start=place) for place in range(1025)], shapes)
+    monkeypatch.setattr(groups, "MOST_UNITS", 15)
+    found = compare([kept("one", network(1)), kept("two", network(2))]).pairs[0].verdict
+    assert (found.name, "more than 15 are not compared" in found.statement) == ("undetermined", True)
+
+
+# What is written
+
+
+def compared(tmp_path: Path, *words: str, patched: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, after some lines of Python."""
+    files = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    for seed, file in enumerate(files):
+        save_file(network(seed), file)
+    code = f"import os, sys\nfrom zoo.lineage import command\n{textwrap.dedent(patched)}\ncommand.main()"
+    return subprocess.run([sys.executable, "-c", code, *files, *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("patched", "code", "says"),
+    [
+        ("os.replace = lambda *names: os.kill(os.getpid(), 9)", -signal.SIGKILL, ""),
+        (
+            "def full(file): raise OSError(28, 'No space left on device')\nos.fsync = full",
+            1,
+            "No space left on the disk",
+        ),
+    ],
+)
+def test_what_is_written_is_whole_or_what_was_there_before(patched, code, says, tmp_path):
+    out = tmp_path / "out.json"
+    out.write_text("before")
+    done = compared(tmp_path, f"out={out}", patched=patched)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert out.read_text() == "before"
+    done = compared(tmp_path, f"out={out}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["pairs"]
+    assert code < 0 or sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.safetensors", "b.safetensors", "out.json"
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its devices")
+def test_devices_are_written_to_and_a_full_one_is_told(tmp_path):
+    done = compared(tmp_path, "out=/dev/full")
+    assert (done.returncode, done.stderr) == (
+        1, "Cannot write /dev/full: No space left on device. Choose another with out=…\n"
+    )  # fmt: skip
+    done = compared(tmp_path, "out=/dev/stdout")
+    assert done.returncode == 0
+    assert '"lineage_version": 1' in done.stdout
+
+
+def test_a_link_is_followed_and_a_file_beside_it_is_left_alone(tmp_path):
+    real = tmp_path / "real.json"
+    real.write_text("before")
+    (tmp_path / "link.json").symlink_to(real)
+    disk.replace_file(Path(os.path.realpath(tmp_path / "link.json")), b"after")
+    assert real.read_text() == "after"
+    assert (tmp_path / "link.json").is_symlink()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_comparison_that_is_stopped_leaves_nothing(sent, code, tmp_path):
+    for seed in (0, 1):
+        save_file(network(seed), tmp_path / f"{seed}.safetensors")
+    waiting = """
+        import sys, time
+        from zoo.lineage import command, comparison
+        comparison.compare = lambda *given: print("begun", flush=True) or time.sleep(60)
+        command.main()
+    """
+    words = [str(tmp_path / "0.safetensors"), str(tmp_path / "1.safetensors"), f"out={tmp_path / 'new' / 'out.json'}"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(waiting), *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stdout.readline() == "begun\n"
+    running.send_signal(sent)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == code
+    assert errors == ("Interrupted.\n" if sent is signal.SIGINT else "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.safetensors", "1.safetensors"]
+
+
+def test_what_others_say_is_shortened():
+    assert shortened("a  b\nc") == "a b c"
+    long = shortened("x" * 10**7 + "end")
+    assert len(long) < 250
+    assert long.endswith("xend")

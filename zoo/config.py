@@ -396,7 +396,10 @@ def from_record(kind: str, options: Mapping[str, Any], registry: Registry) -> An
             f"The recorded options of {kind} '{entry.name}' are not those of the installed {entry.distribution} "
             f"{entry.version}: {str(error).splitlines()[0]}"
         ) from error
-    return _instance(typing.cast("DictConfig", node), kind, registry)
+    try:
+        return _instance(typing.cast("DictConfig", node), kind, registry)
+    except (TypeError, ValueError) as error:  # a reference such as ${oc.env:HOME} may stand for a value of any kind
+        raise ConfigError(f"The recorded options of {kind} '{entry.name}' are not of its kinds: {error}") from error
 
 
 def _asked_for() -> tuple[str, ...]:

@@ -83,6 +83,17 @@ class DamagedRun(StoreError):
     """A file of a run is missing or its checksum is wrong."""
 
 
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: a file from outside may name its parts as it likes."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def shortened(text: str, most: int = 240) -> str:
+    """One line of it, begin and end, of `most` characters: what another program says may quote megabytes of a file."""
+    line = " ".join(text.split()) if len(text) <= most else text
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'bert'?"` for the nearest known name, or an empty string when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

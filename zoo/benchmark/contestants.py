@@ -45,7 +45,8 @@ class Field:
 def choose(paths: Sequence[str], models: Sequence[str] = (), seeds: Sequence[int] = ()) -> Field:
     """The runs of a study that are measured.
 
-    paths: as `zoo.store.study.open` takes them; models: names, none for all; seeds: none for each model's first.
+    paths: as `zoo.store.study.open` takes them; models: names, none for all; seeds: none for each model's first that
+    can be measured.
     Raises RequestError when no run can be used, or a name or seed is not there.
     """
     comparison = guards.compare(study.open(list(paths)))
@@ -56,7 +57,8 @@ def choose(paths: Sequence[str], models: Sequence[str] = (), seeds: Sequence[int
     found, left_out = [], [(item.what, f"{item.why}: {item.reason}") for item in comparison.left_out if item.folder]
     for name in models or names:
         own = {member.seed: member for member in comparison.members if member.model == name}
-        for seed in [seed for seed in seeds if seed in own] if seeds else [min(own)]:
+        fit = [seed for seed in sorted(own) if not unfit(own[seed].run)]
+        for seed in [seed for seed in seeds if seed in own] if seeds else fit[:1] or [min(own)]:
             contestant = Contestant(name, seed, own[seed].run)
             if why := unfit(contestant.run):
                 left_out.append((contestant.what, why))

@@ -78,6 +78,7 @@ def lines(bench: Bench) -> list[str]:
     if (accuracy := bench["target"]["accuracy"]) is not None:
         times = ", ".join(f"{model['model']} {_to_target(model)}" for model in bench["models"])
         told.append(f"Training to validation accuracy {accuracy:.3f} ({bench['target']['how']}): {times}.")
+    told += _energy(bench)
     for model in bench["models"]:
         same = model["same_answers"]
         if (same["value"] or 0) < 1:
@@ -95,6 +96,15 @@ def _floor(bench: Bench) -> str:
         f"Differences up to {floor['latency'] - 1:.1%} of the latency and {floor['throughput'] - 1:.1%} of the "
         f"throughput are no difference: as much differs between two processes of one model ({names})."
     )
+
+
+def _energy(bench: Bench) -> list[str]:
+    found = {model["model"]: model["energy_per_sample"] for model in bench["models"] if model["kind"] == "torch"}
+    known = [f"{name} {digits(number['value'])}" for name, number in found.items() if number["value"] is not None]
+    if known:
+        return [f"Joules an example, the whole device's: {', '.join(known)}."]
+    reasons = dict.fromkeys(str(number["reason"]) for number in found.values())
+    return [f"No energy was measured: {reason}." for reason in reasons if bench["device"] == "cuda"]
 
 
 def _to_target(model: Model) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from zoo.benchmark.timing import clock_rate, seconds_of
+from zoo.benchmark.timing import clock_rate, give_back, seconds_of
 
 SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192, 16384)}
 LONGEST = 0.5  # seconds of one product: a larger one is not tried
@@ -40,17 +40,24 @@ class MatrixProduct:
 
     def search(self) -> dict[str, Any]:
         """Find the size with the best rate."""
-        best, tried = 0.0, {}
+        from zoo.engine.evaluation import is_out_of_memory
+
+        best = 0.0
         for size in SIZES[self.device.type]:
-            self._set(size)
-            self._multiply()
-            taken = min(seconds_of(self._multiply, self.device) for _ in range(3))
-            tried[size] = size**3 / taken
-            if tried[size] > best:
-                best, self.size, self.times = tried[size], size, max(1, math.ceil(TURN / taken))
+            try:
+                self._set(size)
+                self._multiply()
+                taken = min(seconds_of(self._multiply, self.device) for _ in range(3))
+            except (RuntimeError, MemoryError) as error:
+                if not best or not is_out_of_memory(error):
+                    raise
+                break
+            if size**3 / taken > best:
+                best, self.size, self.times = size**3 / taken, size, max(1, math.ceil(TURN / taken))
             if taken > LONGEST:
                 break
         self._set(self.size)
+        give_back(self.device)
         return {"size": self.size}
 
     def turn(self, _number: int) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def place(job: Mapping[str, Any]) -> torch.device:
 
     torch.set_num_threads(job["threads"])
     device = choose_device(Device(job["device"]))
-    if device.type == "cuda" and job["precision"] == "bf16" and not torch.cuda.is_bf16_supported():
+    bf16 = device.type == "cuda" and job["precision"] == "bf16"
+    if bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):  # which would be slower than float32
         raise ConfigError("precision=bf16: this device does not compute in bfloat16. Measure with precision=fp32.")
     return device
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.benchmark import restoring
-from zoo.benchmark.timing import MIB, Memory, clock_rate, energy, multiply_adds, seconds_of
+from zoo.benchmark.timing import MIB, Memory, clock_rate, energy, give_back, multiply_adds, seconds_of
 from zoo.models import Tokens
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Subject(ABC):
     def lengths(self) -> np.ndarray | None:
         """(examples,) tokens of each; None when all have one shape."""
 
+    @abstractmethod
+    def keep_passes(self) -> None:
+        """No call and no loop by hand comes any more: what is at hand for them alone may go."""
+
     def seconds(self, work: Callable[[], object]) -> float:
         """What the work takes on this device."""
         return seconds_of(work, self.device)
@@ -92,6 +96,7 @@ class Measuring:
         subject.use(subject.rows, subject.batch)
         one_pass = subject.seconds(subject.predict)
         subject.passes = max(1, min(50, math.ceil(SHORTEST_PASS / one_pass)))
+        give_back(subject.device)
         return {
             "batch": subject.batch,
             "tried": {str(size): rate for size, rate in tried.items()},
@@ -118,22 +123,33 @@ class Measuring:
         few = spaced(subject.lengths(), subject.examples, min(16, subject.examples))
         subject.use(few, 8)
         subject.predict()
-        rate = len(few) / subject.seconds(subject.predict)
+        return self._enough(len(few) / subject.seconds(subject.predict))
+
+    def _enough(self, rate: float) -> np.ndarray:
+        """The rows of a pass at so many examples a second."""
         wanted = max(LEAST_EXAMPLES, 2 ** int(math.log2(max(1.0, rate * PASS))))
-        return spaced(subject.lengths(), subject.examples, min(wanted, subject.examples))
+        return spaced(self.subject.lengths(), self.subject.examples, min(wanted, self.subject.examples))
 
     def _try_sizes(self) -> tuple[dict[int, float], str]:
         """Batch size -> examples a second, and why no larger one was tried."""
+        from zoo.engine.evaluation import is_out_of_memory
+
         subject = self.subject
         tried: dict[int, float] = {}
         size, worse = 2, 0
-        while size <= len(subject.rows):
+        while True:
+            if size > len(subject.rows):
+                # A pass was measured with small batches: where large ones are far faster, it takes more examples.
+                more = self._enough(max(tried.values(), default=0.0))
+                if size > len(more):
+                    break
+                subject.rows = more
             try:
                 subject.use(subject.rows, size)
                 subject.predict()
                 taken = min(subject.seconds(subject.predict) for _ in range(2))
             except (RuntimeError, MemoryError) as error:
-                if not tried or "memory" not in str(error).lower():
+                if not tried or not (is_out_of_memory(error) or "memory" in str(error).lower()):
                     raise
                 return tried, f"memory ended at {size}"
             worse = worse + 1 if tried and len(subject.rows) / taken <= max(tried.values()) else 0
@@ -175,6 +191,7 @@ class Measuring:
     def close(self) -> dict[str, Any]:
         """What is not timed against others: memory of a pass, energy."""
         subject = self.subject
+        subject.keep_passes()
         cuda = subject.device.type == "cuda"
         if cuda:
             import torch
@@ -271,6 +288,10 @@ class Module(Subject):
         with self._autocast():
             evaluation.logits(self._module, self._sample, max(1, self.batch // 2), self._classes)
 
+    def keep_passes(self) -> None:
+        """Otherwise the batches of single examples would count as memory of the model."""
+        self._singles, self._inputs, self._prepared = [], [], []
+
     def reference(self) -> tuple[Callable[[int], object], Callable[[], object]]:
         """The shortest loops there are, over batches that lie on the device already."""
         return self._call_by_hand, self._predict_by_hand
@@ -341,6 +362,9 @@ class Opaque(Subject):
         """A pass, chunk by chunk."""
         for chunk in self._chunks:
             self._model.predict_proba(chunk)
+
+    def keep_passes(self) -> None:
+        """Nothing is at hand for calls alone."""
 
     def reference(self) -> None:
         """There is no loop under it that one could write by hand."""

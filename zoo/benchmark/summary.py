@@ -279,13 +279,15 @@ def history(contestant: Contestant) -> list[tuple[float, float]]:
 
 
 def _to_target(contestant: Contestant, target: store.Target) -> Measured:
+    """The vectors of a frozen part are made before the first epoch, and count."""
     wanted, epochs = target["accuracy"], history(contestant)
+    before = float((contestant.record.get("training") or {}).get("vectors_seconds") or 0.0)
     if wanted is None or not epochs:
         return measured(None, reason="no history of its training")
     reached = [taken for right, taken in epochs if right >= wanted]
     if not reached:
         return measured(None, n=len(epochs), reason=f"never reached: at best {max(right for right, _ in epochs):.3f}")
-    return measured(reached[0], n=1)
+    return measured(before + reached[0], n=1)
 
 
 # Models against each other

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from zoo.benchmark import nvml
+
 if TYPE_CHECKING:
     import torch
 
@@ -76,10 +78,8 @@ def _status(name: str) -> float | None:
 def clock_rate(device: torch.device) -> float | None:
     """MHz right now: of the accelerator, or the median of the processor's cores; None where nobody says."""
     if device.type == "cuda":
-        import torch
-
-        with contextlib.suppress(Exception):
-            return float(torch.cuda.clock_rate(device))
+        with contextlib.suppress(nvml.NoAnswer):
+            return nvml.megahertz(device)
         return None
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         rates = [float(rate) for rate in re.findall(r"^cpu MHz\s*: ([\d.]+)$", lines.read(), re.MULTILINE)]
@@ -88,24 +88,48 @@ def clock_rate(device: torch.device) -> float | None:
 
 
 def energy(work: Callable[[], int], device: torch.device, seconds: float = 3.0) -> dict[str, Any]:
-    """Joules an example, from the power that the device reports while it works; or the reason why it is not known.
+    """Joules an example, of the whole device; or the reason why they are not known.
 
-    work: predicts, and returns how many examples. The device's report is an average over about a second, so the first
-    of these seconds is not counted."""
+    work: predicts, and returns how many examples. What the device counts is taken where it counts energy, else the
+    power that it reports meanwhile."""
     if device.type != "cuda":
         return {"joules": None, "reason": "the processor reports no energy to NVML"}
+    reason = ""
+    for measure in (_counted_energy, _reported_power):
+        try:
+            return measure(work, device, seconds)
+        except nvml.NoAnswer as error:
+            reason = f"NVML does not answer: {error}"
+    return {"joules": None, "reason": reason}
+
+
+def _counted_energy(work: Callable[[], int], device: torch.device, seconds: float) -> dict[str, Any]:
+    """From the device's own count. n: passes. Raises NoAnswer."""
     import torch
 
-    try:
-        torch.cuda.power_draw(device)
-    except Exception as error:
-        return {"joules": None, "reason": f"NVML does not answer: {str(error).splitlines()[0]}"}
+    before, began, examples, passes = nvml.joules(device), time.perf_counter(), 0, 0
+    while time.perf_counter() - began < seconds:
+        examples += work()
+        torch.cuda.synchronize(device)
+        passes += 1
+    taken = nvml.joules(device) - before
+    if taken <= 0:
+        raise nvml.NoAnswer("its count of energy stands still")
+    return {"joules": taken / examples, "n": passes, "reason": ""}
+
+
+def _reported_power(work: Callable[[], int], device: torch.device, seconds: float) -> dict[str, Any]:
+    """From the power that the device reports. That is an average over about a second, so the first second is not
+    counted. n: reports. Raises NoAnswer."""
+    import torch
+
+    nvml.watts(device)
     began, watts, examples, counted = time.perf_counter(), [], 0, 0.0
     while (passed := time.perf_counter() - began) < seconds + 1:
         done = work()
         torch.cuda.synchronize(device)
         if passed >= 1:
-            watts.append(torch.cuda.power_draw(device) / 1e3)
+            watts.append(nvml.watts(device))
             examples += done
             counted += time.perf_counter() - began - passed
     joules = statistics.fmean(watts) * counted / examples if examples else None
@@ -144,10 +168,20 @@ def _without_fused_blocks() -> Iterator[None]:
 
 def driver() -> str | None:
     """Version of NVIDIA's driver; None where there is none."""
+    with contextlib.suppress(nvml.NoAnswer):
+        return nvml.driver()
     with contextlib.suppress(OSError), open("/proc/driver/nvidia/version", encoding="utf-8") as lines:
         found = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", lines.readline())
         return found.group(1) if found else None
     return None
+
+
+def give_back(device: torch.device) -> None:
+    """Let the other processes have what this one has tried and keeps in store of the device's memory."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def load() -> float | None:

@@ -62,16 +62,17 @@ def prepare(job: dict[str, Any]) -> Any:
     from zoo.benchmark.timing import Memory
     from zoo.models import TorchModel
 
-    restoring.place(job)
+    device = restoring.place(job)
     stored = restoring.load(Path(job["folder"]), job["sample"])
-    _warm_up()
-    memory = Memory()
     kind = Module if isinstance(stored.model, TorchModel) else Opaque
+    _warm_up("cpu" if kind is Opaque else device.type)
+    memory = Memory()
     return Measuring(kind(stored, job, memory), memory)
 
 
-def _warm_up() -> None:
-    """What measuring takes is no memory of the model's: libraries are imported and torch has computed once before."""
+def _warm_up(device: str) -> None:
+    """What measuring takes is no memory of the model's: libraries are imported, and torch has computed once before,
+    for which it loads much on a GPU."""
     import torch
 
     from zoo.benchmark.timing import multiply_adds
@@ -80,7 +81,7 @@ def _warm_up() -> None:
         importlib.import_module(name)
     multiply_adds(torch.nn.Conv1d(8, 8, 3), [(torch.ones(2, 8, 8),)])
     with torch.inference_mode():
-        torch.nn.Linear(256, 256)(torch.ones(256, 256)).relu_().softmax(1)
+        torch.nn.Linear(256, 256, device=device)(torch.ones(256, 256, device=device)).relu_().softmax(1).cpu()
 
 
 def _in_words(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.disguise import chain
-from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean
+from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from zoo.disguise.publishing import Disguised, Request
@@ -60,7 +60,7 @@ def command(arguments: Sequence[str]) -> int:
     except ZooError as error:
         if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
             raise
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
 
 
@@ -68,12 +68,14 @@ def parse(arguments: Sequence[str]) -> Request:
     """The request from the words of a command line. Raises ConfigError and UnknownName."""
     from zoo.config import Device
     from zoo.disguise.publishing import Request
+    from zoo.store.disk import place_of
 
-    runs = [word for word in arguments if "=" not in word or Path(word).is_dir()]
-    said = dict(word.split("=", 1) for word in arguments if word not in runs)
+    runs = [word for word in arguments if os.path.isdir(word) or not ("=" in word or word.startswith("-"))]
+    said = {name: value for name, _, value in (word.partition("=") for word in arguments if word not in runs)}
     for name in said:
         if name not in OPTIONS:
-            raise ConfigError(f"No option '{name}'.{did_you_mean(name, OPTIONS)} Options: {', '.join(OPTIONS)}.")
+            meant = did_you_mean(name.lstrip("-"), OPTIONS)
+            raise ConfigError(f"No option '{name}'.{meant} Options: {', '.join(OPTIONS)}, each as {OPTIONS[0]}=….")
     if len(runs) != 1:
         got = f"got {len(runs)}: {', '.join(runs)}" if runs else "got none"
         raise ConfigError(f"One run folder is needed, and {got}.\nFor example: python -m zoo.disguise "
@@ -88,7 +90,8 @@ def parse(arguments: Sequence[str]) -> Request:
     out = said.get("out", "runs")
     if not out.strip():
         raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
-    return Request(Path(runs[0]), said["how"], _seed(said.get("seed", "0")), Path(out).expanduser(), Device(device))
+    seed, place = _seed(said.get("seed", "0")), place_of(out, "out")
+    return Request(Path(runs[0]), said["how"], seed, place, Device(device))
 
 
 def _seed(text: str) -> int:
@@ -104,7 +107,7 @@ def _show(request: Request) -> None:
     screen = progress.console()
     made = disguise(request, plugins.registry(), screen)
     for line in told(made):
-        screen.print(line, soft_wrap=True, markup=False)
+        screen.print(printable(line), soft_wrap=True, markup=False)
 
 
 def told(made: Disguised) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.config import Device, RunConfig, Trainer, TrainerOptions, from_record
-from zoo.errors import ConfigError, DamagedRun, Incompatible, RequestError, StoreError
+from zoo.errors import ConfigError, DamagedRun, Incompatible, RequestError, StoreError, shortened
 from zoo.models import Model, TorchModel
-from zoo.store.schema import WEIGHTS
+from zoo.store.reading import damaged
+from zoo.store.schema import RUN, WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,11 +81,17 @@ def open(folder: Path, device: Device, registry: Registry) -> Parent:
     from zoo import data
     from zoo.store import reading
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RequestError(f"There is no run folder {folder}\n`python -m zoo.ls runs` lists what there is.")
+    if not os.path.lexists(folder / RUN) and os.access(folder, os.X_OK):
+        raise RequestError(
+            f"{folder} is no run folder: it holds no {RUN}. Only stored runs can be changed.\n"
+            "`python -m zoo.ls runs` lists what there is."
+        )
     run = reading.read(folder)
     if run.status != "complete":
         raise RequestError(f"Run {folder} is not complete (its status is '{run.status}'). Run it again first.")
+    _require_record(run)
     config = _config(run, registry)
     trainer = _trainer(run, device)
     _require_weights(run)
@@ -93,10 +101,27 @@ def open(folder: Path, device: Device, registry: Registry) -> Parent:
     return Parent(run, dataclasses.replace(config, trainer=options), trainer, splits)
 
 
-def _config(run: Run, registry: Registry) -> RunConfig:
-    stored = run.record.get("config")
-    if not isinstance(stored, Mapping) or "imported" in run.record:
+def _require_record(run: Run) -> None:
+    """What is looked up below must be there, in its kind: a folder may come from anywhere."""
+    if "imported" in run.record:
         raise Incompatible(f"Run {run.folder} holds answers that were made elsewhere: there is no model to change.")
+    config, data = run.record.get("config"), run.record.get("data")
+    config = config if isinstance(config, Mapping) else {}
+    kinds: dict[str, tuple[Any, type]] = {
+        **{f"config.{name}": (config.get(name), Mapping) for name in ("model", "dataset", "task")},
+        "config.trainer": (config.get("trainer") or {}, Mapping),  # null where the model fits itself
+        "config.probe": (config.get("probe"), int),
+        "data.fingerprint": (data.get("fingerprint") if isinstance(data, Mapping) else None, str),
+        "key": (run.record.get("key"), str),
+        "label": (run.record.get("label"), str),
+        "seed": (run.record.get("seed"), int),
+    }
+    if wrong := [name for name, (value, kind) in kinds.items() if not isinstance(value, kind)]:
+        raise damaged(run.folder, f"{wrong[0]} in its {RUN} is missing or of another kind")
+
+
+def _config(run: Run, registry: Registry) -> RunConfig:
+    stored = run.record["config"]
     parts = {kind: from_record(kind, stored[kind], registry) for kind in ("model", "dataset", "task")}
     if not isinstance(parts["model"], TorchModel):
         raise Incompatible(
@@ -106,9 +131,9 @@ def _config(run: Run, registry: Registry) -> RunConfig:
     return RunConfig(
         **parts,
         trainer=TrainerOptions(),
-        label=str(run.record["label"]),
-        seed=int(run.record["seed"]),
-        probe=int(stored["probe"]),
+        label=run.record["label"],
+        seed=run.record["seed"],
+        probe=stored["probe"],
     )
 
 
@@ -167,14 +192,22 @@ def rebuild(parent: Parent, registry: Registry, observers: Observers) -> Subject
 
 
 def load_weights(module: torch.nn.Module, run: Run) -> None:
-    """Put a run's stored weights into a module, in place. Raises DamagedRun when names or shapes differ."""
+    """Put a run's stored weights into a module, in place. Raises DamagedRun when names or shapes differ, Incompatible
+    for weights that no answers follow from."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        module.load_state_dict(load_file(run.folder / WEIGHTS))
-    except RuntimeError as error:
-        first = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        stored = load_file(run.folder / WEIGHTS)
+        module.load_state_dict(stored)
+    except (RuntimeError, SafetensorError) as error:
+        first = shortened(" ".join(line.strip() for line in str(error).splitlines()[:2]))
         raise DamagedRun(
             f"The weights of run {run.folder} do not fit the model that its options build: {first}\n"
             f"Was it made with other versions? Its run.json names them."
         ) from error
+    if broken := sorted(name for name, value in stored.items() if not bool(value.isfinite().all())):
+        raise Incompatible(
+            f"Run {run.folder} holds NaN or infinite weights ({broken[0]}), of which no step makes a model.\n"
+            f"Take a run whose training went well."
+        )

@@ -3,11 +3,12 @@ streamed."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from zoo.models import Dense, InputSpec, Tokens
 
 if TYPE_CHECKING:
     from zoo.models import Encoded
+
+Item = TypeVar("Item")
 
 PAD_TO = 8  # lengths that are no multiple of eight keep an accelerator from its fastest kernels …
 CPU_PAD_TO = 1  # … while a CPU takes time by the token, and rounding up adds an eighth to texts of thirty tokens
@@ -110,13 +113,15 @@ class Batches:
         """The batches of a plan, in its order. Close it when it is not followed to the end: a thread may be behind."""
         if self.resident:
             return (self.take(rows) for rows in plan)
+        if self.device.type == "cuda":
+            return self._beside(plan)
         return _ahead(self._fetch(rows) for rows in plan)
 
     def take(self, rows: np.ndarray) -> Batch:
         """One batch of the given rows, (batch,) int64."""
         if not self.resident:
             return self._fetch(rows)
-        index = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        index = sent(rows, self.device)
         if isinstance(self._encoded, Dense):
             return Batch((self._finish(self._values[index]),), self.labels[index], rows)
         width = self._width(rows)
@@ -151,18 +156,31 @@ class Batches:
 
     def _fetch(self, rows: np.ndarray) -> Batch:
         """One batch of data that is not resident, on its way to the device."""
-        labels = self.labels[torch.from_numpy(rows).to(self.device)]
+        labels = self.labels[sent(rows, self.device)]
         if isinstance(self._encoded, Dense):
-            values = self._send(torch.from_numpy(np.ascontiguousarray(self._encoded.values[rows])))
+            values = sent(np.ascontiguousarray(self._encoded.values[rows]), self.device)
             return Batch((self._finish(values),), labels, rows)
         ids, lengths = self._pad(rows)
         mask = np.arange(ids.shape[1]) < lengths[:, None]
-        return Batch((self._send(torch.from_numpy(ids)).long(), self._send(torch.from_numpy(mask))), labels, rows)
+        return Batch((sent(ids, self.device).long(), sent(mask, self.device)), labels, rows)
 
-    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+    def _beside(self, plan: Sequence[np.ndarray]) -> Generator[Batch, None, None]:
+        """The batches of a plan, copied to the device on a stream of their own: on the main one, a copy would wait for
+        all the arithmetic that is queued before it."""
+        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream(self.device))  # which may be placing the labels still
+
+        def copied(rows: np.ndarray) -> tuple[Batch, torch.cuda.Event]:
+            with torch.cuda.stream(aside):
+                return self._fetch(rows), aside.record_event()
+
+        with contextlib.closing(_ahead(copied(rows) for rows in plan)) as coming:
+            for batch, there in coming:
+                main = torch.cuda.current_stream(self.device)
+                main.wait_event(there)
+                for tensor in (*batch.inputs, batch.labels):
+                    tensor.record_stream(main)  # or its memory might be given out before the main stream has read it
+                yield batch
 
     def _finish(self, values: torch.Tensor) -> torch.Tensor:
         values = values.float()
@@ -175,6 +193,12 @@ class Batches:
         return max(longest, min(-(-longest // self._pad_to) * self._pad_to, self.spec.shape[0]))
 
 
+def sent(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on a device. To CUDA it goes from pinned memory, so that nobody waits until it is there."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def _normalisation(spec: InputSpec, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor]:
     """(value / 255 - mean) / std as one multiplication and one addition a channel."""
     if spec.mean is None or spec.std is None:
@@ -185,12 +209,12 @@ def _normalisation(spec: InputSpec, device: torch.device) -> tuple[torch.Tensor 
     return scale.float().reshape(shape).to(device), shift.float().reshape(shape).to(device)
 
 
-def _ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
+def _ahead(batches: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
     """The same batches, made by a thread that is `depth` ahead. An error in the thread is raised here."""
-    made: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+    made: queue.Queue[Item | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> bool:
+    def put(item: Item | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 made.put(item, timeout=0.1)

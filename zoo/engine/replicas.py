@@ -18,8 +18,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from zoo.config import Loss, Precision
 from zoo.engine import devices
-from zoo.engine.batches import Batch, plan_epoch, plan_evaluation
-from zoo.engine.evaluation import check_logits, is_out_of_memory
+from zoo.engine.batches import Batch, plan_epoch, plan_evaluation, sent
+from zoo.engine.evaluation import check_logits, in_order, is_out_of_memory
 from zoo.engine.training import Job, Reporter, Trained, budget, judged, optimizer_over, rate
 from zoo.errors import Incompatible, TrainingError
 
@@ -208,7 +208,7 @@ class _Together:
         size = max(len(some) for some in rows)
         index = np.stack([np.resize(some, size) for some in rows])
         weight = np.stack([np.arange(size) < len(some) for some in rows]).astype(np.float32)
-        return self.job.train.take(index.reshape(-1)), torch.from_numpy(weight).to(self.device)
+        return self.job.train.take(index.reshape(-1)), sent(weight, self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
         bf16 = self.job.placement.precision is Precision.bf16
@@ -229,11 +229,14 @@ class _Together:
     def logits(self) -> np.ndarray:
         """(replicas, validation examples, classes) float32."""
         batches = self.job.validation
-        found = torch.empty(len(self.modules), len(batches), self.job.classes, device=self.device)
-        for rows in plan_evaluation(batches.lengths, len(batches), 2 * self.trainer.batch_size):
+        found = torch.empty(len(batches), len(self.modules), self.job.classes, device=self.device)
+        plan = plan_evaluation(batches.lengths, len(batches), 2 * self.trainer.batch_size)
+        done = 0
+        for rows in plan:
             answers = self.stacked.call(batches.take(rows).inputs, None, training=False)
-            found[:, torch.from_numpy(rows).to(self.device)] = answers.float()
-        return found.cpu().numpy()
+            found[done : done + len(rows)] = answers.float().transpose(0, 1)
+            done += len(rows)
+        return in_order(found.cpu().numpy(), plan).transpose(1, 0, 2)
 
     def judge(self) -> None:
         """Evaluate on validation; of each replica that is not done write the row and keep the weights when they are its

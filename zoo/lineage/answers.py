@@ -18,6 +18,7 @@ from zoo.errors import DamagedRun
 from zoo.lineage import blackbox
 from zoo.lineage.blackbox import Repeated, Residual
 from zoo.lineage.evidence import unlike
+from zoo.lineage.weights import expanded
 from zoo.store.reading import read
 from zoo.store.schema import ASKED, PREDICTIONS, RUN
 
@@ -72,7 +73,7 @@ class Behaviour:
 def read_answers(path: str | Path, label: str = "") -> Answers | str:
     """The answers that a run folder stores, or why there are none. Raises DamagedRun for a run that is not what was
     written, StoreError for one that this program cannot read."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not (folder / RUN).is_file():
         return "it is no run, so that no answers of it are stored"
     run = read(folder, verify=False)

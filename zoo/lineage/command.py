@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean
+from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean, printable
 from zoo.lineage.multiple import ENOUGH_REPLICAS
+from zoo.store.disk import place_of
 from zoo.store.schema import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
@@ -70,11 +71,10 @@ def command(arguments: Sequence[str]) -> int:
             raise
         print(printable(str(error)), file=sys.stderr)
         return error.exit_code
-
-
-def printable(text: str) -> str:
-    """The text without what would steer a terminal: a file from outside may name its tensors as it likes."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    except MemoryError as error:
+        print(f"Memory does not suffice ({printable(str(error)) or 'no more is given'}).\n"
+              "Compare fewer models at once, or on a machine with more of it.", file=sys.stderr)  # fmt: skip
+        return 1
 
 
 def _command(arguments: list[str]) -> int:
@@ -82,7 +82,7 @@ def _command(arguments: list[str]) -> int:
         print(USAGE)
         return 0 if arguments else RequestError.exit_code
     request = parse(arguments)
-    out = Path(request.out).expanduser() if request.out else None
+    out = place_of(request.out, "out") if request.out else None
     if out is not None:
         _require_room(out)
     comparison = compare_paths(request)
@@ -94,11 +94,21 @@ def _command(arguments: list[str]) -> int:
 
 def _require_room(file: Path) -> None:
     """Refuse before the comparison, which may take long, what cannot be written after it."""
-    there = next((folder for folder in file.parents if folder.exists()), file)
-    if file.is_dir():
-        raise ConfigError(f"out={file} is a folder. Give a file, e.g. out={file / 'lineage.json'}")
-    if not there.is_dir():
-        raise ConfigError(f"out={file}: {there} is no folder. Choose another with out=…")
+    try:
+        there = next((folder for folder in file.parents if folder.exists()), file)
+        if file.is_dir():
+            raise ConfigError(f"out={file} is a folder. Give a file, e.g. out={file / 'lineage.json'}")
+        if not there.is_dir():
+            raise ConfigError(f"out={file}: {there} is no folder. Choose another with out=…")
+        if not _may(there if not file.exists() or file.is_file() else file, os.W_OK):
+            raise ConfigError(f"out={file}: no permission to write there. Choose another with out=…")
+    except OSError as error:
+        raise ConfigError(f"out={file}: {error.strerror}. Choose another with out=…") from error
+
+
+def _may(path: str | Path, mode: int) -> bool:
+    """Whether this process may, by the user that it acts as."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -109,9 +119,12 @@ def parse(arguments: Sequence[str]) -> Request:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if equals and name in OPTIONS:
+            if not value:
+                raise ConfigError(f"{name}= has no value. Leave it out, or write what it is to be.")
             said[name] = value
-        elif equals and name.isidentifier() and not Path(argument).exists():
-            raise ConfigError(f"No option '{name}'.{did_you_mean(name, OPTIONS)} Options: {', '.join(OPTIONS)}.")
+        elif (name.startswith("-") or (equals and name.isidentifier())) and not os.path.lexists(argument):
+            meant = did_you_mean(name.lstrip("-"), OPTIONS)
+            raise ConfigError(f"No option '{name}'.{meant} Options: {', '.join(OPTIONS)}, each as {OPTIONS[0]}=….")
         else:
             paths.append(argument)
     if len(paths) < 2:
@@ -164,11 +177,20 @@ def _with_answers(comparison: Comparison, request: Request) -> Comparison:
 
 def _reference_paths(pattern: str) -> list[str]:
     """The runs that a pattern names; of a folder that is no run itself, those in it that store answers."""
-    found = sorted(glob.glob(os.path.expanduser(pattern)))
+    found = _matching(pattern)
     paths = [path for one in found for path in ([one] if (Path(one) / RUN).is_file() else _answered_in(Path(one)))]
     if not paths:
         raise RequestError(f"references={pattern}: there is no run with answers.")
     return paths
+
+
+def _matching(pattern: str) -> list[str]:
+    """Raises RequestError for what may not be looked into."""
+    found = sorted(glob.glob(os.path.expanduser(pattern)))
+    for path in found:
+        if not _may(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
+            raise RequestError(f"'{path}' cannot be read: no permission. Grant it, or give another pattern.")
+    return found
 
 
 def _answered_in(folder: Path) -> list[str]:
@@ -177,7 +199,7 @@ def _answered_in(folder: Path) -> list[str]:
 
 def _replica_paths(pattern: str) -> list[str]:
     """What a pattern names; of a folder that is no run itself, the runs in it."""
-    found = sorted(glob.glob(os.path.expanduser(pattern)))
+    found = _matching(pattern)
     paths = [path for one in found for path in ([one] if _is_model(Path(one)) else _inside(Path(one)))]
     if not paths:
         raise RequestError(f"replicas={pattern}: there is no run, no safetensors file and no folder with one.")
@@ -233,14 +255,19 @@ def show(comparison: Comparison) -> None:
 
 
 def write(comparison: Comparison, file: Path) -> None:
-    """Everything that was found as JSON. Raises StoreError when it cannot be written."""
+    """Everything that was found as JSON, whole or not at all. Raises StoreError when it cannot be written."""
     from zoo.lineage.document import document
+    from zoo.store.disk import replace_file
     from zoo.store.keys import finite
 
-    text = json.dumps(finite(document(comparison)), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(document(comparison)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = text.encode(errors="backslashreplace")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n", encoding="utf-8")
+        if file.exists() and not file.is_file():  # /dev/stdout, say
+            file.write_bytes(content)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(Path(os.path.realpath(file)), content, "out=…")
     except OSError as error:
         raise StoreError(f"Cannot write {file}: {error.strerror}. Choose another with out=…") from error
-    print(f"Written: {file}")
+    print(printable(f"Written: {file}"))

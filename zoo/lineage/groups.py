@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 MOST_IN_A_CHAIN = 24
 """Layers that are put in order by their widths alone; with more, too many orders would fit."""
+
+MOST_GROUPS = 1024
+MOST_UNITS = 2**18
+"""Groups of a model, and units of a group, that are compared: more than any model has, and the work stays bounded."""
 
 MOST_TRIED = 20_000
 """Beginnings of an order that are tried: many layers of one width have more than can be."""
@@ -109,13 +114,23 @@ def part_of(record: Mapping[str, Any], kind: str) -> Any:
         options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema(entry)), dict(told)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"The installed {entry.distribution} cannot read the run's options: {error}") from error
-    return entry.cls(**{item.name: getattr(options, item.name) for item in dataclasses.fields(entry.cls)})
+    values = {item.name: getattr(options, item.name) for item in dataclasses.fields(entry.cls)}
+    try:
+        return entry.cls(**values)
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code, on options that a reference may have made anything
+        raise ConfigError(f"The installed {entry.distribution} cannot take the run's options: {error}") from error
 
 
 def problem_of(groups: Sequence[Units], shapes: Shapes) -> str:
     """Why groups do not fit the tensors; empty when they do."""
-    taken: set[tuple[str, int, int]] = set()
+    if len(groups) > MOST_GROUPS:
+        return f"there are {len(groups)} groups of them, and more than {MOST_GROUPS} are not compared"
+    taken: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
     for group in groups:
+        if group.count > MOST_UNITS:
+            return f"group '{group.name}' has {group.count} units, and more than {MOST_UNITS} are not compared"
         for slots in (*group.written, *group.read):
             shape = shapes.get(slots.tensor, ())
             end = slots.start + group.count * slots.block
@@ -123,10 +138,11 @@ def problem_of(groups: Sequence[Units], shapes: Shapes) -> str:
                 return f"group '{group.name}' names {slots.tensor}, which is not stored"
             if not 0 <= slots.axis < len(shape) or slots.start < 0 or end > shape[slots.axis]:
                 return f"group '{group.name}' wants {end} places on axis {slots.axis} of {slots.tensor}, {shape}"
-            for place in range(slots.start, end):
-                if (slots.tensor, slots.axis, place) in taken:
-                    return f"place {place} on axis {slots.axis} of {slots.tensor} belongs to two groups"
-                taken.add((slots.tensor, slots.axis, place))
+            taken[slots.tensor, slots.axis].append((slots.start, end))
+    for (tensor, axis), spans in taken.items():
+        for (_, end), (start, _) in pairwise(sorted(spans)):
+            if start < end:
+                return f"place {start} on axis {axis} of {tensor} belongs to two groups"
     return ""
 
 

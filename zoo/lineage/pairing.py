@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from zoo.lineage.weights import Weights
 
 
+MOST_PARTS = 8
+"""Parts of a prefix, with dots between: `base_model.model.model.` has three, and names of hundreds take long."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two models. names: tensor of a → tensor of b, of one shape; tables: the same for matrices that differ in their
@@ -77,7 +81,7 @@ def _prefixes(a: Iterable[str], b: Iterable[str]) -> tuple[str, str]:
     votes: Counter[tuple[str, str]] = Counter({("", ""): len(names_a & names_b)})
     for longer, shorter, swap in ((names_a, names_b, False), (names_b, names_a, True)):
         for name in longer:
-            parts = name.split(".")
+            parts = name.split(".", MOST_PARTS)
             for cut in range(1, len(parts)):
                 if ".".join(parts[cut:]) in shorter:
                     prefix = ".".join(parts[:cut]) + "."

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DamagedRun, DataError
+from zoo.errors import DamagedRun, DataError, shortened
 from zoo.store.reading import read
 from zoo.store.schema import PARENT, RUN, WEIGHTS
 
@@ -28,17 +29,28 @@ LONGEST_NAME = 1000
 MOST_JSON_BYTES = 2**26
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
-# Safetensors' names of what can hold weights. Counters, masks and positions are other types and never compared.
-_WEIGHTS_ARE = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8"})
+# Safetensors' and torch's names of what can hold weights. Counters, masks and positions are other types and never
+# compared.
+_WEIGHTS_ARE = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I8": "int8",
+}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor as the header describes it. dtype: safetensors' name, e.g. `"BF16"`."""
+    """One tensor as the header describes it. dtype: safetensors' name, e.g. `"BF16"`; at: its first byte in the
+    file."""
 
     file: Path
     shape: tuple[int, ...]
     dtype: str
+    at: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +70,7 @@ class Weights:
     config: Mapping[str, Any] | None = None
     _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor by its name."""
         return {name: stored.shape for name, stored in self.tensors.items()}
@@ -93,14 +105,23 @@ class Weights:
         return whole.hexdigest()
 
     def _tensor(self, name: str) -> torch.Tensor:
-        from safetensors import SafetensorError, safe_open
+        """Read from its place in the file: the library would read the whole header again, for each of the tensors."""
+        import math
 
+        import numpy as np
+        import torch
+
+        stored = self.tensors[name]
+        kind: torch.dtype = getattr(torch, _WEIGHTS_ARE[stored.dtype])
+        content = np.empty(math.prod(stored.shape) * kind.itemsize, np.uint8)
         try:
-            with safe_open(self.tensors[name].file, framework="pt") as file:
-                tensor: torch.Tensor = file.get_tensor(name)
-                return tensor
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error}).") from error
+            with stored.file.open("rb") as file:
+                file.seek(stored.at)
+                if file.readinto(content.data) != len(content):
+                    raise OSError("the file has become shorter")
+        except OSError as error:
+            raise DataError(f"{stored.file}: tensor {name} cannot be read ({error.strerror or error}).") from error
+        return torch.from_numpy(content).view(kind).reshape(stored.shape)
 
 
 def open_weights(path: str | Path, most_bytes: int = MOST_BYTES) -> Weights:
@@ -110,11 +131,28 @@ def open_weights(path: str | Path, most_bytes: int = MOST_BYTES) -> Weights:
     Raises DataError for a path without safetensors, a header that does not fit its file, a shard outside the folder or
     other than the index says, more tensors than any model has, or a file without weights; DamagedRun for a run that is
     not what was written."""
-    path = Path(path).expanduser()
+    path = expanded(path)
+    try:
+        return _opened(path, most_bytes)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror or error}.\nGive {WHAT}.") from error
+
+
+WHAT = "a run folder, a .safetensors file or a Hugging Face folder with safetensors"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with its ~ replaced; one of nobody stays."""
+    return Path(os.path.expanduser(path))
+
+
+def _opened(path: Path, most_bytes: int) -> Weights:
     if path.is_file():
         return _made(path.name, path, [path], most_bytes)
     if not path.is_dir():
-        raise DataError(f"There is no '{path}'. Give a run folder, a .safetensors file or a Hugging Face folder.")
+        if os.path.lexists(path):
+            raise DataError(f"'{path}' is neither a file nor a folder. Give {WHAT}.")
+        raise DataError(f"There is no '{path}'. Give {WHAT}.")
     if (path / RUN).is_file():
         return _of_run(path, most_bytes)
     config = _json(path / "config.json") if (path / "config.json").is_file() else None
@@ -147,8 +185,8 @@ def of_run(folder: Path, record: Mapping[str, Any], label: str, most_bytes: int 
 def without_weights(path: str | Path) -> Weights | None:
     """A run that keeps no weights, as a model of which only the answers can be compared; None for anything else.
     Raises DamagedRun for a run that is not what was written."""
-    folder = Path(path).expanduser()
-    if not (folder / RUN).is_file() or (folder / WEIGHTS).is_file():
+    folder = expanded(path)
+    if not _is_file(folder / RUN) or _is_file(folder / WEIGHTS):
         return None
     record = read(folder).record
     _require_objects(folder, record)
@@ -189,10 +227,7 @@ def _shards(folder: Path) -> list[Path]:
     told = f" It holds {pickled[0]}, which is never read: that may run code." if pickled else ""
     if others := sorted(file.name for file in folder.glob("*.safetensors")):
         told = f" It holds {others[0]}: give that file itself."
-    raise DataError(
-        f"'{folder}' holds no {RUN}, no {WEIGHTS} and no {INDEX}.{told}\n"
-        "Give a run folder, a .safetensors file or a Hugging Face folder with safetensors."
-    )
+    raise DataError(f"'{folder}' holds no {RUN}, no {WEIGHTS} and no {INDEX}.{told}\nGive {WHAT}.")
 
 
 def _weight_map(folder: Path) -> Mapping[str, Any]:
@@ -222,7 +257,7 @@ def _json(file: Path) -> dict[str, Any]:
             raise DataError(f"{file} has {size / 2**20:.0f} MiB, more than the {MOST_JSON_BYTES / 2**20:.0f} allowed.")
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} cannot be read as JSON: {error}") from error
+        raise DataError(f"{file} cannot be read as JSON: {shortened(str(error))}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file} holds no JSON object.")
     return content
@@ -247,17 +282,42 @@ def _header(file: Path) -> dict[str, Stored]:
     overlapping, of an unknown type, or with a shape of another size than the bytes it names."""
     from safetensors import SafetensorError, safe_open
 
+    if _no_text(str(file)):
+        raise DataError(f"{file}: the library takes no name that is not UTF-8. Give the file another name.")
     try:
+        with file.open("rb"):  # the library calls every file that it cannot open one that is not there
+            pass
         with safe_open(file, framework="pt") as opened:
-            names = list(opened.keys())
-            if len(names) > MOST_TENSORS:
-                raise DataError(f"{file} holds {len(names)} tensors; more than {MOST_TENSORS} are not compared.")
-            parts = {name: opened.get_slice(name) for name in names}
-            return {name: Stored(file, tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
-    except (OSError, SafetensorError, ValueError, OverflowError) as error:
-        reason = str(error).removeprefix("Error while deserializing header: ")
+            count = len(opened.keys())
+        if count > MOST_TENSORS:
+            raise DataError(f"{file} holds {count} tensors; more than {MOST_TENSORS} are not compared.")
+        return _entries(file)
+    except PermissionError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.\nGrant the permission, or give {WHAT}.") from error
+    except (OSError, SafetensorError, ValueError, OverflowError, LookupError, TypeError, RecursionError) as error:
+        reason = shortened(str(error).removeprefix("Error while deserializing header: "))
         step = "Fetch it again, or convert it with safetensors' save_file."
         raise DataError(f"{file} is no sound safetensors file: {reason}.\n{step}") from error
+
+
+def _no_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _entries(file: Path) -> dict[str, Stored]:
+    """A header that the library has found sound."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(file, tuple(told["shape"]), told["dtype"], 8 + length + told["data_offsets"][0])
+        for name, told in header.items()
+    }
 
 
 def _sorted_out(tensors: Iterable[tuple[str, Stored]], most_bytes: int) -> tuple[dict[str, Stored], dict[str, str]]:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, cast
 
 from zoo import form
 from zoo.errors import StoreError
-from zoo.store.disk import Chunk, Lock, make_folders, sync, write_file, writing
+from zoo.store.disk import Lock, make_folders, replace_file, writing
 
 SCHEMA_VERSION = 1
 BENCH = "bench.json"
@@ -229,11 +227,11 @@ def _add(folder: Path, bench: Bench, rows: Sequence[Mapping[str, Any]]) -> None:
     former = [row for row in _rows(folder) if row.get("bench") in {other["id"] for other in kept}]
     every = [*former, *({"bench": bench["id"], **row} for row in rows)]
     with writing(folder):
-        digest = _replace(folder / TIMINGS, history_to_bytes(every))
+        digest = replace_file(folder / TIMINGS, history_to_bytes(every)).sha256
         content = Benches(schema_version=SCHEMA_VERSION, timings=digest, benches=[*kept, bench])
         form.check(content, Benches, BENCH)
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-        _replace(folder / BENCH, text.encode(errors="backslashreplace"))
+        replace_file(folder / BENCH, text.encode(errors="backslashreplace"))
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
@@ -245,19 +243,6 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder / TIMINGS} cannot be read: {error}\nDelete it and measure again.") from error
-
-
-def _replace(path: Path, content: Chunk) -> str:
-    """Write a file beside its place and rename it: a reader sees the former or the new one. Returns its sha256."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        facts = write_file(draft, [content])
-        os.replace(draft, path)
-        sync(path.parent)
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-    return facts.sha256
 
 
 def found_for(folders: Sequence[Path]) -> list[tuple[Path, Benches]]:

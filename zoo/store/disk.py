@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import StoreError
+from zoo.errors import ConfigError, StoreError
 
 Chunk = bytes | bytearray | memoryview
 
@@ -76,6 +76,31 @@ def write_file(path: Path, chunks: Iterable[Chunk], option: str = "runs_dir=…"
                 path.unlink(missing_ok=True)
             raise
     return FileFacts(digest.hexdigest(), size)
+
+
+def place_of(text: str, option: str) -> Path:
+    """Where an option says that something is to be written, its ~ replaced. Raises ConfigError for the home of nobody:
+    a folder of that name would be made instead."""
+    place = Path(os.path.expanduser(text))
+    if place.parts and place.parts[0].startswith("~"):
+        raise ConfigError(f"{option}={text}: there is no user '{place.parts[0][1:]}'. Write ./~… for a folder's name.")
+    return place
+
+
+def replace_file(path: Path, content: Chunk, option: str = "runs_dir=…") -> FileFacts:
+    """Write a file beside its place and rename it: a reader sees the former or the new one, whatever happens meanwhile.
+
+    Raises StoreError; option: as of `writing`."""
+    draft = path.with_name(f".{path.name[:200]}-{os.getpid()}")
+    try:
+        facts = write_file(draft, [content], option)
+        with writing(path, option):
+            os.replace(draft, path)
+            sync(path.parent)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return facts
 
 
 def file_facts(path: Path) -> FileFacts:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.errors import DamagedRun, StoreError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from zoo.store.tables import PredictionTable
 
 T = TypeVar("T")
+
+MOST_RECORD_BYTES = 2**26
+"""A `run.json` that is larger than this is not read."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,19 @@ class Run:
         return files if isinstance(files, Mapping) else {}
 
     def _check(self, name: str) -> None:
+        wanted = self._files()[name]
         try:
+            # A pipe or a device has no end: neither is opened.
+            size = _size(self.folder / name)
+            if size is None:
+                raise damaged(self.folder, f"{name} is no file")
+            if size != wanted["bytes"]:
+                raise damaged(self.folder, f"{name} has {size} bytes where {wanted['bytes']} were written")
             got = file_facts(self.folder / name)
         except FileNotFoundError:
             raise damaged(self.folder, f"{name} is missing") from None
-        except OSError as error:
-            raise damaged(self.folder, f"{name} cannot be read ({error.strerror})") from error
-        wanted = self._files()[name]
-        if got.bytes != wanted["bytes"]:
-            raise damaged(self.folder, f"{name} has {got.bytes} bytes where {wanted['bytes']} were written")
+        except (OSError, ValueError) as error:
+            raise damaged(self.folder, f"{name} cannot be read ({getattr(error, 'strerror', error)})") from error
         if got.sha256 != wanted["sha256"]:
             raise damaged(self.folder, f"{name} is not what was written (its checksum differs)")
 
@@ -93,8 +101,14 @@ class Run:
         self._check(name)
         try:
             return parse((self.folder / name).read_bytes())
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, RecursionError) as error:
             raise damaged(self.folder, f"{name} cannot be read ({error})") from error
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a file; None for what is no plain file. Raises OSError, and ValueError for no name of a file."""
+    facts = file.stat()
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else None
 
 
 def damaged(folder: Path, what: str) -> DamagedRun:
@@ -106,6 +120,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     """`run.json` of a folder. Raises DamagedRun when it is missing or unreadable, StoreError for a schema version
     that this program does not know."""
     try:
+        size = _size(folder / RUN)
+        if size is None or size > MOST_RECORD_BYTES:
+            what = "no file" if size is None else f"{size / 2**20:.0f} MiB large, which no record is"
+            raise damaged(folder, f"{RUN} is {what}")
         record = json.loads((folder / RUN).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
@@ -128,8 +146,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _files_are_sane(files: Any) -> bool:
     return isinstance(files, dict) and all(
-        isinstance(facts, dict) and {"sha256", "bytes"} <= facts.keys() for facts in files.values()
+        _is_inside(name) and isinstance(facts, dict) and {"sha256", "bytes"} <= facts.keys()
+        for name, facts in files.items()
     )
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def read(folder: Path, verify: bool = True) -> Run:
