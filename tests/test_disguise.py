@@ -23,7 +23,7 @@ from torch import nn
 
 import zoo
 from zoo.baselines import Linear
-from zoo.config import Device, RunConfig, TrainerOptions
+from zoo.config import Compile, Device, RunConfig, TrainerOptions
 from zoo.disguise import chain, learning, parent, reach, surface
 from zoo.disguise.__main__ import command
 from zoo.disguise.parent import Subject
@@ -518,6 +518,13 @@ def test_other_parents_are_refused_in_words(mlp: Outcome, tmp_path: Path) -> Non
     assert isinstance(case("options", lambda record: record["config"]["model"].update(colour=1)), ConfigError)
     assert isinstance(case("trainer", lambda record: record["config"]["trainer"].update(colour=1)), ConfigError)
     assert isinstance(refused(tmp_path / "nowhere"), RequestError)
+
+
+@pytest.mark.parametrize("was", [True, False, "graphs"])
+def test_how_fast_the_parent_was_trained_is_no_matter(mlp: Outcome, tmp_path: Path, was: bool | str) -> None:
+    folder = copied(mlp.folder, tmp_path)
+    rewrite(folder, lambda record: record["config"]["trainer"].update(compile=was))
+    assert parent.open(folder, Device.cpu, registry()).trainer.compile is Compile.none
 
 
 # The command

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from test_engine_fitting import Stripes
+from test_engine_frozen import Half
+from test_engine_frozen import run as frozen_run
 from test_engine_training import (
     CLASSES,
     CPU,
@@ -36,7 +39,7 @@ import zoo
 from zoo import launch
 from zoo.config import Compile, Precision, Trainer
 from zoo.engine import compiling
-from zoo.engine.compiling import ESTIMATED, ROUNDS, WARM, Caller, Step, Trial, Way
+from zoo.engine.compiling import ESTIMATED, ROUNDS, WARM, WORTH_TRYING, Caller, Step, Trial, Way
 from zoo.engine.devices import Placement
 from zoo.engine.training import Job
 
@@ -78,9 +81,10 @@ def taking(seed: int = 0, noise: float = 0.02, **seconds: float) -> Callable[[Wa
 
 
 def test_what_is_soon_over_is_not_compiled() -> None:
-    short = trial(Compile.default, left=59.0)
+    short = trial(Compile.default, left=WORTH_TRYING - 1)
     assert drive(short, taking(none=1)) == (Compile.none, [Compile.none] * (WARM + ESTIMATED))
-    assert short.reason == "about 59 s of training were left; below 60 s nothing is tried"
+    told = f"about {WORTH_TRYING - 1:.0f} s of training were left; below {WORTH_TRYING:.0f} s nothing is tried"
+    assert short.reason == told
     assert short.tried == []
 
 
@@ -134,22 +138,31 @@ def test_steps_that_compile_are_left_out_and_their_seconds_told() -> None:
     def did(way: Way) -> Step:
         step = exact(way)
         extra = next(seconds, 0.0) if way.kind is Compile.default else 0.0
-        return replace(step, seconds=step.elements + extra, counts=False) if extra else step
+        return replace(step, seconds=step.elements + extra, counts=False, compiled=True) if extra else step
 
     kind, done = drive(found, did)
     assert kind is Compile.default
     facts = found.tried[0].facts()
     assert (facts["ratio"], facts["n"]) == (pytest.approx(0.5), ROUNDS)
-    assert facts["compile_seconds"] == pytest.approx(8.0)
+    assert (facts["compile_steps"], facts["compile_seconds"]) == (2, pytest.approx(8.0))
     assert done.count(Compile.default) == 2 + WARM + ROUNDS
 
 
-def test_what_compiles_for_ever_is_given_up() -> None:
-    found = trial(Compile.default)
-    did = taking(none=1.0, default=0.1)
-    kind, _ = drive(found, lambda way: replace(did(way), counts=way.kind is Compile.none))
+@pytest.mark.parametrize(("compiles", "steps"), [(True, 5), (False, 200)])
+@pytest.mark.parametrize("calm", [0, WARM])
+def test_what_compiles_or_records_for_ever_is_given_up(compiles: bool, steps: int, calm: int) -> None:
+    found, did, count = trial(Compile.graphs), taking(none=1.0, graphs=0.1), iter(range(10**6))
+
+    def restless(way: Way) -> Step:
+        if way.kind is Compile.none or next(count) < calm:
+            return did(way)
+        return replace(did(way), counts=False, compiled=compiles)
+
+    kind, done = drive(found, restless)
     assert kind is Compile.none
-    assert "default failed (after 200 steps it still compiled)" in found.reason
+    told = "5 steps had to compile" if compiles else "still recorded graphs" if calm == 0 else "in 200 rounds"
+    assert told in found.reason
+    assert done.count(Compile.graphs) == calm + steps
 
 
 @pytest.mark.parametrize("at", [0, WARM + 5])
@@ -344,6 +357,22 @@ def test_memory_that_ends_halves_the_micro_batch_of_a_compiled_module_too(
     standing(monkeypatch, RuntimeError(), 10**6)
     trained, _ = fit(Greedy(10, out_of_memory_on_cpu()), job(Trainer(**LONG, compile=wish)))
     assert (trained.micro_batch, trained.compile["compile"]) == (10, "default")
+
+
+def test_of_a_module_with_a_frozen_part_the_head_alone_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    standing(monkeypatch, RuntimeError(), 10**6)
+    whole, called = compiling.compiled, []
+    monkeypatch.setattr(compiling, "compiled", lambda module, kind: called.append(module) or whole(module, kind))
+    splits = zoo.load(Stripes())
+    answers = frozen_run(splits, Half(dropout=0.0), compile=Compile.default)
+    assert (answers.facts["vectors"], answers.facts["compile"]) == ("made", "default")
+    assert [len(module) for module in called] == [2]
+    plainly = frozen_run(splits, Half(dropout=0.0))
+    assert plainly.facts["compile"] == "none"
+    np.testing.assert_allclose(plainly.test, answers.test, rtol=1e-5, atol=1e-5)
 
 
 def test_a_wrong_shape_is_the_modules_fault_compiled_or_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,15 @@ from zoo.errors import ConfigError, TrainingError, ZooError
 
 log = logging.getLogger("zoo")
 
-WORTH_TRYING = 60.0
-"""Seconds of training left below which `auto` tries nothing: compiling takes tens of them, and saves a part of each."""
+WORTH_TRYING = 300.0
+"""Seconds of training left below which `auto` tries nothing: on two cores compiling takes half a minute to two minutes
+(`tests/benchmarks/compiling.py`), and all that it can save is a part of the rest."""
 
 WARM = 3  # steps in a row that a way has to do without compiling before it is measured
 ESTIMATED = 8  # eager steps that say how long the rest would take
 ROUNDS = 24  # measured steps of each way
-MOST = 200  # steps after which a way that still compiles is given up
+MOST = 200  # steps after which a way that still records graphs is given up
+MOST_COMPILED = 4  # steps that may compile: more, and each length is compiled for itself; after eight torch gives up
 RECORDED = 2  # calls with inputs of one shape that CUDA graphs take to record it: one to warm up, one to record
 DRAWS = 2000  # of the bootstrap
 
@@ -52,6 +54,12 @@ def compiled(module: torch.nn.Module, kind: Compile) -> torch.nn.Module:
     made = torch.compile(module, dynamic=True, mode=MODES[kind])
     assert isinstance(made, torch.nn.Module)
     return made
+
+
+def compilations() -> int:
+    """How many graphs torch has compiled in this process."""
+    loaded = sys.modules.get("torch._dynamo.utils")
+    return 0 if loaded is None else int(loaded.counters["stats"]["unique_graphs"])
 
 
 @dataclass(eq=False)
@@ -81,13 +89,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the training, as a trial is told of it. elements: of its first input; counts: False where something
-    was compiled or repeated in it; halved: its micro-batch is smaller than that of the steps before; failed: why it
-    could not be done in this way."""
+    """A step of the training, as a trial is told of it. elements: of its first input; counts: False where it did more
+    than its work; compiled: that was compiling; halved: its micro-batch is smaller than that of the steps before;
+    failed: why it could not be done in this way."""
 
     seconds: float = 0.0
     elements: int = 1
     counts: bool = True
+    compiled: bool = False
     halved: bool = False
     failed: str = ""
 
@@ -99,10 +108,11 @@ class Step:
 
 @dataclass
 class Tried:
-    """What is known of a compiled way. compile_seconds: of the steps in which it compiled, beyond what they would have
-    taken; rounds: its measured steps, each with the eager one beside it."""
+    """What is known of a compiled way. compile_steps: in which it compiled; compile_seconds: of those and of the ones
+    that recorded graphs, beyond what eager ones take; rounds: its measured steps, each with the eager one beside it."""
 
     kind: Compile
+    compile_steps: int = 0
     compile_seconds: float = 0.0
     rounds: list[tuple[Step, Step]] = field(default_factory=list)
     failed: str = ""
@@ -125,7 +135,8 @@ class Tried:
 
     def facts(self) -> dict[str, Any]:
         """In JSON types. ratio, low, high: time ÷ eager time."""
-        found: dict[str, Any] = {"compile": self.kind.value, "compile_seconds": self.compile_seconds}
+        found: dict[str, Any] = {"compile": self.kind.value}
+        found |= {"compile_steps": self.compile_steps, "compile_seconds": self.compile_seconds}
         if self.failed:
             return found | {"n": len(self.rounds), "failed": self.failed}
         if not self.rounds:
@@ -185,24 +196,24 @@ class Trial:
             calm = calm + 1 if step.counts else 0
             if calm == WARM:
                 return True
-        tried.failed = f"after {MOST} steps it still compiled"
+        tried.failed = f"after {MOST} steps it still recorded graphs"
         return False
 
     def _note(self, step: Step, tried: Tried) -> bool:
-        """Keep what a step says of a way. Returns whether it came about."""
-        if step.failed:
-            tried.failed = step.failed
-            log.info("trainer.compile=auto: %s", tried.told())
-        elif not step.counts:
+        """Keep what a step says of a way. Returns whether it is still worth measuring."""
+        tried.failed = step.failed
+        if not step.counts:
             tried.compile_seconds += max(0.0, step.seconds - self._rate * step.elements)
-        return not step.failed
+            tried.compile_steps += step.compiled
+        if tried.compile_steps > MOST_COMPILED:
+            tried.failed = f"{tried.compile_steps} steps had to compile, as if for each length of the inputs"
+        return not tried.failed
 
     def _measure(self, at_work: dict[Way, Tried]) -> Generator[Way, Step, None]:
-        """Rounds of one step in each way; one in which a step does not count is left out. A way that fails leaves."""
-        complete = 0
-        for _ in range(MOST):
-            if not at_work or complete == ROUNDS:
-                return
+        """Rounds of one step in each way; one in which a step does not count is left out. A way that fails is out."""
+        complete, left = 0, MOST
+        while at_work and complete < ROUNDS and left:
+            left -= 1
             eager = yield self._eager
             found = {}
             for way, tried in list(at_work.items()):
@@ -219,9 +230,10 @@ class Trial:
                     complete += 1
                     for way, tried in at_work.items():
                         tried.rounds.append((found[way], eager))
-        for tried in at_work.values():
-            tried.failed = f"{MOST} rounds were not enough for {ROUNDS} without compiling"
-        at_work.clear()
+        if complete < ROUNDS:
+            for tried in at_work.values():
+                tried.failed = f"in {MOST} rounds there were not {ROUNDS} without recording graphs"
+            at_work.clear()
 
     def _decide(self, at_work: dict[Way, Tried]) -> Way:
         """The fastest of the ways that are faster than eager by more than the noise."""
@@ -277,8 +289,9 @@ class Caller:
         if not self._deciding():  # the last of the ways failed in this step
             return
         _wait(self._device)
-        counts = not (self._halved or self._way.fresh or _compilations() > self._compiled)
-        self._tell(Step(perf_counter() - self._began, elements, counts, self._halved))
+        seconds, compiled = perf_counter() - self._began, compilations() > self._compiled
+        counts = not (self._halved or self._way.fresh or compiled)
+        self._tell(Step(seconds, elements, counts, compiled, self._halved))
 
     def failed(self, error: Exception) -> bool:
         """Whether a step that ended so is to be done again, in the way that is the module's now.
@@ -334,7 +347,7 @@ class Caller:
     def _start(self) -> None:
         _wait(self._device)
         self._halved = self._way.fresh = False
-        self._compiled, self._began = _compilations(), perf_counter()
+        self._compiled, self._began = compilations(), perf_counter()
 
     def _tell(self, step: Step) -> None:
         assert self._steps is not None
@@ -346,12 +359,6 @@ class Caller:
             log.info("trainer.compile=auto: %s (%s)", self._way.kind.value, self._trial.reason)
             if self._way is self._eager:
                 self.close()
-
-
-def _compilations() -> int:
-    """How many graphs torch has compiled in this process."""
-    loaded = sys.modules.get("torch._dynamo.utils")
-    return 0 if loaded is None else int(loaded.counters["stats"]["unique_graphs"])
 
 
 def _wait(device: torch.device) -> None:
