@@ -23,8 +23,8 @@ from zoo.errors import ConfigError, TrainingError, ZooError
 log = logging.getLogger("zoo")
 
 WORTH_TRYING = 300.0
-"""Seconds of training left below which `auto` tries nothing: on two cores compiling takes half a minute to two minutes
-(`tests/benchmarks/compiling.py`), and all that it can save is a part of the rest."""
+"""Seconds of training left below which `auto` tries nothing: on two cores compiling takes half a minute to more than two
+minutes (`tests/benchmarks/compiling.py`), and of less time than this a third saved is not more."""
 
 WARM = 3  # steps in a row that a way has to do without compiling before it is measured
 ESTIMATED = 8  # eager steps that say how long the rest would take
