@@ -23,7 +23,7 @@ from zoo.errors import ConfigError, TrainingError, ZooError
 log = logging.getLogger("zoo")
 
 WORTH_TRYING = 300.0
-"""Seconds of training left below which `auto` tries nothing: on two cores compiling takes half a minute to more than two
+"""Seconds of training left below which `auto` tries nothing: on two cores compiling takes half a minute to over two
 minutes (`tests/benchmarks/compiling.py`), and of less time than this a third saved is not more."""
 
 WARM = 3  # steps in a row that a way has to do without compiling before it is measured
