@@ -176,9 +176,9 @@ def test_a_way_that_fails_is_out_and_another_may_win(at: int) -> None:
         return did(way)
 
     assert drive(found, failing)[0] is Compile.graphs
-    assert "default failed (no compiler), graphs 0.8" in found.reason
+    assert "default given up (no compiler), graphs 0.8" in found.reason
     assert [tried.facts()["n"] for tried in found.tried] == [max(0, at - WARM), ROUNDS]
-    assert found.tried[0].facts()["failed"] == "no compiler"
+    assert found.tried[0].facts()["given_up"] == "no compiler"
 
 
 def test_smaller_micro_batches_begin_the_measurement_anew() -> None:
@@ -324,8 +324,8 @@ def test_auto_goes_on_without_a_compiled_module_that_fails(
     assert other.losses == one.losses
     assert (trained.compile["compile"], trained.micro_batch) == ("none", 20)
     told = f"RuntimeError: {' '.join(str(error).split())}"
-    assert trained.compile["compile_tried"][0]["failed"] == told
-    assert f"default failed ({told})" in trained.compile["compile_reason"]
+    assert trained.compile["compile_tried"][0]["given_up"] == told
+    assert f"default given up ({told})" in trained.compile["compile_reason"]
 
 
 def test_auto_goes_on_without_a_compiled_module_that_fails_later(
@@ -357,6 +357,17 @@ def test_memory_that_ends_halves_the_micro_batch_of_a_compiled_module_too(
     standing(monkeypatch, RuntimeError(), 10**6)
     trained, _ = fit(Greedy(10, out_of_memory_on_cpu()), job(Trainer(**LONG, compile=wish)))
     assert (trained.micro_batch, trained.compile["compile"]) == (10, "default")
+
+
+def test_gradients_that_are_added_to_leave_the_memory_of_a_cuda_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "require", lambda wish, device: None)
+    weight = nn.Parameter(torch.ones(3))
+    for wish, stays in ((Compile.graphs, False), (Compile.default, True), (Compile.none, True)):
+        weight.grad = torch.arange(3.0)
+        before = weight.grad
+        Caller(nn.Identity(), wish, CPU, 0, lambda step: 0.0).own([weight, nn.Parameter(torch.ones(1))])
+        assert (weight.grad is before) is stays
+        assert torch.equal(weight.grad, before)
 
 
 def test_of_a_module_with_a_frozen_part_the_head_alone_is_compiled(
@@ -435,7 +446,7 @@ def test_a_missing_compiler_is_told_and_auto_does_without(tmp_path: Path) -> Non
     done, record = command(tmp_path, 0.0, "trainer.compile=auto", CXX="no-such-compiler")
     assert (done.returncode, done.stderr) == (0, "")
     assert record["training"]["compile"] == "none"
-    assert "no-such-compiler" in record["training"]["compile_tried"][0]["failed"]
+    assert "no-such-compiler" in record["training"]["compile_tried"][0]["given_up"]
     (tmp_path / "asked").mkdir()
     done, record = command(tmp_path / "asked", 0.0, "trainer.compile=true", CXX="no-such-compiler")
     assert done.returncode == 1

@@ -115,7 +115,7 @@ class Tried:
     compile_steps: int = 0
     compile_seconds: float = 0.0
     rounds: list[tuple[Step, Step]] = field(default_factory=list)
-    failed: str = ""
+    given_up: str = ""
 
     def ratio(self) -> tuple[float, float, float]:
         """Median seconds an element over those of eager steps, and its 95 % interval (bootstrap over the steps)."""
@@ -128,8 +128,8 @@ class Tried:
 
     def told(self) -> str:
         """In words."""
-        if self.failed:
-            return f"{self.kind.value} failed ({self.failed})"
+        if self.given_up:
+            return f"{self.kind.value} given up ({self.given_up})"
         ratio, low, high = self.ratio()
         return f"{self.kind.value} {ratio:.2f} ({low:.2f}–{high:.2f})"
 
@@ -137,8 +137,8 @@ class Tried:
         """In JSON types. ratio, low, high: time ÷ eager time."""
         found: dict[str, Any] = {"compile": self.kind.value}
         found |= {"compile_steps": self.compile_steps, "compile_seconds": self.compile_seconds}
-        if self.failed:
-            return found | {"n": len(self.rounds), "failed": self.failed}
+        if self.given_up:
+            return found | {"n": len(self.rounds), "given_up": self.given_up}
         if not self.rounds:
             return found | {"n": 0}
         ours, eager = (
@@ -196,18 +196,18 @@ class Trial:
             calm = calm + 1 if step.counts else 0
             if calm == WARM:
                 return True
-        tried.failed = f"after {MOST} steps it still recorded graphs"
+        tried.given_up = f"after {MOST} steps it still recorded graphs"
         return False
 
     def _note(self, step: Step, tried: Tried) -> bool:
         """Keep what a step says of a way. Returns whether it is still worth measuring."""
-        tried.failed = step.failed
+        tried.given_up = step.failed
         if not step.counts:
             tried.compile_seconds += max(0.0, step.seconds - self._rate * step.elements)
             tried.compile_steps += step.compiled
         if tried.compile_steps > MOST_COMPILED:
-            tried.failed = f"{tried.compile_steps} steps had to compile, as if for each length of the inputs"
-        return not tried.failed
+            tried.given_up = f"{tried.compile_steps} steps had to compile, as if for each length of the inputs"
+        return not tried.given_up
 
     def _measure(self, at_work: dict[Way, Tried]) -> Generator[Way, Step, None]:
         """Rounds of one step in each way; one in which a step does not count is left out. A way that fails is out."""
@@ -232,7 +232,7 @@ class Trial:
                         tried.rounds.append((found[way], eager))
         if complete < ROUNDS:
             for tried in at_work.values():
-                tried.failed = f"in {MOST} rounds there were not {ROUNDS} without recording graphs"
+                tried.given_up = f"in {MOST} rounds there were not {ROUNDS} without recording graphs"
             at_work.clear()
 
     def _decide(self, at_work: dict[Way, Tried]) -> Way:
@@ -241,8 +241,8 @@ class Trial:
         faster = [way for way, (_, _, high) in ratios.items() if high < 1]
         chosen = min(faster, key=lambda way: ratios[way][0], default=self._eager)
         what = "fastest" if faster else "nothing was faster than eager by more than the noise"
-        measured = f"time ÷ eager time (95 % interval, n = {ROUNDS} steps each): " if at_work else ""
-        self.reason = f"{what}; {measured}{', '.join(tried.told() for tried in self.tried)}"
+        measured = f"{what}; time ÷ eager time (95 % interval, n = {ROUNDS} steps each): " if at_work else ""
+        self.reason = measured + ", ".join(tried.told() for tried in self.tried)
         return chosen
 
 
