@@ -332,7 +332,8 @@ def test_cuda_has_events_memory_and_a_product_in_bfloat16(place: Path, tmp_path:
         (["study=x", "repetitions=many"], "whole number"),
         (["study=x", "seeds=a"], "whole numbers with commas"),
         (["study=x", "target=80"], "an accuracy from 0 to 1"),
-        (["study=x", "compile=maybe"], "true or false"),
+        (["study=x", "compile=maybe"], "one of none, default, graphs"),
+        (["study=x", "compile=graphs", "device=cpu,cuda"], "none or default where device is not cuda"),
         (["study=x", "threads=-1"], "0 or more"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -59,6 +60,16 @@ def test_a_sweep_is_measured_beside_separate_runs() -> None:
         ("separately", "2"), ("sweep", "2"), ("parallel", "2"),
     ]  # fmt: skip
     assert LINE.findall(told) == [("seconds, sweep / separately", "≤ 0.5")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_the_compiled_step_is_measured_beside_the_eager_one() -> None:
+    for needed in ("transformers", "zoo_mlp"):
+        pytest.importorskip(needed)
+    told = run("compiling.py")
+    figures = r"[\d.]+ \(95 % [\d.]+–[\d.]+\), of processor time [\d.]+, n = (\d+); eager [\d.]+ ms, compiling [\d.]+ s"
+    assert re.findall(rf"^(\w+) +compiled / eager step {figures}, graphs \d, ", told, re.M) == [("mlp", "2")]
 
 
 def work(job: int, turn: turns.Turn) -> None:

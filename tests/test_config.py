@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
 
 import zoo
 from zoo import config
@@ -175,6 +176,19 @@ def test_objects_come_out_of_the_composed_config(compose: Any, monkeypatch: pyte
     assert made.model.hidden == [3]  # type: ignore[union-attr]
     assert (made.dataset.name, made.task.name, made.label) == ("rotten_tomatoes", "sentiment", "my_mlp")
     assert (made.seed, made.runs_dir, made.trainer) == (4, Path("/home/me/kept"), TrainerOptions())
+
+
+@pytest.mark.parametrize("word", ["none", "default", "graphs", "auto"])
+def test_the_words_of_compile_mean_themselves_on_the_command_line_and_in_yaml(compose: Any, word: str) -> None:
+    assert compose("model=mlp", f"trainer.compile={word}").trainer.compile.value == word
+    written = OmegaConf.merge(OmegaConf.structured(TrainerOptions), OmegaConf.create(f"compile: {word}"))
+    assert written.compile is config.Compile(word)
+    assert config.plain(config.decide(TrainerOptions(compile=written.compile), {}))["compile"] == word
+
+
+def test_yaml_of_0_1_is_told_the_words_of_compile(compose: Any) -> None:
+    with pytest.raises(ValidationError, match=r"'True', expected one of \[none, default, graphs, auto\]"):
+        OmegaConf.merge(OmegaConf.structured(TrainerOptions), OmegaConf.create("compile: true"))
 
 
 def test_the_dataset_that_is_named_wins_over_the_tasks(compose: Any) -> None:

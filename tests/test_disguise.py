@@ -27,7 +27,7 @@ from torch import nn
 
 import zoo
 from zoo.baselines import Linear
-from zoo.config import Device, RunConfig, TrainerOptions
+from zoo.config import Compile, Device, RunConfig, TrainerOptions
 from zoo.disguise import chain, learning, parent, reach, surface
 from zoo.disguise.__main__ import command
 from zoo.disguise.parent import Subject
@@ -576,6 +576,13 @@ def test_weights_cannot_steer_the_terminal(mlp: Outcome, tmp_path: Path, capsys:
     assert len(told) < 1500
     reweighed(folder, b"no weights at all")
     assert isinstance(refused(folder), DamagedRun)
+
+
+@pytest.mark.parametrize("was", [True, False, "graphs"])
+def test_how_fast_the_parent_was_trained_is_no_matter(mlp: Outcome, tmp_path: Path, was: bool | str) -> None:
+    folder = copied(mlp.folder, tmp_path)
+    rewrite(folder, lambda record: record["config"]["trainer"].update(compile=was))
+    assert parent.open(folder, Device.cpu, registry()).trainer.compile is Compile.none
 
 
 # The command

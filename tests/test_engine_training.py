@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -439,7 +438,7 @@ def test_a_thread_behind_the_batches_ends_with_the_training() -> None:
     assert "zoo-batches" not in {thread.name for thread in threading.enumerate()}
 
 
-# --- micro-batches, precision, reproducibility, compilation -----------------------------------------------------------
+# --- micro-batches, precision, reproducibility ------------------------------------------------------------------------
 
 
 def test_no_part_of_a_batch_is_left_with_one_example() -> None:
@@ -488,19 +487,6 @@ def test_one_thread_gives_bitwise_the_same_twice_with_dropout_too(resident_mib: 
         torch.set_num_threads(threads)
     assert first[0] == second[0] != other[0]
     assert all(torch.equal(first[1][name], second[1][name]) for name in first[1])
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_module_trains_alike() -> None:
-    plainly, compiled = perceptron(), perceptron()
-    options = {"steps": 8, "batch_size": 20}  # the last batch is a smaller one
-    _, one = fit(plainly, job(Trainer(**options)))  # type: ignore[arg-type]
-    _, other = fit(compiled, job(Trainer(**options, compile=True)))  # type: ignore[arg-type]
-    assert other.losses == pytest.approx(one.losses, rel=1e-4)
-    assert list(weights_of(compiled)) == list(weights_of(plainly))
-    assert_close(weights_of(compiled), weights_of(plainly), 1e-4)
 
 
 @pytest.mark.gpu

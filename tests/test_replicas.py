@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -20,7 +21,7 @@ from torch import nn
 import zoo
 from zoo import launch, plugins, progress, run
 from zoo import replicas as vectorised
-from zoo.config import RunConfig, TrainerOptions
+from zoo.config import Compile, RunConfig, TrainerOptions
 from zoo.data.builtin import DATASETS
 from zoo.records import Outcome
 from zoo.store import reading, schema
@@ -110,6 +111,15 @@ def test_each_seed_is_a_run_whose_record_and_key_say_how_it_was_made(tmp_path: P
     assert len({Recipe.of(outcome.record) for outcome in [*outcomes, alone]}) == 1
 
 
+def test_auto_does_not_compile_a_vectorised_model_and_says_so(tmp_path: Path) -> None:
+    asked = config(tmp_path, replicas=2)
+    asked = dataclasses.replace(asked, trainer=dataclasses.replace(asked.trainer, compile=Compile.auto))
+    for outcome in replicas(asked):
+        facts = outcome.record["training"]
+        assert (facts["compile"], facts["compile_tried"]) == ("none", [])
+        assert facts["compile_reason"] == "seeds that are trained as one vectorised model are not compiled"
+
+
 def test_metrics_are_those_of_single_runs_within_the_noise_of_seeds(tmp_path: Path) -> None:
     together = [accuracy(outcome) for outcome in replicas(config(tmp_path, replicas=COUNT))]
     single = [
@@ -189,7 +199,7 @@ def test_the_command_shows_all_of_them_and_a_sweep_counts_each(tmp_path: Path) -
     [
         (("replicas=0",), "replicas=0: it must be 1 or more"),
         (("replicas=2", "model=cnn"), "batch norm, whose running statistics cannot be vectorised"),
-        (("replicas=2", "trainer.compile=true"), "goes with neither trainer.compile nor trainer.micro_batch"),
+        (("replicas=2", "trainer.compile=default"), "goes with neither trainer.compile nor trainer.micro_batch"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_no_run(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -32,7 +32,7 @@ seeds=          the runs with these seeds, with commas; without it one run of ea
 sample=0        test examples to draw from; 0: 256 on the processor, 4096 on CUDA
 threads=0       CPU threads of every process; 0: as many as there are cores
 precision=auto  fp32, bf16 (autocast), or auto: fp32 on the processor, bf16 on CUDA
-compile=false   true: torch.compile the modules
+compile=none    default: torch.compile the modules; graphs: with CUDA graphs
 twins=one       all: every model is measured twice; none: nothing is told apart
 target=         validation accuracy that training times are taken to; without it 98 % of the best
 seed=0          of the order of the turns"""
@@ -41,6 +41,11 @@ FEWEST = 40
 """Repetitions of a bench that is worth keeping; fewer are for a first look, and the table says so."""
 SAMPLES = {"cpu": 256, "cuda": 4096}
 PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}
+CHOICES = {
+    "precision": ("auto", "fp32", "bf16"),
+    "compile": ("none", "default", "graphs"),
+    "twins": ("one", "all", "none"),
+}
 PRODUCT = "matrix product"
 TWIN = "twin of "
 
@@ -57,7 +62,7 @@ class Request:
     sample: int = 0
     threads: int = 0
     precision: str = "auto"
-    compile: bool = False
+    compile: str = "none"
     twins: str = "one"
     target: str = ""
     seed: int = 0
@@ -65,9 +70,11 @@ class Request:
     def __post_init__(self) -> None:
         if not self.study:
             raise ConfigError("Which runs? For example: python -m zoo.bench study=runs/sentiment/rotten_tomatoes")
-        for name, choices in (("precision", ("auto", "fp32", "bf16")), ("twins", ("one", "all", "none"))):
+        for name, choices in CHOICES.items():
             _require(name, getattr(self, name), getattr(self, name) in choices, f"one of {', '.join(choices)}")
         _require("device", self.device, set(self.devices) <= {"cpu", "cuda"} and self.devices, "cpu, cuda or cpu,cuda")
+        graphs = self.compile != "graphs" or self.devices == ["cuda"]
+        _require("compile", self.compile, graphs, "none or default where device is not cuda: CUDA graphs need it")
         _require("repetitions", self.repetitions, self.repetitions >= 1, "1 or more; 40 or more to be of use")
         for name in ("sample", "threads", "seed"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
@@ -172,7 +179,7 @@ def protocol_of(request: Request, device: str) -> Protocol:
         repetitions=request.repetitions,
         sample=request.sample or SAMPLES[device],
         precision=PRECISIONS[device] if request.precision == "auto" else request.precision,
-        compile="default" if request.compile else "none",
+        compile=request.compile,
         threads=request.threads or cores,
         seed=request.seed,
         order="every process once a round, in random order",
@@ -181,8 +188,7 @@ def protocol_of(request: Request, device: str) -> Protocol:
 
 def jobs_of(field: Field, request: Request, protocol: Protocol, device: str) -> dict[str, dict[str, Any]]:
     """What each process is told: the matrix product first, then the models, then the twins."""
-    common = {"device": device, **{name: protocol[name] for name in ("precision", "threads", "sample")}}
-    common["compile"] = request.compile
+    common = {"device": device, **{name: protocol[name] for name in ("precision", "compile", "threads", "sample")}}
     jobs: dict[str, dict[str, Any]] = {PRODUCT: {**common, "what": "product"}}
     for contestant in field.contestants:
         jobs[contestant.what] = {**common, "what": "run", "folder": str(contestant.run.folder)}

@@ -62,6 +62,15 @@ class Precision(enum.Enum):
     bf16 = "bf16"
 
 
+class Compile(enum.Enum):
+    """The module as it is, compiled by torch.compile, compiled into CUDA graphs, or whichever turns out the fastest."""
+
+    none = "none"
+    default = "default"
+    graphs = "graphs"
+    auto = "auto"
+
+
 class Device(enum.Enum):
     """auto takes CUDA, then MPS, then the CPU."""
 
@@ -110,7 +119,7 @@ class Trainer:
     loss: Loss = Loss.cross_entropy
     device: Device = Device.auto
     precision: Precision = Precision.auto
-    compile: bool = False
+    compile: Compile = Compile.none
     threads: int | None = None
     micro_batch: int | None = None
     resident_mib: int = 2048
@@ -151,7 +160,9 @@ class TrainerOptions:
     loss: Loss | None = _option(None, "cross_entropy or mse")
     device: Device = _option(Device.auto, "auto, cpu, cuda or mps")
     precision: Precision = _option(Precision.auto, "auto, fp32 or bf16")
-    compile: bool = _option(False, "torch.compile the module")
+    compile: Compile = _option(
+        Compile.none, "torch.compile: default, or graphs (CUDA graphs); auto measures in long trainings what pays"
+    )
     threads: int | None = _option(None, "CPU threads; 1 gives bitwise the same results twice; null chooses by size")
     micro_batch: int | None = _option(None, "examples a forward pass; null: the whole batch, halved if memory ends")
     resident_mib: int = _option(2048, "encoded data up to this size stay in the device's memory, larger are streamed")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 GROUPS = ("model", "dataset", "task", "trainer", "experiment")
 ROOT = tuple(item.name for item in dataclasses.fields(RunSchema))
 DEFAULT_TASK = "sentiment"
+COMPILE_WAS = {"true": "default", "false": "none"}
 # Hydra's flags; those of the second kind take the next word as their value
 FLAGS = frozenset({"-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help"})
 FLAGS_WITH_VALUE = frozenset(
@@ -40,7 +41,7 @@ def expand(arguments: list[str], registry: Registry) -> list[str]:
             _check_flag(argument)
             expanded.append(argument)
         else:
-            expanded.append(argument if flag in FLAGS_WITH_VALUE else _readable(_expand(argument, owners)))
+            expanded.append(argument if flag in FLAGS_WITH_VALUE else _readable(_today(_expand(argument, owners))))
     return _seeds_outermost(expanded)
 
 
@@ -63,6 +64,14 @@ def _check_flag(argument: str) -> None:
             f"There is no flag '{flag}'.{did_you_mean(flag, known)} Options have no dashes: seed=1. "
             f"All options: python -m zoo.run --help"
         )
+
+
+def _today(override: str) -> str:
+    """The override in today's words: up to 0.1 trainer.compile was true or false."""
+    name, _, value = override.partition("=")
+    if name != "trainer.compile":
+        return override
+    return f"{name}={','.join(COMPILE_WAS.get(word.strip().lower(), word) for word in value.split(','))}"
 
 
 def _readable(override: str) -> str:

@@ -160,6 +160,8 @@ def closing(record: Mapping[str, Any], folder: Path, reused: bool) -> list[str]:
         if "threads" in training:
             facts.append(f"{training['device']}, {training['precision']}, {_count(training['threads'], 'thread')}")
         lines.append(", ".join(facts))
+        if "compile_reason" in training:
+            lines.append(f"trainer.compile=auto: {training['compile']} ({training['compile_reason']}).")
         if "vectors" in training:
             lines.append(f"Trained on vectors of the frozen part, {VECTORS[training['vectors']]}.")
     return [*lines, f"Results: {folder}"]

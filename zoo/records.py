@@ -139,9 +139,12 @@ def _decisive(trainer: Trainer | None) -> dict[str, Any] | None:
     """Training options that decide the result; the device as what it stands for on this machine."""
     if trainer is None:
         return None
+    from zoo.engine import compiling
     from zoo.engine.devices import choose_device
 
-    return {**plain(trainer), "device": choose_device(trainer.device).type, "resident_mib": None}
+    device = choose_device(trainer.device)
+    compiling.require(trainer.compile, device)
+    return {**plain(trainer), "device": device.type, "resident_mib": None}
 
 
 def _hardware(trainer: Trainer | None) -> dict[str, Any]:

@@ -214,6 +214,8 @@ class Module(Subject):
     """A module through `zoo.engine.evaluation`, as every run is evaluated; the reference is the shortest loop."""
 
     def __init__(self, stored: restoring.Stored, job: dict[str, Any], memory: Memory) -> None:
+        from zoo.config import Compile
+        from zoo.engine import compiling
         from zoo.engine.batches import Batches
 
         super().__init__()
@@ -221,19 +223,12 @@ class Module(Subject):
         self._stored, self._bf16 = stored, job["precision"] == "bf16"
         self._restored = restored = restoring.module_of(stored, self.device, memory)
         self._eager = restored.module
-        self._module = self._compiled(job)
+        self._module = compiling.compiled(self._eager, Compile(job["compile"]))
         self.examples, self._classes = len(stored.rows), len(stored.splits.classes)
         self._singles = [self._batches([row]) for row in range(self.examples)]
         self._inputs = [single.take(np.arange(1)).inputs for single in self._singles]
         self._sample: Batches = self._batches(range(self.examples))
         self._prepared: list[tuple[torch.Tensor, ...]] = []
-
-    def _compiled(self, job: dict[str, Any]) -> torch.nn.Module:
-        import torch
-
-        compiled = torch.compile(self._eager, dynamic=True) if job["compile"] else self._eager
-        assert isinstance(compiled, torch.nn.Module)
-        return compiled
 
     def _batches(self, rows: Sequence[int] | np.ndarray | range) -> Any:
         from zoo.engine.batches import Batches
@@ -306,7 +301,9 @@ class Module(Subject):
         import torch
 
         with torch.inference_mode(), self._autocast():
-            return torch.cat([self._module(*inputs).float() for inputs in self._prepared]).cpu()
+            # A copy of each: the next call of a CUDA graph overwrites what the last one gave.
+            answers = [self._module(*inputs).to(torch.float32, copy=True) for inputs in self._prepared]
+            return torch.cat(answers).cpu()
 
     def _autocast(self) -> Any:
         import torch

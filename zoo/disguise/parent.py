@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.config import Device, RunConfig, Trainer, TrainerOptions, from_record
+from zoo.config import Compile, Device, RunConfig, Trainer, TrainerOptions, from_record
 from zoo.errors import ConfigError, DamagedRun, Incompatible, RequestError, StoreError, shortened
 from zoo.models import Model, TorchModel
 from zoo.store.reading import damaged
@@ -142,9 +142,10 @@ def _trainer(run: Run, device: Device) -> Trainer:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    stored = run.record["config"]["trainer"]
+    # How fast it was trained is no matter here, and 0.1 said it in other words.
+    stored = {**run.record["config"]["trainer"], "compile": Compile.none.value}
     try:
-        trainer = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Trainer), dict(stored)))
+        trainer = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Trainer), stored))
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"The training options of run {run.folder} are not those of this version: {str(error).splitlines()[0]}\n"

@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
-from zoo.config import Loss, Precision
+from zoo.config import Compile, Loss, Precision
 from zoo.engine import devices
 from zoo.engine.batches import Batch, plan_epoch, plan_evaluation, sent
 from zoo.engine.evaluation import check_logits, in_order, is_out_of_memory
@@ -26,6 +27,16 @@ from zoo.errors import Incompatible, TrainingError
 log = logging.getLogger("zoo")
 
 SLOW = "performance drop"  # what torch warns of where it has no vectorised form of an operation
+
+NOT_COMPILED: Mapping[Compile, Mapping[str, Any]] = {
+    Compile.none: {"compile": "none"},
+    Compile.auto: {
+        "compile": "none",
+        "compile_reason": "seeds that are trained as one vectorised model are not compiled",
+        "compile_tried": [],
+    },
+}
+"""What can be asked of a vectorised model, and what its seeds' records say of it."""
 
 INSTEAD = "Train the seeds side by side instead: -m 'seed=range({count})' hydra/launcher=joblib"
 
@@ -84,7 +95,7 @@ def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
             f"replicas={len(modules)}: '{norms[0]}' is a batch norm, whose running statistics cannot be vectorised.\n"
             f"{instead}"
         )
-    if job.trainer.compile or job.trainer.micro_batch:
+    if job.trainer.compile not in NOT_COMPILED or job.trainer.micro_batch:
         raise Incompatible(f"replicas={len(modules)} goes with neither trainer.compile nor trainer.micro_batch.")
     stacked = _Stacked(modules)
     batch = job.train.take(np.arange(min(2, len(job.train))))
@@ -145,7 +156,8 @@ class _Together:
     def __init__(self, modules: Sequence[torch.nn.Module], job: Job, reporter: Reporter, told: Told) -> None:
         self.modules, self.job, self.reporter, self.told = modules, job, reporter, told
         self.trainer, self.device = job.trainer, job.placement.device
-        self.replicas = [Replica(Trained(micro_batch=job.trainer.batch_size)) for _ in modules]
+        size, told_of = job.trainer.batch_size, NOT_COMPILED[job.trainer.compile]
+        self.replicas = [Replica(Trained(micro_batch=size, compile=told_of)) for _ in modules]
         self.stacked = _Stacked(modules)
         named = [(name, weight, weight.ndim > 2) for name, weight in self.stacked.params.items()]
         self.optimizer = optimizer_over(named, self.trainer, self.device, job.multipliers)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
 from zoo.engine import devices, evaluation, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
-from zoo.engine.cpu import CpuTraining
+from zoo.engine.compiling import Caller
 from zoo.engine.optimizers import step_of, without_compiler
 from zoo.errors import PluginError, TrainingError
 
@@ -42,7 +42,8 @@ class Reporter(Protocol):
 
 @dataclass
 class Trained:
-    """The outcome. history: one row an epoch; the module holds the best weights."""
+    """The outcome. history: one row an epoch; the module holds the best weights; compile: whether it was compiled, as
+    the run's record says it."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -51,6 +52,7 @@ class Trained:
     examples_per_second: float = 0.0
     micro_batch: int = 0
     stopped: str = "budget"
+    compile: Mapping[str, Any] = field(default_factory=lambda: {"compile": "none"})
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,13 @@ def train(module: torch.nn.Module, job: Job, reporter: Reporter) -> Trained:
     """Train in place and leave the weights of the best epoch in the module.
 
     Best is the highest validation accuracy, then the lowest validation loss. Raises TrainingError when the loss is
-    not finite or memory does not suffice for one example at a time, PluginError when the logits have a wrong shape.
+    not finite, memory does not suffice for one example at a time or a module that is to be compiled cannot be,
+    PluginError when the logits have a wrong shape.
     """
-    with devices.kept_memory(job.placement.device), without_compiler(not job.trainer.compile):
+    with devices.kept_memory(job.placement.device), without_compiler():
         loop = _Loop(module, job, reporter)
-        loop.run()
+        with contextlib.closing(loop.call):
+            loop.run()
     return loop.outcome
 
 
@@ -157,11 +161,8 @@ class _Loop:
         self.trainer = job.trainer
         self.device = job.placement.device
         self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
-        self.step = self.optimizer.step if self.trainer.compile else step_of(self.optimizer)
+        self.step = step_of(self.optimizer)
         self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        self.call = torch.compile(module, dynamic=True) if self.trainer.compile else module
-        ours = self.device.type == "cpu" and not self.trainer.compile
-        self.faster = CpuTraining(job.seed) if ours else contextlib.nullcontext()
         self.rng = np.random.default_rng(job.seed)
         self.micro_batch = self.trainer.micro_batch or self.trainer.batch_size
         self.epoch_steps = _epoch_steps(job)
@@ -176,6 +177,7 @@ class _Loop:
         self.training_seconds = 0.0
         self.since: float | None = None
         self.examples = 0
+        self.call = Caller(module, self.trainer.compile, self.device, job.seed, self.rest)
 
     def run(self) -> None:
         while not self.spent():
@@ -191,6 +193,7 @@ class _Loop:
             self.module.load_state_dict(self.best_weights)
         self.outcome.seconds = self.training_seconds
         self.outcome.examples_per_second = self.speed()
+        self.outcome.compile = self.call.facts()
 
     def elapsed(self) -> float:
         """Seconds of training, without those of evaluation."""
@@ -208,6 +211,11 @@ class _Loop:
         by_steps = self.outcome.steps / self.budget_steps
         return by_steps if self.trainer.seconds is None else max(by_steps, self.elapsed() / self.trainer.seconds)
 
+    def rest(self, step: float) -> float:
+        """Seconds that the training goes on at most, with steps of so many seconds."""
+        by_steps = (self.budget_steps - self.outcome.steps) * step
+        return by_steps if self.trainer.seconds is None else min(by_steps, self.trainer.seconds - self.elapsed())
+
     def one_epoch(self) -> None:
         plan = plan_epoch(self.job.train.lengths, len(self.job.train), self.trainer.batch_size, self.rng)
         left = plan[: self.budget_steps - self.outcome.steps]
@@ -224,7 +232,8 @@ class _Loop:
         share = rate(self.trainer.schedule, self.trainer.warmup, middle)
         for group in self.optimizer.param_groups:
             group["lr"] = self.trainer.learning_rate * group["multiplier"] * share
-        loss = self.descend(batch)
+        with self.call.step(batch.inputs[0].numel()):
+            loss = self.descend(batch)
         self.outcome.steps += 1
         self.examples += len(batch)
         self.pending.append((self.outcome.steps, self.trainer.learning_rate * share, loss))
@@ -240,10 +249,13 @@ class _Loop:
             try:
                 loss = self.gradients(batch)
                 break
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not evaluation.is_out_of_memory(error):
+            except Exception as error:
+                in_another_way = self.call.failed(error)
+                if not in_another_way and not evaluation.is_out_of_memory(error):
                     raise
-            self.halve(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            if not in_another_way:
+                self.halve(batch)
         if self.trainer.clip:
             torch.nn.utils.clip_grad_norm_(self.trained_weights, self.trainer.clip)
         self.step()
@@ -257,12 +269,16 @@ class _Loop:
         count = math.ceil(len(batch) / self.micro_batch)
         edges = [len(batch) * at // count for at in range(count + 1)]  # of even size, so that none is left with one
         parts = [batch.part(start, stop) for start, stop in pairwise(edges)]
-        return torch.stack([self.backward(part, len(part) / len(batch)) for part in parts]).sum()
+        losses = []
+        for part in parts:
+            losses.append(self.backward(part, len(part) / len(batch)))
+            self.call.own(self.trained_weights)
+        return torch.stack(losses).sum()
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
         bf16 = self.job.placement.precision is Precision.bf16
         # Not `enabled=bf16`: a device without bfloat16 warns of an autocast even when that is off.
-        with self.faster, torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
             answers = self.call(*part.inputs)
         answers = evaluation.check_logits(answers, len(part), self.job.classes)
         loss = loss_of(self.trainer.loss, answers, part.labels) * share
@@ -270,7 +286,6 @@ class _Loop:
         return loss.detach()
 
     def halve(self, batch: Batch) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
         size = min(self.micro_batch, len(batch))
         if size == 1:
             raise TrainingError(
@@ -278,6 +293,7 @@ class _Loop:
                 "Use a smaller model or shorter inputs (model.max_length), or another device (trainer.device=cpu)."
             )
         self.micro_batch = self.outcome.micro_batch = size // 2
+        self.call.halved()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         log.warning("out of memory: going on with micro-batches of %d (batch size unchanged)", self.micro_batch)

@@ -107,7 +107,7 @@ class Protocol(TypedDict):
     repetitions: Annotated[int, "turns of each process"]
     sample: Annotated[int, "test examples that calls and passes draw from"]
     precision: Annotated[str, "asked of modules: `fp32` or `bf16`"]
-    compile: Annotated[str, "mode of torch.compile, or `none`"]
+    compile: Annotated[str, "`none`, `default` (torch.compile) or `graphs` (with CUDA graphs)"]
     threads: Annotated[int, "CPU threads of every process"]
     seed: Annotated[int, "of the order of turns and of the bootstrap"]
     order: Annotated[str, "how the turns follow each other"]
