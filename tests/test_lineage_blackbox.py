@@ -167,3 +167,39 @@ def test_what_tells_nothing_is_named(panel):
     with pytest.raises(ValueError, match="1 references"):
         blackbox.against_references(copy, first, references[:1])
     assert blackbox.likeness(np.zeros_like(first), copy, references) == 0
+
+
+def test_several_pairs_with_the_same_references_are_told_what_each_is_told_alone(panel):
+    first, copy, references = panel
+    models = np.stack([first, copy, references[0], 3 * first + 1])
+    pairs = [(1, 0), (2, 0), (0, 1), (3, 1), (2, 2)]
+    told = blackbox.against_same_references(models, pairs, references[1:])
+    for (suspect, trained), found in zip(pairs, told, strict=True):
+        alone = blackbox.against_references(models[suspect], models[trained], references[1:])
+        assert (found.p, found.common, found.calibrating, found.n) == (
+            alone.p,
+            alone.common,
+            alone.calibrating,
+            alone.n,
+        )
+        assert found.score == pytest.approx(alone.score)
+        assert found.highest == pytest.approx(alone.highest)
+
+
+@given(
+    arrays.arrays(np.int64, (4, 9), elements=st.integers(0, 2)), arrays.arrays(np.int64, 9, elements=st.integers(0, 2))
+)
+def test_repeated_errors_of_all_pairs_are_those_of_each(predictions: np.ndarray, labels: np.ndarray) -> None:
+    wrong, again = blackbox.repetitions(labels, predictions)
+    for one in range(4):
+        for two in range(4):
+            missed = [place for place in range(9) if predictions[one, place] != labels[place]]
+            assert wrong[one] == len(missed)
+            assert again[one, two] == sum(predictions[one, place] == predictions[two, place] for place in missed)
+
+
+def test_without_an_error_none_can_be_repeated():
+    labels = np.array([0, 1])
+    assert blackbox.repeated_errors(labels, labels, 1 - labels) == blackbox.Repeated(
+        None, None, None, 0, "it makes no error on 2 examples"
+    )
