@@ -49,6 +49,15 @@ def test_boundary_points_are_where_a_known_model_changes_its_mind():
     assert sure.shape == (0, 6, 5, 1)
 
 
+def test_some_examples_are_drawn_once_each():
+    assert sorted(probes.some(list("abcd"), 9, 0)) == list("abcd")
+    assert len(set(probes.some([str(number) for number in range(50)], 20, 1))) == 20
+    drawn = probes.some(IMAGES, 5, 2)
+    assert isinstance(drawn, np.ndarray)
+    assert {one.tobytes() for one in drawn} < {one.tobytes() for one in IMAGES}
+    assert len({one.tobytes() for one in drawn}) == 5
+
+
 @given(st.lists(st.text("ab ", min_size=1).filter(str.strip), min_size=1, max_size=5), st.integers(0, 9))
 def test_texts_are_made_of_words_that_were_there(texts: list[str], seed: int) -> None:
     known = {character for text in texts for character in text}
@@ -118,7 +127,7 @@ def test_stored_models_are_asked_and_compared(runs, tmp_path, capsys):
     run = read(folders[0])
     counts = run.record[ASKED]["inputs"]
     assert run.record["config"] == read(runs["a"]).record["config"]
-    assert (counts["mixed"], counts["noise"]) == (30, 30)
+    assert (counts["mixed"], counts["noise"], counts["training"]) == (30, 30, 30)
     assert 0 < counts["boundary"] <= 30
     # What it said of the test split stands beside it, and what it says of that when asked again is the same.
     was, test = read(runs["a"]).predictions().only("test"), run.predictions().only("test")

@@ -64,6 +64,11 @@ def test_the_bar_wants_power_beyond_the_baseline_and_99_references(tables):
     assert tables.barred({**row, "b1": 0.85}, 99)["bar"] == "MISSED"
     assert tables.barred({**row, "b1": 0.85, "b2_auc": 0.96}, 99)["bar"] == "met"
     assert tables.barred({**row, "b2": 0.79}, 99)["bar"] == "MISSED"
+    everything, noise = {**row, "probe": tables.EVERYTHING, "b1": None, "b1_auc": None}, {**row, "probe": "noise"}
+    known = {"b1_low": 0.5, "b1_high": 0.9, "b1_n": 20}
+    told = tables.with_baseline([{**row, **known}, everything, noise])
+    assert (told[1]["b1"], told[1]["b1_n"], told[2]) == (0.8, 20, noise)
+    assert ["bar" in tables.barred(one, 99) for one in told] == [True, True, False]
     strangers = {**row, "kind": "independent", "b2": 0.07}
     assert tables.barred({**strangers, "b2_low": 0.04}, 99)["bar"] == "met"
     assert tables.barred({**strangers, "b2_low": 0.051}, 99)["bar"] == "MISSED"
@@ -79,7 +84,9 @@ def test_the_quick_validation_writes_every_table(tmp_path: Path, monkeypatch: py
     names = {"blackbox.md", "blackbox.json", "blackbox_models.csv", "blackbox_power.csv", "blackbox_elsewhere.csv"}
     assert {path.name for path in out.iterdir()} == names
     found = json.loads((out / "blackbox.json").read_text(encoding="utf-8"))
-    assert {row["probe"] for row in found["power"]} == {"test split", "mixed", "noise", "boundary"}
+    assert {row["probe"] for row in found["power"]} == {
+        "test split", "mixed", "noise", "boundary", "training", "all together",
+    }  # fmt: skip
     assert found["power"][0]["verdict_n"] == 3
     assert [row["references"] for row in found["elsewhere"]] == [6, 4]
     student = next((tmp_path / "runs").glob("*/*/mlp-queried/*"))

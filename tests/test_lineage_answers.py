@@ -16,7 +16,7 @@ from zoo.errors import DamagedRun
 from zoo.lineage import answers
 from zoo.lineage.answers import Behaviour, Calibration, compare_all, compare_answers, read_answers
 from zoo.lineage.behaviour import judge_answers
-from zoo.lineage.blackbox import Residual
+from zoo.lineage.blackbox import Residual, against_references
 from zoo.lineage.command import command
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace
@@ -89,14 +89,14 @@ def test_the_command_tells_a_copy_from_a_replica_by_answers_alone(zoo, tmp_path,
     words = (f"references={zoo}/references",)
     (kin,), (strangers,) = (documented(zoo, tmp_path, *asked(zoo, "a", other), *words) for other in "cb")
     assert (kin["verdict"], kin["strength"]) == ("behaviourally derived", "conformal")
-    assert "more alike than 40 same-data references of net/a" in kin["statement"]
+    assert "more alike than 79 same-data references of net/a" in kin["statement"]
     assert (strangers["verdict"], strangers["strength"]) == ("convergent", "conformal")
     assert "shared data explains it" in strangers["statement"]
     baseline, residual = kin["evidence"][3:]
     assert (baseline["test"], residual["test"], residual["kind"]) == ("B1", "B2", "conformal")
     (calibration,) = residual["calibrations"]  # the copy has another recipe: only the first one's kind is referred to
-    assert (calibration["references_of"], calibration["common"], calibration["calibrating"]) == ("net/a", 39, 40)
-    assert residual["p"] == residual["p_adjusted"] == pytest.approx(1 / 41)
+    assert (calibration["references_of"], calibration["references"]) == ("net/a", 79)
+    assert residual["p"] == residual["p_adjusted"] == pytest.approx(1 / 80)
     assert residual["null_hypothesis"] == kin["null_hypothesis"]
     rate = baseline["first_repeated_by_second"]
     wrong = own(1).argmax(1) != LABELS
@@ -114,9 +114,9 @@ def test_the_command_tells_a_copy_from_a_replica_by_answers_alone(zoo, tmp_path,
 def test_all_pairs_share_one_error_rate(zoo, tmp_path):
     pairs = documented(zoo, tmp_path, *asked(zoo, "a", "b", "c"), f"references={zoo}/references")
     kin = next(pair for pair in pairs if (pair["first"], pair["second"]) == ("net/a", "net/c"))
-    assert kin["evidence"][4]["p_adjusted"] == pytest.approx(1 / 41 * 3 * (1 + 1 / 2 + 1 / 3))  # BY, the least of three
+    assert kin["evidence"][4]["p_adjusted"] == pytest.approx(1 / 80 * 3 * (1 + 1 / 2 + 1 / 3))  # BY, the least of three
     assert kin["verdict"] == "undetermined"
-    assert "over 3 pairs; 217 are needed" in kin["statement"]
+    assert "over 3 pairs; 109 are needed" in kin["statement"]
     assert [pair["verdict"] for pair in pairs if pair is not kin] == ["convergent", "convergent"]
 
 
@@ -203,7 +203,7 @@ def test_references_of_other_data_calibrate_nothing(made):
     # Among others, those of the right kind are taken, each once, and neither of the two.
     mixed = [*elsewhere, first, *(made(own(seed)) for seed in (20, 21, 21, 22)), made(copied(own(1)))]
     (calibration,) = compare_answers(first, second, mixed).calibrations
-    assert calibration.residual.common + calibration.residual.calibrating == 3
+    assert calibration.residual.references == 3
     elsewhere_kept = replace(first, path=Path("moved"), digest="of more answers")
     assert "themselves" in compare_answers(first, second, [elsewhere_kept, second]).reason
     assert "themselves" in compare_answers(first, second, [first, second]).reason
@@ -293,6 +293,13 @@ def test_all_pairs_at_once_are_told_what_each_is_told_alone(made, tmp_path):
             assert (one.of, one.residual.p, one.residual.n) == (two.of, two.residual.p, two.residual.n)
             assert one.residual.score == pytest.approx(two.residual.score)
     assert sum(bool(told.calibrations) for told in found) > 20
+    # And what the formula says of the arrays, of two of the second recipe with its two others as references.
+    joined = answers.align(references[4:8])
+    assert isinstance(joined, answers.Aligned)
+    formula = against_references(joined.logits[1], joined.logits[0], joined.logits[2:])
+    residual = found[list(combinations(range(13), 2)).index((4, 5))].calibrations[0].residual
+    assert (residual.p, residual.references) == (formula.p, formula.references)
+    assert residual.score == pytest.approx(formula.score)
     assert len({told.n for told in found}) == 3
 
 
@@ -324,7 +331,7 @@ def test_equal_rows_are_held_once(tmp_path):
     assert shorter is not one
 
 
-TEST = Residual(score=0.8, p=1 / 20, highest=0.2, common=18, calibrating=19, n=100)
+TEST = Residual(score=0.8, p=1 / 20, highest=0.2, references=19, n=100)
 
 
 def told(residual: Residual, p: float, tests: int = 1) -> tuple[str, str, str]:
@@ -334,21 +341,21 @@ def told(residual: Residual, p: float, tests: int = 1) -> tuple[str, str, str]:
 
 def test_verdicts_need_references_enough_for_their_level():
     assert told(TEST, 0.05)[:2] == ("behaviourally derived", "conformal")
-    name, strength, why = told(replace(TEST, p=1 / 19, calibrating=18), 1 / 19)
+    name, strength, why = told(replace(TEST, p=1 / 19, references=18), 1 / 19)
     assert (name, strength) == ("undetermined", "heuristic")
-    assert "36 references, of which 18 calibrate, are too few" in why
-    assert "37 are needed" in why
+    assert "18 references are too few" in why
+    assert "19 are needed" in why
     name, _, why = told(TEST, 0.15, tests=2)
     assert name == "undetermined"
     assert "over 2 pairs" in why
-    assert "117 are needed" in why  # 2 (1 + 1/2) = 3 times as small: 1 / 60
-    name, _, why = told(replace(TEST, p=2 / 100, calibrating=99), 0.06, tests=2)
+    assert "59 are needed" in why  # 2 (1 + 1/2) = 3 times as small: 1 / 60
+    name, _, why = told(replace(TEST, p=2 / 100, references=99), 0.06, tests=2)
     assert name == "undetermined"
     assert "fewer pairs at once" in why
     assert told(replace(TEST, p=2 / 20), 0.1)[:2] == ("convergent", "conformal")
-    # Of three that calibrate none could have told: neither the best rank nor the worst is news.
+    # Of three none could have told: neither the best rank nor the worst is news.
     for p in (1 / 4, 2 / 4, 1.0):
-        name, strength, why = told(replace(TEST, p=p, calibrating=3), p)
+        name, strength, why = told(replace(TEST, p=p, references=3), p)
         assert (name, strength) == ("undetermined", "heuristic")
-        assert "21 references, of which 3 calibrate, are too few" in why
+        assert "3 references are too few to reach p ≤ 0.05; 19 are needed" in why
     assert "no more alike than any of 19" in told(replace(TEST, p=1.0), 1.0)[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from zoo.lineage import exact
-from zoo.lineage.multiple import adjusted
+from zoo.lineage.multiple import ALIGNED, CALIBRATED_SHARE, ENOUGH_REPLICAS, Q, adjusted, adjusted_together
 
 
 def distances(count: int) -> list[int]:
@@ -126,11 +127,39 @@ def test_too_few_units_are_refused():
 
 
 def test_fisher_is_that_of_scipy_and_goes_where_it_underflows():
-    for ps in ([0.3], [0.01, 0.8], [0.2, 1e-5, 0.7, 0.04]):
+    for ps in ([0.3, 0.02], [0.9], [1e-5, 0.5, 0.04, 0.7]):
         expected = stats.combine_pvalues(ps, method="fisher").pvalue
-        assert math.exp(exact.fisher([math.log(p) for p in ps])) == pytest.approx(expected)
-    assert exact.fisher([-5000.0, -3000.0]) == pytest.approx(-8000 + math.log1p(8000))
-    assert exact.fisher([0.0, 0.0]) == 0
+        assert math.exp(exact.fisher([math.log(p) for p in ps], [100] * len(ps))) == pytest.approx(expected)
+    assert exact.fisher([-5000.0, -3000.0], [100, 200]) == pytest.approx(-8000 + math.log1p(8000))
+    assert exact.fisher([0.0, 0.0], [4, 100]) == 0
+    with pytest.raises(ValueError, match="no p-values"):
+        exact.fisher([], [])
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (4, 5, 6)])
+def test_fisher_of_few_units_is_counted_out(counts):
+    """By writing all orders of all groups down: no order is more likely to be called unusual than p says."""
+    log_ps = {
+        count: np.array([exact.log_p_counted(count, distance) for distance in distances(count)]) for count in counts
+    }
+    products = functools.reduce(np.add.outer, [log_ps[count] for count in counts]).reshape(-1)
+    for place in np.random.default_rng(0).choice(len(products), 25):
+        expected = (products <= products[place] + 1e-9).mean()
+        orders = np.unravel_index(place, [len(log_ps[count]) for count in counts])
+        found = exact.fisher([log_ps[count][at] for count, at in zip(counts, orders, strict=True)], counts)
+        assert expected - 1e-12 <= math.exp(found) <= expected * 1.02 + 1e-12
+
+
+def test_fisher_of_few_and_many_units_is_uniform():
+    """Where chi² is far too careful: heads of an attention are four."""
+    random = np.random.default_rng(0)
+    fours = np.array([exact.log_p_counted(4, distance) for distance in distances(4)])
+    drawn = [[*random.choice(fours, 3), math.log(random.uniform())] for _ in range(3000)]
+    ps = np.exp([exact.fisher(log_ps, [4, 4, 4, 100]) for log_ps in drawn])
+    for level in (0.01, 0.05, 0.3):
+        assert abs((ps <= level).mean() - level) < 3.3 * math.sqrt(level * (1 - level) / 3000)
+    as_if_continuous = np.exp([exact.fisher(log_ps, [100] * 4) for log_ps in drawn])
+    assert (as_if_continuous <= 0.05).mean() < 0.04
 
 
 def test_cauchy_is_its_formula_and_goes_where_it_underflows():
@@ -166,7 +195,7 @@ def test_dead_coordinates_of_a_descendant_are_the_same():
     parent = layer(random, classes)
     child = 0.7 * parent + 2 * random.normal(size=(24, 1))  # weight decay, and a pull on all of them alike
     found = exact.dead_coordinates(parent, child, classes)
-    assert found.p == pytest.approx(1 / 1000)
+    assert found.p == pytest.approx(1 / (exact.MOST_DRAWS + 1))
     assert found.statistic == pytest.approx(1)
 
 
@@ -180,3 +209,53 @@ def test_error_rate_is_that_of_benjamini_and_yekutieli():
     ps = [0.001, 0.3, 0.02, 0.9, 0.0004]
     assert adjusted(ps) == pytest.approx(statsmodels.multipletests(ps, method="fdr_by")[1].tolist())
     assert adjusted([]) == []
+
+
+def test_all_tests_share_one_error_rate():
+    pairs = [{"numbering": 1e-9, "dead": 0.5, ALIGNED: 0.04}, {"numbering": 0.3}, {}]
+    found = adjusted_together(pairs)
+    exact_ones = adjusted([1e-9, 0.5, 0.3])
+    assert found[0]["numbering"] == pytest.approx(exact_ones[0] / (1 - CALIBRATED_SHARE))
+    assert found[0]["dead"] == 1  # no p-value is more
+    assert found[0][ALIGNED] == pytest.approx(0.04 / CALIBRATED_SHARE)
+    assert found[2] == {}
+    assert adjusted_together([{"numbering": 0.02, "dead": 0.3}]) == [
+        dict(zip(("numbering", "dead"), adjusted([0.02, 0.3]), strict=True))
+    ]
+    assert adjusted_together([{ALIGNED: 0.05}]) == [{ALIGNED: 0.05}]  # alone it has all of q
+    assert 1 / (ENOUGH_REPLICAS + 1) <= CALIBRATED_SHARE * Q < 1 / ENOUGH_REPLICAS
+
+
+def test_the_error_rate_of_all_tests_of_one_pair_is_kept():
+    """Three independent tests of nothing: at most one pair in twenty is called kin (5,000 pairs; 99.9 % band)."""
+    random = np.random.default_rng(0)
+    rejected = 0
+    for _ in range(5000):
+        numbering, dead = random.uniform(size=2)
+        conformal = random.integers(1, ENOUGH_REPLICAS + 2) / (ENOUGH_REPLICAS + 1)
+        (ps,) = adjusted_together([{"numbering": numbering, "dead": dead, ALIGNED: conformal}])
+        rejected += min(ps.values()) <= Q
+    assert 0.03 < rejected / 5000 < 0.05 + 3.3 * math.sqrt(0.05 * 0.95 / 5000)
+
+
+def test_orders_are_drawn_until_the_answer_is_known():
+    """Besag & Clifford: few draws where nothing is to be found, and a uniform p."""
+    random = np.random.default_rng(1)
+    classes = np.repeat([0, 1], 10)
+    ps, drawn = [], []
+    for seed in range(400):
+        found = exact.dead_coordinates(layer(random, classes), layer(random, classes), classes, 9999, seed)
+        ps.append(found.p)
+        drawn.append(found.draws)
+    assert np.median(drawn) < 200
+    for level in (0.05, 0.2, 0.5):
+        assert abs(np.mean(np.array(ps) <= level) - level) < 3.3 * math.sqrt(level * (1 - level) / 400)
+
+
+def test_of_many_dead_coordinates_a_part_is_looked_at():
+    random = np.random.default_rng(2)
+    classes = np.zeros(2000, dtype=int)
+    parent = random.normal(size=(8, 2000))
+    found = exact.dead_coordinates(parent, parent + random.normal(size=parent.shape), classes, 999)
+    assert found.dead == exact.MOST_DEAD
+    assert found.p == pytest.approx(1 / 1000)

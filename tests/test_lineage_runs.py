@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.lineage import dead
+from zoo.lineage import dead, exact
 from zoo.lineage.command import command
 from zoo.lineage.comparison import compare
 from zoo.lineage.evidence import origin
@@ -81,7 +81,7 @@ def test_dead_pixels_tell_a_renumbered_descendant_from_a_replica(folders, tmp_pa
     assert kin.evidence.log_p_order is not None
     assert kin.evidence.log_p_order > np.log(0.001)  # R1 is blind to it
     assert kin.evidence.dead is not None
-    assert kin.evidence.dead.p == pytest.approx(0.001)
+    assert kin.evidence.dead.p == pytest.approx(1 / (exact.MOST_DRAWS + 1))
     assert (kin.verdict.name, kin.verdict.strength) == ("derived", "exact")
     assert stranger.verdict.name == other.verdict.name == "undetermined"
     assert comparison.parents in ({2: 0}, {0: 2})

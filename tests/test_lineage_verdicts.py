@@ -19,7 +19,7 @@ from zoo.lineage.comparison import Judged, compare
 from zoo.lineage.relation import relate
 from zoo.lineage.weights import Weights, open_weights
 
-REPLICAS = 19
+REPLICAS = 22
 State = dict[str, torch.Tensor]
 
 
@@ -166,10 +166,10 @@ def test_disguised_and_trained_on_needs_replicas(parent, kept, replicas):
     one, two = kept("parent", parent), kept("hidden", disguised(taken_on(parent, 7), 3))
     alone = judged(one, two)
     assert alone.verdict.name == "undetermined"
-    assert "19 replicas" in alone.verdict.statement
+    assert f"{REPLICAS} replicas" in alone.verdict.statement
     few = judged(one, two, replicas[:5])
     assert few.verdict.name == "undetermined"
-    assert "fewer than 19" in few.verdict.statement
+    assert f"fewer than {REPLICAS}" in few.verdict.statement
     enough = judged(one, two, replicas)
     assert enough.verdict.name == "derived"
     assert enough.verdict.strength == "heuristic"  # no record says how these files were made
@@ -191,11 +191,11 @@ def test_many_pairs_at_once_need_more_replicas(parent, kept, replicas):
     comparison = compare([one, two, kept("another", trained(100))], replicas)
     found = comparison.pairs[0]
     assert found.evidence.calibrated is not None
-    assert found.evidence.calibrated.p == pytest.approx(0.05)
-    # Three calibrated pairs, the smallest p: 3 (1 + 1/2 + 1/3) p at most.
-    assert found.adjusted["aligned"] == pytest.approx(0.05 * 3 * (1 + 1 / 2 + 1 / 3))
+    assert found.evidence.calibrated.p == pytest.approx(1 / (REPLICAS + 1))
+    # Three calibrated pairs, the smallest p: 3 (1 + 1/2 + 1/3) p at most, at nine tenths of q.
+    assert found.adjusted["aligned"] == pytest.approx(1 / (REPLICAS + 1) * 3 * (1 + 1 / 2 + 1 / 3) / 0.9)
     assert found.verdict.name == "undetermined"
-    assert "over all calibrated pairs" in found.verdict.statement
+    assert "over all tests of all pairs" in found.verdict.statement
     assert comparison.tests == 3
 
 

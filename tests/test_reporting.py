@@ -424,7 +424,7 @@ class TestPage:
         )
         assert "\\(B1\\)\\: heuristic, 62.5 % \\(47.0–75.8\\), n \\= 40" in section.replace("\u00a0", " ")
         assert (
-            "\\(B2\\)\\: conformal, p \\= 0.05, corrected 0.05, score 0.800, n \\= 400, against 37 references"
+            "\\(B2\\)\\: conformal, p \\= 0.05, corrected 0.05, score 0.800, n \\= 400, against 19 references"
             in section
         )
         assert "B1, B2: answers" in text
@@ -447,10 +447,10 @@ class TestPage:
         ("references", "said"),
         [
             (None, "could not be tested: it is unknown on what data bert was trained."),
-            (4, "have at most 4, and 37 are the fewest with which a pair alone can reach p ≤ 0.05."),
+            (4, "have at most 4, and 19 are the fewest with which a pair alone can reach p ≤ 0.05."),
             (
                 50,
-                "For one of so many pairs to stand out, 2,877 would be needed; a pair named beforehand is tested alone",
+                "For one of so many pairs to stand out, 1,439 would be needed; a pair named beforehand is tested alone",
             ),
         ],
     )

@@ -1,4 +1,4 @@
-"""python -m zoo.ask: stored models answer inputs that no data set holds; kept beside their old answers as new runs.
+"""python -m zoo.ask: stored models answer more than their test split; kept beside their old answers as new runs.
 
 `python -m zoo.lineage A B answers=true references=…` compares what they say there, too.
 """
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from zoo.benchmark.restoring import Stored
-    from zoo.data import Split
+    from zoo.data import Splits
 
 USAGE = """python -m zoo.ask RUN RUN … out=FOLDER [option=value …]
 
 RUN          complete runs on one data set: folders, or patterns such as 'runs/*/digits/mlp/*'
 out=         folder for new runs, which hold the answers alone: to be compared by python -m zoo.lineage … answers=true
-inputs=500   of each kind: mixtures of two test examples, and noise (images) or shuffled words (texts)
+inputs=500   of each kind: mixtures of two test examples, noise (images) or shuffled words (texts), and examples of the
+             first run's training split, on which a student has learned its teacher's answers
 scout=       a run, on images, that is neither compared nor a reference: points between its classes are asked, too
 seed=0       of everything that is drawn
 
@@ -102,7 +103,7 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
     Raises Incompatible when two runs have other test splits, StoreError for a run without weights, and what reading a
     run, its data and its model raise."""
     first = _stored(folders[0])
-    made = made_inputs(first.splits.test, request)
+    made = made_inputs(first.splits, request)
     return [_publish(_same_questions(first, folder), made, Path(request.out).expanduser()) for folder in folders]
 
 
@@ -128,23 +129,26 @@ def _same_questions(first: Stored, folder: Path) -> Stored:
     return stored
 
 
-def made_inputs(test: Split, request: Request) -> dict[str, Any]:
+def made_inputs(splits: Splits, request: Request) -> dict[str, Any]:
     """Inputs by kind, as a model takes them: texts, or images (n, height, width, channels) uint8."""
     import numpy as np
 
     from zoo.lineage import probes
 
-    examples, count, seed = test.examples, request.inputs, request.seed
+    examples, count, seed = splits.test.examples, request.inputs, request.seed
+    training = probes.some(splits.train.examples, count, seed + 3)
     if not isinstance(examples, np.ndarray):
         if request.scout:
             raise ConfigError(f"scout={request.scout}: between two texts there are no points to ask about.")
         return {
             "mixed": probes.mixed_texts(examples, count, seed),
             "shuffled": probes.shuffled_texts(examples, count, seed + 1),
+            "training": training,
         }
     made = {
         "mixed": probes.mixed_images(examples, count, seed),
         "noise": probes.noise_images(examples, count, seed + 1),
+        "training": training,
     }
     if request.scout:
         ask = asking(_stored(Path(request.scout).expanduser()))

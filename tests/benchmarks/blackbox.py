@@ -7,7 +7,8 @@ it about mixtures of training examples (`queried`), as whoever copies a model be
 - power: students against their parents, p ≤ .05 against the references of the parent's recipe, beside the trivial
   baseline (wrong answers repeated) calibrated in the same way;
 - validity: the same of parents against each other, and against the students of others;
-- answers to made inputs (mixtures, noise, boundary points, shuffled words) in place of the test split's;
+- answers to other inputs (mixtures, noise, boundary points, shuffled words, training examples) in place of the test
+  split's, and to all of them together, as `zoo.ask` puts them;
 - references that were trained on other data, which the command refuses: how many strangers they would make kin.
 
 Runs are trained in processes of one thread each and are kept in `--runs`: the same command again does what is missing.
@@ -32,7 +33,19 @@ import blackbox_queries as queries
 import lineage
 import lineage_tables as tables
 import numpy as np
-from blackbox_tables import KINDS, TEST, Answered, Made, barred, elsewhere, judged, page, write
+from blackbox_tables import (
+    EVERYTHING,
+    KINDS,
+    TEST,
+    Answered,
+    Made,
+    barred,
+    elsewhere,
+    judged,
+    page,
+    with_baseline,
+    write,
+)
 from lineage import QUICK as LINEAGE_QUICK
 from lineage import SETTINGS, Row, Setting
 from lineage_tables import INDEPENDENT
@@ -47,7 +60,7 @@ class Size:
     settings: tuple[Setting, ...]
     references: int = 120
     parents: int = 20
-    elsewhere: int = 60
+    elsewhere: int = 39
     inputs: int = 500
     queries: int = 4
 
@@ -94,12 +107,13 @@ def measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor
     folders = everything(made)
     inputs = pool.submit(queries.inputs, made.scout, size.inputs).result()
     asked = list(pool.map(queries.asked, [(folder, inputs) for folder in folders]))
-    for name, examples in inputs.items():
-        if len(examples) >= 4:
-            answers = dict(zip(folders, queries.stacked(asked, name), strict=True))
-            rows += judged(made, Answered(answers, None), name)
+    probes = {name: queries.stacked(asked, name) for name, examples in inputs.items() if len(examples) >= 4}
+    test = np.stack([of_test.logits[folder] for folder in folders])
+    probes[EVERYTHING] = np.concatenate([test, *probes.values()], axis=1)
+    for name, logits in probes.items():
+        rows += judged(made, Answered(dict(zip(folders, logits, strict=True)), None), name)
     return {
-        "power": [barred(row, size.references) for row in rows],
+        "power": [barred(row, size.references) for row in with_baseline(rows)],
         "elsewhere": elsewhere(made, of_test),
         "models": [{**lineage.described(made.references), "training_seconds": seconds}],
     }

@@ -132,9 +132,14 @@ def inputs(folder: str, count: int) -> dict[str, Any]:
     from zoo.lineage import probes
     from zoo.plugins import registry
 
-    examples = parent.open(Path(folder), Device.cpu, registry()).splits.test.examples
+    splits = parent.open(Path(folder), Device.cpu, registry()).splits
+    examples, training = splits.test.examples, probes.some(splits.train.examples, count, 4)
     if not isinstance(examples, np.ndarray):
-        return {"mixed": probes.mixed_texts(examples, count, 1), "shuffled": probes.shuffled_texts(examples, count, 2)}
+        return {
+            "mixed": probes.mixed_texts(examples, count, 1),
+            "shuffled": probes.shuffled_texts(examples, count, 2),
+            "training": training,
+        }
 
     def ask(images: np.ndarray) -> np.ndarray:
         return asked((folder, {"images": images}))["images"].argmax(1)
@@ -143,6 +148,7 @@ def inputs(folder: str, count: int) -> dict[str, Any]:
         "mixed": probes.mixed_images(examples, count, 1),
         "noise": probes.noise_images(examples, count, 2),
         "boundary": probes.boundary_images(examples, ask, count, 3),
+        "training": training,
     }
 
 

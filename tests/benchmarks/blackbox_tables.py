@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ FEWEST_REFERENCES = 99
 KINDS = ("distil", "queried")
 ANOTHERS = "student of another"
 TEST = "test split"
+EVERYTHING = "all together"
+BASELINE = ("b1", "b1_low", "b1_high", "b1_n", "b1_auc")
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def judged(made: Made, answers: Answered, probe: str) -> list[Row]:
         (parent, student) for place, parent in enumerate(made.parents) for kind in KINDS
         for other, student in enumerate(made.students[kind]) if other != place
     ]  # fmt: skip
-    b2 = {kind: _tested(own, _residuals(answers, made.references), made.references) for kind, own in pairs.items()}
-    b1 = {kind: _tested(own, _repeats(answers), made.references) for kind, own in pairs.items()}
+    b2 = _tested(pairs, _residuals(answers, made.references))
+    b1 = _tested(pairs, _repeats(answers, made.references))
     return [
         {
             "probe": probe, "kind": kind, "pairs": len(own), "same_answer": _agreement(own, answers),
@@ -66,50 +68,52 @@ def judged(made: Made, answers: Answered, probe: str) -> list[Row]:
     ]  # fmt: skip
 
 
-Likeness = Any
-"""(suspect, trained) folders → a number, the higher the more alike; None where there is none."""
+Scores = Callable[[str, Sequence[str]], Sequence[Sequence[float | None]]]
+"""(trained, suspects) folders → for each suspect its likeness to the trained one, then to each reference; None where
+there is none."""
 
 
-def _residuals(answers: Answered, references: Sequence[str]) -> Likeness:
+def _residuals(answers: Answered, references: Sequence[str]) -> Scores:
     from zoo.lineage import blackbox
 
-    common, _ = blackbox.halves(len(references))
-    background = blackbox.background(np.stack([answers.logits[references[place]] for place in common]))
-    left: dict[str, np.ndarray] = {}
+    known = np.stack([answers.logits[one] for one in references])
 
-    def likeness(suspect: str, trained: str) -> float:
-        for one in (suspect, trained):
-            if one not in left:
-                left[one] = blackbox.residuals(answers.logits[one][None], background)[0]
-        return float(left[suspect] @ left[trained])
+    def scores(trained: str, suspects: Sequence[str]) -> Sequence[Sequence[float | None]]:
+        asked = np.stack([answers.logits[one] for one in suspects])
+        found: list[list[float | None]] = blackbox.scores(asked, answers.logits[trained], known).tolist()
+        return found
 
-    return likeness
+    return scores
 
 
-def _repeats(answers: Answered) -> Likeness:
+def _repeats(answers: Answered, references: Sequence[str]) -> Scores:
     from zoo.lineage import blackbox
 
+    said = {folder: logits.argmax(1) for folder, logits in answers.logits.items()}
+
+    @functools.cache
     def repeated(suspect: str, trained: str) -> float | None:
         if answers.labels is None:
             return None
-        classes = (answers.logits[one].argmax(1) for one in (trained, suspect))
-        return blackbox.repeated_errors(answers.labels, *classes).value
+        return blackbox.repeated_errors(answers.labels, said[trained], said[suspect]).value
 
-    return functools.lru_cache(maxsize=None)(repeated)
+    def scores(trained: str, suspects: Sequence[str]) -> Sequence[Sequence[float | None]]:
+        return [[repeated(suspect, one) for one in (trained, *references)] for suspect in suspects]
+
+    return scores
 
 
-def _tested(pairs: Sequence[tuple[str, str]], likeness: Likeness, references: Sequence[str]) -> list[Row]:
-    """Score and p-value of each pair (trained, suspect); both are None where there is no score."""
+def _tested(pairs: Mapping[str, Sequence[tuple[str, str]]], scores: Scores) -> dict[str, list[Row]]:
+    """Score and p-value of each pair (trained, suspect), by kind; both are None where there is no score."""
     from zoo.lineage import blackbox
 
-    _, calibrating = blackbox.halves(len(references))
-    rows = []
-    for trained, suspect in pairs:
-        score = likeness(suspect, trained)
-        others = [likeness(suspect, references[place]) for place in calibrating]
-        known = score is not None and None not in others
-        rows.append({"score": score, "p": blackbox.conformal(score, others) if known else None})
-    return rows
+    found: dict[str, list[Row]] = {kind: [] for kind in pairs}
+    for trained in dict.fromkeys(trained for own in pairs.values() for trained, _ in own):
+        asked = [(kind, suspect) for kind, own in pairs.items() for one, suspect in own if one == trained]
+        for (kind, _), (score, *others) in zip(asked, scores(trained, [one for _, one in asked]), strict=True):
+            known = score is not None and None not in others
+            found[kind].append({"score": score, "p": blackbox.conformal(score, others) if known else None})
+    return found
 
 
 def _rejected(rows: Sequence[Row]) -> Row:
@@ -135,15 +139,24 @@ def elsewhere(made: Made, answers: Answered) -> list[Row]:
     strangers = [(one, two) for one in made.parents for two in made.parents if one != two]
     rows = []
     for data, references in (("the same", made.references), ("half of it", made.elsewhere)):
-        tested = _tested(strangers, _residuals(answers, references), references)
+        tested = _tested({INDEPENDENT: strangers}, _residuals(answers, references))[INDEPENDENT]
         rows.append({"references": len(references), "trained_on": data, **tables.named("kin", _rejected(tested))})
     return rows
+
+
+def with_baseline(rows: Sequence[Row]) -> list[Row]:
+    """The rows, those of everything with the baseline of the test split: it has no other."""
+    of_test = {row["kind"]: row for row in rows if row["probe"] == TEST}
+    return [
+        {**row, **{name: of_test[row["kind"]][name] for name in BASELINE}} if row["probe"] == EVERYTHING else row
+        for row in rows
+    ]
 
 
 def barred(row: Row, references: int) -> Row:
     """A row with the bar: TPR ≥ .8 at 5 % false positives with ≥ 99 references, and more than the baseline; false
     positives not above 5 % by more than chance explains."""
-    if row["b2"] is None or row["probe"] != TEST:
+    if row["b2"] is None or row["probe"] not in (TEST, EVERYTHING):
         return row
     if row["kind"] in KINDS:
         met = (
@@ -165,8 +178,8 @@ NOTES = {
     "much of a copy a student is. AUC: of the raw numbers against those of all pairs that are no kin. verdict: share "
     "called behaviourally derived by `zoo.lineage answers=true`, each pair as if it were the only one. Independent "
     "pairs and students of others are false positives; such pairs share models and so depend on each other, which the "
-    "intervals (Clopper-Pearson, 95 %) do not know. Bars are of the test split alone; made inputs have no true class, "
-    "hence no b1.",
+    "intervals (Clopper-Pearson, 95 %) do not know. Bars are of the test split, and of all inputs together, as "
+    "`zoo.ask` puts them; the baseline beside these is that of the test split. Other inputs have no b1.",
     "elsewhere": "Independent parents called kin at p ≤ .05. The command refuses references of other data: this is "
     "why.",
 }  # fmt: skip
@@ -181,7 +194,7 @@ def page(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
         f"`{' '.join(about['command'])}`\n",
         f"{versions}; {machine['cpu']}, {machine['cores']} cores, {about['processes']} processes of one thread; "
         f"{about['seconds'] / 60:.0f} minutes with what was already there.\n",
-        f"{about['references']} references of each setting, one half of which calibrates, and {about['parents']} "
+        f"{about['references']} references of each setting, and {about['parents']} "
         f"parents, all of one recipe and data with seeds of their own. A queried student asks about "
         f"{about['queries']} mixtures for each training example.\n",
     ]

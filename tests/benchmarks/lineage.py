@@ -238,8 +238,8 @@ def compared(pair: tuple[str, str]) -> Row:
 
 def judged_with(case: tuple[str, list[tuple[str, str]], list[str]]) -> list[Row]:
     """A run against others, each pair judged as if it were the only one, calibrated on replicas."""
+    from zoo.lineage.comparison import one_error_rate
     from zoo.lineage.evidence import against_replicas, replica_scores
-    from zoo.lineage.multiple import adjusted
     from zoo.lineage.verdict import judge
     from zoo.lineage.weights import open_weights
 
@@ -252,9 +252,7 @@ def judged_with(case: tuple[str, list[tuple[str, str]], list[str]]) -> list[Row]
         if not isinstance(scores, str):
             found = against_replicas(found, first, scores, open_weights(other))
         row = row_of(found, (parent, other), kind)
-        ps = {"numbering": tables.p_of_order(row), "dead": row["p_dead"]}
-        told = {name: p for name, p in ps.items() if p is not None}
-        verdict = judge(found, dict(zip(told, adjusted(list(told.values())), strict=True)))
+        verdict = judge(found, one_error_rate({(0, 1): found})[0, 1])
         judged = {"verdict": verdict.name, "shares": verdict.shares_weights}
         rows.append({**row, **judged, "calibrated": found.calibrated is not None})
     return rows

@@ -18,8 +18,8 @@ from zoo.lineage.comparison import Comparison as Compared
 from zoo.lineage.comparison import Judged, compare_runs
 from zoo.lineage.dead import looking
 from zoo.lineage.document import evidence_rows
-from zoo.lineage.multiple import METHOD
-from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS, Q
+from zoo.lineage.multiple import METHOD, Q
+from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS
 from zoo.lineage.weights import Weights, of_run
 from zoo.reporting import lineage_schema as schema
 from zoo.reporting.lineage_schema import Verdict
@@ -228,7 +228,7 @@ def _answers(found: Mapping[Runs, Behaviour]) -> schema.LineageAnswers:
 
 
 def _references(found: Behaviour) -> int:
-    return 0 if found.decisive is None else found.decisive.residual.common + found.decisive.residual.calibrating
+    return 0 if found.decisive is None else found.decisive.residual.references
 
 
 def _all_answers(judged: Collection[Judged]) -> schema.ComparedAnswers:

@@ -9,11 +9,9 @@ import numpy as np
 
 from zoo.lineage import rows
 from zoo.lineage.exact import assign, match
+from zoo.lineage.multiple import ENOUGH_REPLICAS
 from zoo.lineage.rows import Load, Placed
 from zoo.units import Units
-
-ENOUGH_REPLICAS = 19
-"""With fewer the smallest p-value, 1 / (replicas + 1), is above .05."""
 
 MOST_MATCHED = 16_384
 """Units of a group that are matched; for more, time (cubic) and memory (a square of cosines) are not bounded."""
@@ -135,7 +133,7 @@ class Calibrated:
 
     @property
     def enough(self) -> bool:
-        """Whether p ≤ .05 could be reached."""
+        """Whether p could be small enough for one pair."""
         return self.replicas >= ENOUGH_REPLICAS
 
 

@@ -226,6 +226,7 @@ def compare_all(models: Sequence[Answers | str], references: Sequence[Answers]) 
     """What `compare_answers` says of every two models, in the order of `combinations`. What several pairs have in
     common is made once: the examples, who has which references, and what these references have in common."""
     overlaps, kinds = Overlaps(), References(references)
+    order = {model: place for place, model in enumerate([*models, *references])}
     found = dict(_baselines(models, overlaps))
     told: dict[Side, Calibration | str] = {}
     alike: defaultdict[tuple[frozenset[int], tuple[Answers, ...]], list[_Test]] = defaultdict(list)
@@ -237,10 +238,11 @@ def compare_all(models: Sequence[Answers | str], references: Sequence[Answers]) 
             if isinstance(chosen, str):
                 told[pair, side] = chosen
             else:
-                sets = frozenset(id(model.rows) for model in (suspect, trained, *chosen))
-                alike[sets, tuple(chosen)].append(_Test((pair, side), suspect, trained))
-    for (_, theirs), tests in alike.items():
-        told.update(_calibrations(tests, theirs, overlaps))
+                kind = tuple(sorted((trained, *chosen), key=order.__getitem__))
+                sets = frozenset(id(model.rows) for model in (suspect, *kind))
+                alike[sets, kind].append(_Test((pair, side), suspect, trained))
+    for (_, same_kind), tests in alike.items():
+        told.update(_calibrations(tests, same_kind, overlaps))
     return [
         _whole(found[pair], [told[pair, side] for side in (0, 1) if (pair, side) in told]) for pair in sorted(found)
     ]
@@ -303,28 +305,30 @@ class _Test:
 
 
 def _calibrations(
-    tests: Sequence[_Test], references: Sequence[Answers], overlaps: Overlaps
+    tests: Sequence[_Test], kind: Sequence[Answers], overlaps: Overlaps
 ) -> Iterator[tuple[Side, Calibration | str]]:
-    """The results of tests with the same references and the same examples in common, or why there are none."""
-    first = tests[0]
-    everyone = [first.suspect, first.trained, *references]
-    common, classes = overlaps.of(everyone), first.trained.classes
-    n = _examples(MOST_NUMBERS, len(everyone), common, first.trained)
-    problem = _other_classes(everyone) or ("" if n else f"{first.trained.label} and its references answered no example "
-                                           f"in common with {first.suspect.label}")  # fmt: skip
-    unfit = () if problem else ((one, overlaps.why_not(one, common, n)) for one in references)
+    """The results of tests with the same examples in common, or why there are none. kind: the trained one of each test
+    and its references, the same models in all of them: which of these is asked about, the scores need not know."""
+    first, classes = tests[0].suspect, kind[0].classes
+    common = overlaps.of([first, *kind])
+    n = _examples(MOST_NUMBERS, 1 + len(kind), common, kind[0])
+    problem = _other_classes([first, *kind])
+    problem = problem or ("" if n else f"{first.label} and the references answered no example in common")
+    unfit = () if problem else ((one, overlaps.why_not(one, common, n)) for one in kind)
     if problem := problem or next((f"reference {one.label}: {why}" for one, why in unfit if why), ""):
         yield from ((test.at, problem) for test in tests)
         return
-    theirs = np.stack([common.logits(model, classes, n) for model in references])
+    theirs = np.stack([common.logits(model, classes, n) for model in kind])
+    suspects = list(dict.fromkeys(test.suspect for test in tests))
     # As many at once as fit beside the references.
-    step = max(1, MOST_NUMBERS // (2 * n * len(classes)))
-    for some in (tests[begin : begin + step] for begin in range(0, len(tests), step)):
-        models = list(dict.fromkeys(model for test in some for model in (test.suspect, test.trained)))
-        answers = np.stack([common.logits(model, classes, n) for model in models])
-        pairs = [(models.index(test.suspect), models.index(test.trained)) for test in some]
-        for test, residual in zip(some, blackbox.against_same_references(answers, pairs, theirs), strict=True):
-            yield test.at, Calibration(test.trained.label, residual)
+    step = max(1, MOST_NUMBERS // (n * len(classes)))
+    found: dict[Answers, list[float]] = {}
+    for some in (suspects[begin : begin + step] for begin in range(0, len(suspects), step)):
+        answers = np.stack([common.logits(model, classes, n) for model in some])
+        found |= zip(some, blackbox.scores(answers, theirs[0], theirs[1:]).tolist(), strict=True)
+    for test in tests:
+        residual = blackbox.ranked(found[test.suspect], kind.index(test.trained), n)
+        yield test.at, Calibration(test.trained.label, residual)
 
 
 class References:

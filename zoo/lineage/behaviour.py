@@ -20,10 +20,10 @@ from zoo.lineage.blackbox import Residual
 from zoo.lineage.comparison import Comparison, Judged, one_thread
 from zoo.lineage.evidence import Evidence
 from zoo.lineage.groups import Layout
-from zoo.lineage.multiple import adjusted
+from zoo.lineage.multiple import Q, adjusted
 from zoo.lineage.pairing import Pair
 from zoo.lineage.relation import summarise
-from zoo.lineage.verdict import Q, Verdict, judge
+from zoo.lineage.verdict import Verdict, judge
 from zoo.lineage.weights import Weights
 
 ANSWERS = "answers"
@@ -69,9 +69,9 @@ def _judged(pair: Judged, found: Behaviour, p: float | None, tests: int) -> Judg
 def judge_answers(found: Behaviour, p: float, tests: int = 1) -> Verdict:
     """The verdict of the answers alone. p: of this pair, adjusted over all `tests` pairs.
 
-    Four references, say, of which two calibrate, give p = 1/3 at best, also to a copy: that some pair has 2/3 shows
-    nothing, and it is `undetermined`. From 37 references on a pair alone can reach .05. Then one that is above is
-    `convergent`, whatever the correction over pairs would have asked for: the rank itself is what is told of it."""
+    Four references, say, give p = 1/5 at best, also to a copy: that some pair has 2/5 shows nothing, and it is
+    `undetermined`. From 19 references on a pair alone can reach .05. Then one that is above is `convergent`, whatever
+    the correction over pairs would have asked for: the rank itself is what is told of it."""
     decisive = found.decisive
     if decisive is None:
         return Verdict("undetermined", f"Their answers tell nothing: {found.reason}.", "heuristic")
@@ -86,7 +86,7 @@ def judge_answers(found: Behaviour, p: float, tests: int = 1) -> Verdict:
 
 def _can_tell(test: Residual) -> bool:
     """Whether the smallest p-value that so many references give, one pair alone, is small enough."""
-    return 1 / (test.calibrating + 1) <= Q
+    return 1 / (test.references + 1) <= Q
 
 
 def _not_enough(test: Residual, p: float, tests: int) -> str:
@@ -94,25 +94,22 @@ def _not_enough(test: Residual, p: float, tests: int) -> str:
     if _can_tell(test) and _as_high(test):
         return f"over {tests} pairs that is p = {p:.3g}: fewer pairs at once or more references could tell"
     over = f" over {tests} pairs" if tests > 1 else ""
-    return (
-        f"{test.common + test.calibrating} references, of which {test.calibrating} calibrate, are too few to reach "
-        f"p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
-    )
+    return f"{test.references} references are too few to reach p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
 
 
 def _as_high(test: Residual) -> int:
-    """Calibrating references that are as like as the pair."""
-    return round(test.p * (test.calibrating + 1)) - 1
+    """References that are as like as the pair."""
+    return round(test.p * (test.references + 1)) - 1
 
 
 def _told(decisive: Calibration, p: float) -> str:
     test = decisive.residual
     higher = _as_high(test)
-    than = "no more alike than any of" if higher == test.calibrating else "more alike than"
-    than += f" all but {higher} of" if 0 < higher < test.calibrating else ""
+    than = "no more alike than any of" if higher == test.references else "more alike than"
+    than += f" all but {higher} of" if 0 < higher < test.references else ""
     over = "" if p == test.p else f", {p:.3g} over all calibrated pairs"
     return (
-        f"Their answers are {than} {test.calibrating} same-data references of {decisive.of} (residual correlation "
+        f"Their answers are {than} {test.references} same-data references of {decisive.of} (residual correlation "
         f"{test.score:.3f}, highest of a reference {test.highest:.3f}, n = {test.n} examples, p = {test.p:.3g}{over})"
     )
 

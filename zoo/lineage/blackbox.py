@@ -1,9 +1,9 @@
 """Do two models answer more alike than independent trainings on the same data do? Pure functions of answers.
 
 Answers are log-probabilities, (examples, classes) float, or logits: what is added to all classes of an example changes
-nothing, and neither does a temperature. References are independent trainings of one recipe on one data set. One half
-of them tells what every such model has in common, which is taken out; what is left of two models is correlated; the
-other half tells what such correlations are when neither comes from the other.
+nothing, and neither does a temperature. References are independent trainings of one recipe on one data set. What every
+such model has in common is taken out; what is left of two models is correlated, and the same of each reference tells
+what such correlations are when neither comes from the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 
 FEWEST_EXAMPLES = 4
-FEWEST_REFERENCES = 2  # one on each side
+FEWEST_REFERENCES = 2
 CONFIDENCE = 0.95
 FLOOR = 0.1  # of the usual spread, under which no spread counts as small
 RIDGE = 0.3
@@ -80,12 +80,14 @@ def centred(answers: np.ndarray) -> np.ndarray:
 class Background:
     """What references have in common and how they differ. mean: (examples × classes,) float64 of their centred answers;
     spread: the same shape, how much a reference is off there, never zero; directions: (k, examples × classes)
-    orthonormal, along which references differ together; weights: (k,) in (0, 1], what a difference there counts."""
+    orthonormal, along which references differ together; weights: (k,) in (0, 1], what a difference there counts; ridge:
+    what was added to each eigenvalue of their covariance, times the number of references."""
 
     mean: np.ndarray
     spread: np.ndarray
     directions: np.ndarray
     weights: np.ndarray
+    ridge: float
 
 
 def background(references: np.ndarray) -> Background:
@@ -101,11 +103,20 @@ def background(references: np.ndarray) -> Background:
     spread = np.sqrt((left**2).mean(axis=0))
     usual = float(np.sqrt((spread**2).mean()))
     spread = spread + FLOOR * usual if usual > 0 else np.ones_like(spread)
-    _, singular, directions = np.linalg.svd(_unit(left / spread), full_matrices=False)
-    variance = singular**2 / len(values)
-    ridge = RIDGE * float(variance.mean())
-    weights = np.sqrt(ridge / (variance + ridge)) if ridge > 0 else np.ones_like(variance)
-    return Background(mean, spread, directions, weights)
+    directions, variance = _principal(_unit(left / spread))
+    total = RIDGE * float(variance.sum())
+    ridge = total / len(values)
+    return Background(mean, spread, directions, np.sqrt(ridge / (variance + ridge)), total)
+
+
+def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions, (k, width) orthonormal, along which rows differ from 0, and their mean square along each, (k,) > 0.
+    From the small matrix of products: rows are few and wide, where a singular value decomposition takes ten times as
+    long."""
+    squares, vectors = np.linalg.eigh(rows @ rows.T)
+    told = squares > _NOTHING_LEFT * max(float(squares[-1]), _NOTHING_LEFT)
+    directions = (vectors[:, told] / np.sqrt(squares[told])).T @ rows
+    return np.asarray(directions), np.asarray(squares[told] / len(rows))
 
 
 def residuals(answers: np.ndarray, common: Background) -> np.ndarray:
@@ -114,9 +125,14 @@ def residuals(answers: np.ndarray, common: Background) -> np.ndarray:
     Returns (models, examples × classes) float64 of norm 1: the centred answers less their projection on the mean of the
     references, weighed by the background; zero where nothing is left. A temperature changes nothing, since the
     projection finds the scale of each model."""
-    left = _off(centred(answers).reshape(len(answers), -1), common.mean) / common.spread
+    return _unit(_weighed(answers, common))
+
+
+def _weighed(answers: np.ndarray, common: Background) -> np.ndarray:
+    """Residuals of norm 1 before they are weighed, and less afterwards."""
+    left = _unit(_off(centred(answers).reshape(len(answers), -1), common.mean) / common.spread)
     along = left @ common.directions.T
-    return _unit(left - (along * (1 - common.weights)) @ common.directions)
+    return np.asarray(left - (along * (1 - common.weights)) @ common.directions)
 
 
 def _off(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -140,63 +156,55 @@ def likeness(first: np.ndarray, second: np.ndarray, common: np.ndarray) -> float
     return float(np.clip(one @ two, -1, 1))
 
 
-def halves(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the references that tell what is common, and of those that calibrate: every other one, so that the
-    order in which they were trained has no say. The calibrating half is the larger when the number is odd."""
-    places = np.arange(count)
-    return places[1::2], places[0::2]
-
-
 @dataclass(frozen=True)
 class Residual:
     """Residual correlation of two models against references. score: in [-1, 1]; p: conformal, in (0, 1]; highest: the
-    best score of a calibrating reference; common, calibrating: references on each side; n: examples."""
+    best score of a reference; references: how many; n: examples."""
 
     score: float
     p: float
     highest: float
-    common: int
-    calibrating: int
+    references: int
     n: int
+
+
+def scores(suspects: np.ndarray, trained: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Residual correlations of each suspect with a model, then with each reference. suspects: (s, examples, classes);
+    trained: (examples, classes); references: (m, examples, classes). Returns (s, 1 + m) in [-1, 1].
+
+    Mean and spread are those of the model and the references together, and a score with one of these is weighed by the
+    covariance of all the others: no value depends on which of them is called the model."""
+    same_kind = np.concatenate([trained[None], references])
+    common = background(same_kind)
+    own, others = _weighed(same_kind, common), _weighed(suspects, common)
+    products, own_squares, squares = others @ own.T, (own**2).sum(axis=1), (others**2).sum(axis=1)[:, None]
+    # Taken out of the covariance that it is part of, each gives a change of rank one (Sherman & Morrison 1950).
+    apart = 1 / (1 - own_squares / common.ridge) if common.ridge > 0 else np.ones_like(own_squares)
+    squares = squares + (products**2 * apart / common.ridge if common.ridge > 0 else 0)
+    sizes = np.sqrt(own_squares * squares)
+    found = np.divide(products * np.sqrt(apart), sizes, out=np.zeros_like(products), where=sizes > _NOTHING_LEFT)
+    return np.asarray(np.clip(found, -1, 1))
 
 
 def against_references(suspect: np.ndarray, trained: np.ndarray, references: np.ndarray) -> Residual:
     """Is the suspect more like one model than like others that were trained as that one was?
 
     trained: (examples, classes), answers of a model of the references' recipe and data; references: (m, examples,
-    classes). p = (1 + #{r in the calibrating half: S(suspect, r) ≥ S(suspect, trained)}) / (m₂ + 1). When `trained` was
-    trained independently of the suspect, it is one more reference: its rank among the calibrating ones is uniform
-    whatever the suspect is and wherever it comes from, so that p is exact (Vovk et al. 2005).
+    classes). p = (1 + #{r: S(suspect, r) ≥ S(suspect, trained)}) / (m + 1). When `trained` was trained independently of
+    the suspect, it is one more reference, and the scores treat it as one: its rank is uniform whatever the suspect is
+    and wherever it comes from, so that p is exact (full conformal prediction, Vovk et al. 2005).
     Raises ValueError for fewer than 2 references or values that are not finite."""
     if len(references) < FEWEST_REFERENCES or not all(
         np.isfinite(part).all() for part in (suspect, trained, references)
     ):
         raise ValueError(f"{len(references)} references, or answers that are not finite")
-    common, calibrating = halves(len(references))
-    answers = np.concatenate([suspect[None], trained[None], references[calibrating]])
-    left = residuals(answers, background(references[common]))
-    scores = np.clip(left[1:] @ left[0], -1, 1)
-    score, others = float(scores[0]), scores[1:]
-    p = conformal(score, others.tolist())
-    return Residual(score, p, float(others.max()), len(common), len(calibrating), len(suspect))
+    return ranked(scores(suspect[None], trained, references)[0].tolist(), 0, len(suspect))
 
 
-def against_same_references(
-    answers: np.ndarray, pairs: Sequence[tuple[int, int]], references: np.ndarray
-) -> list[Residual]:
-    """What `against_references` finds of several pairs, of which the references' background, most of the work, is made
-    once. answers: (models, examples, classes) float, finite; pairs: (suspect, trained), indices of them; references:
-    (m, examples, classes) float, finite, m ≥ 2."""
-    common, calibrating = halves(len(references))
-    ground = background(references[common])
-    left, others = residuals(answers, ground), residuals(references[calibrating], ground)
-    found = []
-    for suspect, trained in pairs:
-        score = float(np.clip(left[trained] @ left[suspect], -1, 1))
-        scores = np.clip(others @ left[suspect], -1, 1)
-        p = conformal(score, scores.tolist())
-        found.append(Residual(score, p, float(scores.max()), len(common), len(calibrating), answers.shape[1]))
-    return found
+def ranked(found: Sequence[float], place: int, n: int) -> Residual:
+    """One of a suspect's scores, as `scores` gives them, among the others, which are then its references'."""
+    others = [*found[:place], *found[place + 1 :]]
+    return Residual(found[place], conformal(found[place], others), max(others), len(others), n)
 
 
 def conformal(score: float, others: Sequence[float]) -> float:
@@ -205,12 +213,11 @@ def conformal(score: float, others: Sequence[float]) -> float:
 
 
 def needed(level: float, tests: int = 1) -> int:
-    """References, both halves together, that the best p-value of one among so many tests needs to stay at or below a
-    level after adjustment by Benjamini and Yekutieli (2001), when no other test rejects."""
+    """References that the best p-value of one among so many tests needs to stay at or below a level after adjustment by
+    Benjamini and Yekutieli (2001), when no other test rejects."""
     worst = tests * sum(1 / rank for rank in range(1, tests + 1))
     # A little slack, so that 1 / .05 = 20 is not 21 by rounding.
-    calibrating = max(1, math.ceil(worst / level - 1e-9) - 1)
-    return max(FEWEST_REFERENCES, 2 * calibrating - 1)
+    return max(FEWEST_REFERENCES, math.ceil(worst / level - 1e-9) - 1)
 
 
 def why_not(answers: np.ndarray | None, n: int) -> str:

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean
+from zoo.lineage.multiple import ENOUGH_REPLICAS
 from zoo.store.schema import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
     from zoo.lineage.comparison import Comparison
     from zoo.lineage.weights import Weights
 
-USAGE = """python -m zoo.lineage A B … [option=value …]
+USAGE = f"""python -m zoo.lineage A B … [option=value …]
 
 A, B, …      two or more: run folders, .safetensors files or Hugging Face folders with safetensors
 replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
-             them; 19 are the fewest that can reach p ≤ .05 for one pair, and more pairs at once need more
+             them; {ENOUGH_REPLICAS} are the fewest that can tell of one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
 data=true    false reads weights only, never the runs' data (which the test of dead inputs needs)
 answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights

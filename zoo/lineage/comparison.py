@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, cast
 
 from zoo.lineage.evidence import Evidence, Replicas, against_replicas, examine, no_replica, replica_scores
-from zoo.lineage.multiple import adjusted
+from zoo.lineage.multiple import ALIGNED, adjusted_together
 from zoo.lineage.tree import family_tree
-from zoo.lineage.verdict import ALIGNED, Verdict, judge
+from zoo.lineage.verdict import Verdict, judge
 from zoo.lineage.weights import Weights
 from zoo.store.schema import PARENT
 
@@ -25,9 +25,9 @@ Indices = tuple[int, int]
 
 @dataclass(frozen=True)
 class Judged:
-    """A pair. evidence: its own a and b may be the other way round; adjusted: p-values by test, of exact tests over all
-    exact tests of all pairs, and of R3 (`ALIGNED`) over all pairs that replicas calibrate; behaviour: what their
-    answers say, None when these were not asked for (`behaviour.with_answers`)."""
+    """A pair. evidence: its own a and b may be the other way round; adjusted: p-values by test, at one error rate over
+    all exact tests of all pairs and R3 of all pairs that replicas calibrate; behaviour: what their answers say, None
+    when these were not asked for (`behaviour.with_answers`)."""
 
     first: Weights
     second: Weights
@@ -107,7 +107,7 @@ def compare_runs(
 
 
 def _judged(models: Sequence[Weights], found: Mapping[Indices, Evidence]) -> Comparison:
-    ps = _adjusted(found)
+    ps = one_error_rate(found)
     verdicts = {pair: judge(one, ps[pair]) for pair, one in found.items()}
     near = {pair: found[pair].distance for pair, verdict in verdicts.items() if verdict.shares_weights}
     for pair in near:
@@ -124,19 +124,18 @@ def _calibrated(models: Sequence[Weights], pair: Indices, found: Evidence, score
     return against_replicas(found, models[pair[0]], scores, models[pair[1]])
 
 
-def _adjusted(found: Mapping[Indices, Evidence]) -> dict[Indices, dict[str, float]]:
-    """P-values of all exact tests, adjusted together, and of R3 in all calibrated pairs, adjusted together."""
-    tests: list[tuple[Indices, str, float]] = []
-    for pair, one in found.items():
-        if one.log_p_order is not None:
-            tests.append((pair, "numbering", math.exp(one.log_p_order)))
-        if one.dead is not None:
-            tests.append((pair, "dead", one.dead.p))
-    ps: dict[Indices, dict[str, float]] = {pair: {} for pair in found}
-    conformal = [(pair, ALIGNED, one.calibrated.p) for pair, one in found.items() if one.calibrated is not None]
-    for family in (tests, conformal):
-        for (pair, name, _), p in zip(family, adjusted([p for _, _, p in family]), strict=True):
-            ps[pair][name] = p
+def one_error_rate(found: Mapping[Indices, Evidence]) -> dict[Indices, dict[str, float]]:
+    """P-values by test of each pair, adjusted over all tests of all pairs (`multiple.adjusted_together`)."""
+    return dict(zip(found, adjusted_together([_p_values(one) for one in found.values()]), strict=True))
+
+
+def _p_values(found: Evidence) -> dict[str, float]:
+    """Those of a pair alone, by test."""
+    ps = {} if found.log_p_order is None else {"numbering": math.exp(found.log_p_order)}
+    if found.dead is not None:
+        ps["dead"] = found.dead.p
+    if found.calibrated is not None:
+        ps[ALIGNED] = found.calibrated.p
     return ps
 
 

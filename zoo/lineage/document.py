@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.lineage.behaviour import RATE_ALONE, baseline, row
 from zoo.lineage.exact import EXACT_UP_TO
-from zoo.lineage.verdict import ALIGNED, NULL_EXACT, NULL_REPLICAS, Q, p_text
+from zoo.lineage.multiple import ALIGNED, CALIBRATED_SHARE, METHOD, Q
+from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS, p_text
 
 if TYPE_CHECKING:
     from zoo.lineage.aligned import Calibrated
@@ -27,8 +28,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "lineage_version": VERSION,
         "method": {
             "q": Q,
-            "error_rate": "Benjamini-Yekutieli over all exact tests of all pairs, over R3 of all calibrated pairs, and "
-            "over the answers of all calibrated pairs",
+            "error_rate": f"{METHOD}, over all exact tests of all pairs at {1 - CALIBRATED_SHARE:.0%} of q and over R3 "
+            f"of all calibrated pairs at {CALIBRATED_SHARE:.0%} of it, either at all of it where the other is missing; "
+            "what answers say is a claim of its own, over all pairs with references at q",
             "exact_tests": comparison.tests,
             "tree": "minimum arborescence over 1 - aligned score; directions are a heuristic",
         },
@@ -194,8 +196,7 @@ def _residual(judged: Judged) -> dict[str, Any]:
     if decisive is None:
         return _row("B2", known["kind"], known, None, known["examples"] or None)
     test = decisive.residual
-    references = test.common + test.calibrating
-    told = f"against {references} references of {decisive.of}, the most alike of which scores {test.highest:.3f}"
+    told = f"against {test.references} references of {decisive.of}, the most alike of which scores {test.highest:.3f}"
     return _row("B2", known["kind"], {**known, "reason": told}, test.score, test.n)
 
 

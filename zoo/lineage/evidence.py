@@ -74,8 +74,7 @@ def examine(a: Weights, b: Weights, chance: bool = True) -> Evidence:
         return replace(found, reasons=reasons)
     same = {relation.name for relation in relations if relation.kind in ("identical", "rounded", "constant")}
     numbering = tuple(_numbering(pair, groups, chosen.groups, usable - same))
-    together = exact.fisher if chosen.independent else exact.cauchy
-    log_p = together([one.log_p for one in numbering]) if numbering else None
+    log_p = _together(numbering, chosen.independent) if numbering else None
     # Chance is the dear part. It tells nothing where R1 rejects whatever the number of pairs, nor of some units alone.
     chance = chance and (log_p is None or log_p > CERTAIN) and all_in_both(pair, chosen.groups)
     aligned = align(pair.load_a, pair.load_b, chosen.groups, usable, chance)
@@ -136,6 +135,12 @@ def _numbering(pair: Pair, tested: Sequence[Units], groups: Sequence[Units], usa
         if group in tested and a is not None and b is not None and a.shape == b.shape and a.any() and b.any():
             found.append(exact.index_order(group.name, a, b))
     return found
+
+
+def _together(numbering: Sequence[exact.Numbering], independent: bool) -> float:
+    """log p of R1 over all groups."""
+    log_ps = [one.log_p for one in numbering]
+    return exact.fisher(log_ps, [one.units for one in numbering]) if independent else exact.cauchy(log_ps)
 
 
 def _all_same(groups: Sequence[Units], same: set[str]) -> str:

@@ -21,8 +21,18 @@ from zoo.lineage.rows import unit
 EXACT_UP_TO = 14
 """Units for which the distribution of Spearman's coefficient is counted out; beyond, see `log_p_approximate`."""
 
+GRID = 2048
+"""Steps in which sums of logarithms of counted p-values are kept."""
+
+MOST_COUNTED = 1000.0
+"""-log p of a product, beyond which nothing is counted: p is small whatever else is known."""
+
 FEWEST_UNITS = 4
 FEWEST_DEAD = 7  # 7! orders are enough for p = .001; fewer coordinates could not reach it
+MOST_DRAWS = 99_999  # of R2's null: with ten rejections, enough for the pairs of twenty models
+ENOUGH_AS_LARGE = 50  # draws as large as what was observed, after which p is known well enough
+MOST_AT_ONCE = 1000  # of these draws, for memory
+MOST_DEAD = 400  # dead coordinates that R2 looks at: a part drawn by chance is as exact and far cheaper
 MOST_UNITS = 1024  # of a group that R1 looks at: a fixed part of the units is as exact and far cheaper
 
 # Kurtosis of Spearman's coefficient less that of the t approximation, over 24: the tail is heavier by exp(this x⁴/n).
@@ -149,16 +159,61 @@ def log_volume_bound(count: int, distance: int) -> float:
     return min(0.0, float(best.fun) - math.lgamma(count + 1))
 
 
-def fisher(log_ps: Sequence[float]) -> float:
-    """log p of several independent tests together (Fisher). Raises ValueError without a test."""
+def fisher(log_ps: Sequence[float], units: Sequence[int]) -> float:
+    """log p of several independent groups together (Fisher): the chance that the product of their p-values is as small.
+    log_ps: of each group; units: in it. Of few units p takes few values, and its logarithm is no exponential: its true
+    distribution is counted in, so that the result is exact and not merely safe. Raises ValueError without a group."""
     if not log_ps:
         raise ValueError("no p-values")
-    # The tail of chi² with 2k degrees of freedom in closed form: scipy's logsf is -inf where p underflows.
     half = -math.fsum(log_ps)
     if half <= 0:
         return 0.0
-    terms = [order * math.log(half) - math.lgamma(order + 1) for order in range(len(log_ps))]
-    return min(0.0, float(np.logaddexp.reduce(terms)) - half)
+    counted = [count for count in units if count <= EXACT_UP_TO] if half < MOST_COUNTED else []
+    sums, log_chances = _sums_of_counted(counted, half)
+    others = len(log_ps) - len(counted)
+    # Rounding may leave the sum that was observed a little above one that is the same.
+    tails = _log_gamma_tail(others, half - sums - 1e-9 * half)
+    return min(0.0, float(np.logaddexp.reduce(log_chances + tails)))
+
+
+def _log_gamma_tail(terms: int, values: np.ndarray) -> np.ndarray:
+    """log P(a sum of so many standard exponentials ≥ each value): the tail of chi² with 2k degrees of freedom at twice
+    the value, in closed form, since scipy's logsf is -inf where p underflows. Of no terms the sum is 0."""
+    above = values > 0
+    if not terms:
+        return np.where(above, -math.inf, 0.0)
+    log_values = np.log(np.where(above, values, 1.0))
+    parts = [order * log_values - math.lgamma(order + 1) for order in range(terms)]
+    return np.where(above, np.logaddexp.reduce(parts) - values, 0.0)
+
+
+def _sums_of_counted(counts: Sequence[int], largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """The distribution of -log p summed over groups of so many units each: values up to `largest`, where all beyond are
+    counted, and log chances. Values are rounded up to a grid of `GRID` steps, which can only make p larger."""
+    step = largest / GRID
+    values = np.arange(GRID + 1) * step
+    # Chances are kept multiplied by e^value: as they are, all but the first would vanish.
+    chances = np.zeros(GRID + 1)
+    chances[0] = 1.0
+    for count in counts:
+        following = np.zeros(GRID + 1)
+        for place, chance in zip(*_counted(count, step), strict=True):
+            stop = GRID + 1 - place
+            following[place:] += chances[:stop] * chance
+            following[GRID] += float(chances[stop:] @ np.exp(largest - values[stop:] - place * step)) * chance
+        chances = following
+    told = chances > 0
+    return values[told], np.log(chances[told]) - values[told]
+
+
+def _counted(count: int, step: float) -> tuple[list[int], list[float]]:
+    """-log p of one group in whole steps, rounded up and at most GRID, each value once; its chance times e^value."""
+    orders = _distances(count) / math.factorial(count)
+    happens = orders > 0
+    p = np.minimum(np.cumsum(orders)[happens], 1.0)
+    places, which = np.unique(np.minimum(np.ceil(-np.log(p) / step - 1e-9), GRID).astype(np.int64), return_inverse=True)
+    chances = np.bincount(which, weights=orders[happens]) * np.exp(places * step)
+    return places.tolist(), chances.tolist()
 
 
 def cauchy(log_ps: Sequence[float]) -> float:
@@ -179,7 +234,7 @@ def cauchy(log_ps: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class DeadCoordinates:
-    """R2. statistic: mean cosine of matched rows over dead coordinates; p: exact; draws: of the null."""
+    """R2. statistic: mean cosine of matched rows over dead coordinates; p: exact; draws: of the null that were made."""
 
     statistic: float
     p: float
@@ -189,7 +244,7 @@ class DeadCoordinates:
 
 
 def dead_coordinates(
-    a: np.ndarray, b: np.ndarray, classes: np.ndarray, draws: int = 999, seed: int = 0
+    a: np.ndarray, b: np.ndarray, classes: np.ndarray, draws: int = MOST_DRAWS, seed: int = 0
 ) -> DeadCoordinates:
     """R2: do two models share weights that no training moved? a, b: (units, dead) float, rows already matched on what
     is alive; classes: (dead,) int, dead coordinates with one number had one constant value in training.
@@ -197,25 +252,44 @@ def dead_coordinates(
     An input that is the same in every example moves all its weights alike, so that their differences keep the noise of
     the initialisation; only these are compared. The null exchanges coordinates of one class in a: within each network
     they were drawn alike and treated alike, so under independence every order is as likely, and p is exact.
+    Orders are drawn until `ENOUGH_AS_LARGE` of them reach the observed value, `draws` at most (Besag & Clifford 1991):
+    few where there is nothing to find, and many where p must be small enough for a whole zoo.
     Raises ValueError under 7 dead coordinates."""
     if a.shape != b.shape or a.shape[1] != len(classes):
         raise ValueError(f"shapes {a.shape}, {b.shape} and {len(classes)} classes")
     if len(classes) < FEWEST_DEAD:
         raise ValueError(f"{len(classes)} dead coordinates: R2 needs {FEWEST_DEAD}")
+    random = np.random.default_rng(seed)
+    if len(classes) > MOST_DEAD:
+        kept = np.sort(random.choice(len(classes), MOST_DEAD, replace=False))
+        a, b, classes = a[:, kept], b[:, kept], classes[kept]
     a, b = unit(_contrasts(a, classes)), unit(_contrasts(b, classes))
     # The cosine of every coordinate of a with every one of b, summed over units: an order is then a sum of its entries.
     products = a.T.astype(np.float64) @ b.astype(np.float64) / len(a)
+    observed = float(products.trace())
+    p, drawn = _p_of_orders(products, observed, classes, draws, random)
+    return DeadCoordinates(observed, p, len(classes), len(a), drawn)
+
+
+def _p_of_orders(
+    products: np.ndarray, observed: float, classes: np.ndarray, draws: int, random: np.random.Generator
+) -> tuple[float, int]:
+    """p, and how many orders were drawn for it. products: (dead, dead); an order's value is the sum of its entries."""
     places = np.arange(len(classes))
-    observed = float(products[places, places].sum())
-    random = np.random.default_rng(seed)
-    as_large = 0
-    for _ in range(draws):
-        shuffled = places.copy()
-        for kind in np.unique(classes):
-            members = places[classes == kind]
-            shuffled[members] = random.permutation(members)
-        as_large += float(products[shuffled, places].sum()) >= observed - 1e-12
-    return DeadCoordinates(observed, (1 + as_large) / (1 + draws), len(classes), len(a), draws)
+    kinds = [places[classes == kind] for kind in np.unique(classes)]
+    as_large = drawn = 0
+    while drawn < draws:
+        # Larger blocks as it goes on: most pairs need but a hundred orders.
+        shuffled = np.tile(places, (min(max(100, drawn), MOST_AT_ONCE, draws - drawn), 1))
+        for members in kinds:
+            shuffled[:, members] = random.permuted(shuffled[:, members], axis=1)
+        reached = products[shuffled, places].sum(axis=1) >= observed - 1e-12
+        count = as_large + np.cumsum(reached)
+        if count[-1] >= ENOUGH_AS_LARGE:
+            drawn += int(np.searchsorted(count, ENOUGH_AS_LARGE)) + 1
+            return ENOUGH_AS_LARGE / drawn, drawn
+        as_large, drawn = int(count[-1]), drawn + len(shuffled)
+    return (1 + as_large) / (1 + drawn), drawn
 
 
 def _contrasts(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:

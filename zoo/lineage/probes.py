@@ -1,8 +1,10 @@
-"""Inputs made to be asked of models: mixtures, noise, shuffled words, and points where a model is undecided.
+"""Inputs to be asked of models: mixtures, noise, shuffled words, points where a model is undecided, training examples.
 
-No data set holds them, so that no training told any model what to answer: what they answer is their own. The same
-inputs must be asked of all models that are compared, and nothing about them may depend on the model whose training is
-in question, or its rank among the references would not be uniform: boundary points are those of another reference.
+No data set holds the first four, so that no training told any model what to answer: what they answer is their own. Of
+training examples every model was told the class, but how sure it is of each is its own; a student that learned another
+model's probabilities learned them there (Hinton et al. 2015). The same inputs must be asked of all models that are
+compared, and nothing about them may depend on the model whose training is in question, or its rank among the references
+would not be uniform: boundary points are those of another reference.
 """
 
 from __future__ import annotations
@@ -16,6 +18,12 @@ Ask = Callable[[np.ndarray], np.ndarray]
 
 STEPS = 8  # of a bisection: 2^-8 is one step of uint8
 RUN = 8  # words, or characters, of one text before the other has its turn
+
+
+def some(examples: np.ndarray | Sequence[str], count: int, seed: int) -> np.ndarray | list[str]:
+    """Examples drawn at random, none twice; all of them, in another order, where there are no more than count."""
+    rows = np.random.default_rng(seed).permutation(len(examples))[:count]
+    return examples[rows] if isinstance(examples, np.ndarray) else [examples[row] for row in rows]
 
 
 def mixed_images(images: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -3,11 +3,11 @@
 1. copy: every number that both hold is the same, or the same once rounded to the other's storage type.
 2. derived: the numbers of one are those of the other after pruning or rounding to a grid, renumbering or rescaling of
    units; or the hidden layers are the same bit for bit and only others differ. Exact relations, no p-value is needed.
-3. An exact test (R1, R2) rejects independence at q = .05 over all exact tests of all pairs, or R3 does against
-   replicas at q = .05 over all pairs that replicas calibrate (Benjamini-Yekutieli, both). R3 speaks of trainings by one
-   recipe on the same data: what records refute is not calibrated, what they leave open makes it a heuristic. Then the
-   two share weights. common ancestor: when records name one start for both, or a third model lies between them;
-   derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor is not at hand, and this is said.
+3. An exact test (R1, R2) rejects independence, or R3 does against replicas, at q = .05 over all tests of all pairs
+   (`multiple`). R3 speaks of trainings by one recipe on the same data: what records refute is not calibrated, what they
+   leave open makes it a heuristic. Then the two share weights. common ancestor: when records name one start for both,
+   or a third model lies between them; derived otherwise. Weights cannot tell a descendant from a sibling whose ancestor
+   is not at hand, and this is said.
 4. convergent: no test rejects, no weight of the units is the same in both, and against at least one replica the
    aligned weights are no more alike than those of a replica, though more than chance. independent: no more
    alike than chance; with a residual stream, only when the lengths of a table's rows, which a rotation keeps, are
@@ -22,8 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.lineage.aligned import ENOUGH_REPLICAS, SAME, Calibrated
+from zoo.lineage.aligned import SAME, Calibrated
 from zoo.lineage.evidence import Evidence, all_in_both
+from zoo.lineage.multiple import ALIGNED, ENOUGH_REPLICAS, Q
 from zoo.lineage.relation import Summary
 from zoo.lineage.rotated import RESIDUAL
 
@@ -31,10 +32,6 @@ Name = Literal[
     "copy", "derived", "common ancestor", "behaviourally derived", "convergent", "independent", "undetermined"
 ]
 Strength = Literal["exact", "conformal", "heuristic"]
-
-Q = 0.05
-ALIGNED = "aligned"
-"""R3 among the adjusted p-values: the one that is no exact test."""
 
 MOST_ELSEWHERE = 0.5
 """What is the same in both tells of a copy, or of kept hidden layers, only when less than this share of the numbers is
@@ -189,7 +186,8 @@ def _conformally(found: Evidence, against: Calibrated, adjusted: Mapping[str, fl
     than = f"all but {against.as_high} of" if against.as_high else "any of"
     told = (
         f"Aligned, they are more alike (score {_score(found)}) than {than} {against.replicas} replicas (highest "
-        f"{against.highest:.3f}), p = {against.p:.3g}, {_conformal_p(against, adjusted):.3g} over all calibrated pairs"
+        f"{against.highest:.3f}), p = {against.p:.3g}, and {_conformal_p(against, adjusted):.3g} over all "
+        "tests of all pairs"
     )
     return f"{told}; that holds {against.on_trust}." if against.on_trust else f"{told}."
 
@@ -283,7 +281,7 @@ def _why_undetermined(found: Evidence, adjusted: Mapping[str, float]) -> str:
     if found.calibrated is not None:
         return (
             f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas "
-            f"(p = {found.calibrated.p:.3g}), but over all calibrated pairs that is p = "
+            f"(p = {found.calibrated.p:.3g}), but over all tests of all pairs that is p = "
             f"{_conformal_p(found.calibrated, adjusted):.3g}: fewer pairs at once or more replicas could reach ≤ .05."
         )
     reason = found.reasons.get("calibration", "")
