@@ -301,7 +301,7 @@ def test_lineage_finds_the_shell_and_says_why_the_rest_is_not_tested(family):
     (listed,) = [pair for pair in found["listed"] if pair["verdict"] == "derived"]
     assert listed["statement"] == "Every number is the other's, renumbered and pruned."
     assert runs[listed["later"]] == ("shell", 7)
-    assert [row["test"] for row in listed["evidence"]] == ["numbers", "R1", "R2", "R3"]
+    assert [row["test"] for row in listed["evidence"]] == ["numbers", "R1", "R2", "R3", "B1", "B1", "B2"]
     (arc,) = found["tree"]  # the runs of `still` are copies, and no family
     assert (runs[arc["parent"]], runs[arc["child"]], arc["told"]) == (("base", 0), ("shell", 7), True)
     own = pairs["base", "base"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 
 from zoo.errors import DamagedRun
 from zoo.lineage import answers
-from zoo.lineage.answers import Behaviour, Calibration, compare_answers, read_answers
+from zoo.lineage.answers import Behaviour, Calibration, compare_all, compare_answers, read_answers
 from zoo.lineage.behaviour import judge_answers
-from zoo.lineage.blackbox import Residual
+from zoo.lineage.blackbox import Residual, against_references
 from zoo.lineage.command import command
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace
+from zoo.store.reading import read
 from zoo.store.tables import PredictionTable
 
 CLASSES = ("cat", "dog", "owl")
@@ -267,6 +269,68 @@ def test_examples_and_classes_are_joined_by_name(made):
     np.testing.assert_array_equal(part.labels, LABELS[:10])
 
 
+def test_all_pairs_at_once_are_told_what_each_is_told_alone(made, tmp_path):
+    """Runs of two recipes, a shorter one, one in another order, one of other classes, one that knows no probabilities
+    and one that cannot be read."""
+    order = np.random.default_rng(1).permutation(EXAMPLES)
+    models: list[answers.Answers | str] = [
+        *(made(own(seed)) for seed in range(4)),
+        *(made(own(seed), width=9) for seed in range(4, 8)),
+        made(own(8)[:90]),
+        made(own(9)[order], ids=[f"{number:04}" for number in order], labels=LABELS[order]),
+        made(own(10), classes=("cat", "dog", "eel")),
+        made(np.full((EXAMPLES, 3), np.nan)),
+        "it is gone",
+    ]
+    references = [one for one in models if isinstance(one, answers.Answers)]
+    found = compare_all(models, references)
+    assert len(found) == 13 * 12 // 2
+    for (first, second), told in zip(combinations(models, 2), found, strict=True):
+        alone = compare_answers(first, second, references)
+        assert (told.repeated, told.n, told.reason) == (alone.repeated, alone.n, alone.reason)
+        assert len(told.calibrations) == len(alone.calibrations)
+        for one, two in zip(told.calibrations, alone.calibrations, strict=True):
+            assert (one.of, one.residual.p, one.residual.n) == (two.of, two.residual.p, two.residual.n)
+            assert one.residual.score == pytest.approx(two.residual.score)
+    assert sum(bool(told.calibrations) for told in found) > 20
+    # And what the formula says of the arrays, of two of the second recipe with its two others as references.
+    joined = answers.align(references[4:8])
+    assert isinstance(joined, answers.Aligned)
+    formula = against_references(joined.logits[1], joined.logits[0], joined.logits[2:])
+    residual = found[list(combinations(range(13), 2)).index((4, 5))].calibrations[0].residual
+    assert (residual.p, residual.references) == (formula.p, formula.references)
+    assert residual.score == pytest.approx(formula.score)
+    assert len({told.n for told in found}) == 3
+
+
+def test_many_at_once_are_taken_in_parts_when_they_do_not_fit_together(made, monkeypatch):
+    models = [made(own(seed)) for seed in range(5)] + [made(own(seed), width=9) for seed in range(5, 9)]
+    whole = compare_all(models, models)
+    monkeypatch.setattr(answers, "MOST_NUMBERS", 6 * 3 * EXAMPLES)  # the pair and four references
+    parts = compare_all(models, models)
+    for one, two in zip(whole, parts, strict=True):
+        assert [told.residual.p for told in one.calibrations] == [told.residual.p for told in two.calibrations]
+
+
+def test_runs_whose_seed_changes_nothing_are_no_references(made):
+    models = [made(own(1)) for _ in range(4)] + [made(own(2), width=9)]
+    reason = compare_answers(models[0], models[4], models).reason
+    assert reason.startswith(
+        "other runs of net/k0 answer exactly as it does: its seed changes nothing; no reference of"
+    )
+    elsewhere = made(own(3), data="")
+    assert "unknown on what data net/k5 was trained" in compare_answers(models[0], elsewhere, models).reason
+
+
+def test_equal_rows_are_held_once(tmp_path):
+    kept: dict[Any, Any] = {}
+    folders = [stored(tmp_path, f"k{seed}", own(seed)[: 120 - seed // 2]) for seed in range(3)]
+    read_ones = [answers.answers_of(read(folder), kept=kept) for folder in folders]
+    one, two, shorter = (found.rows for found in read_ones if isinstance(found, answers.Answers))
+    assert one is two
+    assert shorter is not one
+
+
 TEST = Residual(score=0.8, p=1 / 20, highest=0.2, references=19, n=100)
 
 
@@ -289,5 +353,9 @@ def test_verdicts_need_references_enough_for_their_level():
     assert name == "undetermined"
     assert "fewer pairs at once" in why
     assert told(replace(TEST, p=2 / 20), 0.1)[:2] == ("convergent", "conformal")
-    assert told(replace(TEST, p=2 / 4, references=3), 0.5)[:2] == ("convergent", "heuristic")
+    # Of three none could have told: neither the best rank nor the worst is news.
+    for p in (1 / 4, 2 / 4, 1.0):
+        name, strength, why = told(replace(TEST, p=p, references=3), p)
+        assert (name, strength) == ("undetermined", "heuristic")
+        assert "3 references are too few to reach p ≤ 0.05; 19 are needed" in why
     assert "no more alike than any of 19" in told(replace(TEST, p=1.0), 1.0)[2]

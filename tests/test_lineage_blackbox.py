@@ -195,3 +195,22 @@ def test_what_tells_nothing_is_named(panel):
     with pytest.raises(ValueError, match="1 references"):
         blackbox.against_references(copy, first, references[:1])
     assert blackbox.likeness(np.zeros_like(first), copy, references) == 0
+
+
+@given(
+    arrays.arrays(np.int64, (4, 9), elements=st.integers(0, 2)), arrays.arrays(np.int64, 9, elements=st.integers(0, 2))
+)
+def test_repeated_errors_of_all_pairs_are_those_of_each(predictions: np.ndarray, labels: np.ndarray) -> None:
+    wrong, again = blackbox.repetitions(labels, predictions)
+    for one in range(4):
+        for two in range(4):
+            missed = [place for place in range(9) if predictions[one, place] != labels[place]]
+            assert wrong[one] == len(missed)
+            assert again[one, two] == sum(predictions[one, place] == predictions[two, place] for place in missed)
+
+
+def test_without_an_error_none_can_be_repeated():
+    labels = np.array([0, 1])
+    assert blackbox.repeated_errors(labels, labels, 1 - labels) == blackbox.Repeated(
+        None, None, None, 0, "it makes no error on 2 examples"
+    )

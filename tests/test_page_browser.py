@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, benched, document, related, undefined_everywhere
+from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere
 
 from zoo.reporting.page import LIMIT, page
 from zoo.reporting.schema import check
@@ -69,7 +69,7 @@ def made(folder: Path) -> Make:
 @pytest.fixture(scope="module")
 def hostile(made: Make) -> Path:
     content = document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2])
-    return made("hostile", related(benched(content, HOSTILE[2]), HOSTILE[2]))
+    return made("hostile", answered(benched(content, HOSTILE[2]), HOSTILE[2]))
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +281,7 @@ class TestScale:
             ("undefined", undefined_everywhere, []),
             ("benched", lambda: benched(document()), sorted([*CHARTS, "speed"])),
             ("related", lambda: related(document()), sorted([*CHARTS, "lineage"])),
+            ("answered", lambda: answered(document()), sorted([*CHARTS, "lineage"])),
         ],
     )
     def test_little_evidence_has_a_sensible_page(

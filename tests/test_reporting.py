@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, benched, document, related, undefined_everywhere, unrelated
+from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere, unrelated
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
@@ -37,7 +37,7 @@ def four() -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def hostile() -> dict[str, bytes]:
     made = document(len(HOSTILE), names=list(HOSTILE), hostile=HOSTILE[2])
-    return zoo.reporting.render(related(benched(made, HOSTILE[2]), HOSTILE[2]))
+    return zoo.reporting.render(answered(benched(made, HOSTILE[2]), HOSTILE[2]))
 
 
 class TestSchema:
@@ -51,8 +51,9 @@ class TestSchema:
             document(content=None),
             benched(document()),
             related(document()),
+            answered(document()),
         ],
-        ids=["four", "one", "two", "undefined", "without examples", "with benches", "with lineage"],
+        ids=["four", "one", "two", "undefined", "without examples", "with benches", "of weights", "of answers"],
     )
     def test_documents_survive_json_and_the_check(self, made: dict[str, Any]) -> None:
         assert check(json.loads(json.dumps(made, allow_nan=False))) == made
@@ -102,12 +103,14 @@ class TestSchema:
             (("tree", 0, "child"), 0, "lineage.tree[0] should be two runs below 12"),
             (("lacking", 0, "run"), -1, "lineage.lacking[0] should be a run below 12"),
             (("listed", 0, "verdict"), "kin", "listed[0].verdict should be one of copy, derived"),
+            (("pairs", 0, "answers", "repeated", "repeats"), 12, "pairs[0].answers.repeated should be two runs below"),
+            (("pairs", 0, "answers", "repeated", "wrong"), 1, "pairs[0].answers.repeated should be two runs below 12"),
         ],
     )
     def test_a_lineage_points_at_models_and_runs_that_there_are(
         self, path: tuple[Any, ...], value: Any, told: str
     ) -> None:
-        made = related(document())
+        made = answered(document())
         place: Any = made["lineage"]
         for key in path[:-1]:
             place = place[key]
@@ -166,6 +169,11 @@ def every_kind() -> Iterator[dict[str, Any]]:
     yield silent
     yield benched(document())
     yield related(document())
+    yield answered(document())
+    for references in (None, 4, 50):
+        silent = answered(document(), references=references)
+        silent["lineage"]["pairs"][4] |= {"verdicts": {"undetermined": 9}, "strongest": None}
+        yield silent
     crowded = related(document())
     for pair in crowded["lineage"]["pairs"]:
         pair["verdicts"] = {"derived": pair["run_pairs"]}
@@ -229,9 +237,12 @@ class TestLanguages:
         from typing import get_args
 
         from zoo.analysis import lineage as analysis
-        from zoo.lineage import verdict
+        from zoo.lineage import behaviour, verdict
+        from zoo.lineage.document import REPEATED
 
         clauses = [verdict.NULL_EXACT, verdict.NULL_REPLICAS, *get_args(verdict.Name), *get_args(verdict.Strength)]
+        clauses += [behaviour.NULL_ANSWERS, behaviour.RESIDUAL, behaviour.RATE_ALONE, behaviour.WEIGHTS_TOO]
+        clauses += [*REPEATED]
         clauses += [analysis.NO_WEIGHTS, analysis.SEED_CHANGES_NOTHING, analysis.ONE_CHECKPOINT, analysis.ONE_START]
         assert [clause for clause in clauses if Words("zh").translate(clause) == clause] == []
 
@@ -395,6 +406,84 @@ class TestPage:
         assert "runs of mlp among each other: common ancestor" in kin.sentence(check(made), Words())
         made["lineage"]["pairs"][1]["note"] = None
         assert kin.verdict(check(made), Words())[0] == told[-1].replace(f" – {start}", "")
+
+    def test_answers_that_are_alike_are_said_first_and_shown_in_table_and_csv(self) -> None:
+        made = zoo.reporting.render(answered(document()))
+        text = made["report.md"].decode()
+        said = text.index(
+            "Answers more alike than those of independent trainings on the same data\\: runs of cnn among"
+        )
+        assert text.index("4 models behave like") < said < text.index("Most alike are")
+        section = text[text.index("## Shared weights") : text.index("## Failing together")]
+        assert "so it decides nothing" in section
+        assert "Errors repeated, at most" in section
+        assert "| 62.5 % \\(47.0–75.8\\) of 40 |" in section.replace("\u00a0", " ")
+        assert "### Pairs of runs that answer more alike than independent trainings" in section
+        assert "| behaviourally derived | Their answers are more alike than 19 same\\-data" in section.replace(
+            "-", "\\-"
+        )
+        assert "\\(B1\\)\\: heuristic, 62.5 % \\(47.0–75.8\\), n \\= 40" in section.replace("\u00a0", " ")
+        assert (
+            "\\(B2\\)\\: conformal, p \\= 0.05, corrected 0.05, score 0.800, n \\= 400, against 19 references"
+            in section
+        )
+        assert "B1, B2: answers" in text
+        assert '<th scope="col">Errors repeated, at most</th>' in made["index.html"].decode()
+        rows = list(csv.DictReader(io.StringIO(made["tables/lineage.csv"].decode())))
+        assert rows[4]["behaviourally derived"] == "1"
+        assert [rows[0][key] for key in ("repeated", "repeated_low", "repeated_high", "repeated_n")] == [
+            "0.625", "0.47", "0.758", "40",
+        ]  # fmt: skip
+        assert (rows[0]["wrong"], rows[0]["seed_wrong"], rows[0]["repeats"], rows[0]["seed_repeats"]) == (
+            "mlp", "2", "mlp", "1",
+        )  # fmt: skip
+        assert (rows[2]["repeated"], rows[2]["wrong"], rows[2]["repeated_mean"]) == ("", "", "")
+        runs = list(csv.DictReader(io.StringIO(made["tables/lineage_runs.csv"].decode())))
+        assert [row["test"] for row in runs[:7]] == ["numbers", "R1", "R2", "R3", "B1", "B1", "B2"]
+        assert (runs[4]["statistic"], runs[4]["low"], runs[4]["high"]) == ("0.625", "0.47", "0.758")
+        assert (runs[3]["low"], runs[5]["low"]) == ("", "")
+
+    @pytest.mark.parametrize(
+        ("references", "said"),
+        [
+            (None, "could not be tested: it is unknown on what data bert was trained."),
+            (4, "have at most 4, and 19 are the fewest with which a pair alone can reach p ≤ 0.05."),
+            (
+                50,
+                "For one of so many pairs to stand out, 1,439 would be needed; a pair named beforehand is tested alone",
+            ),
+        ],
+    )
+    def test_what_answers_could_tell_is_said_in_the_section_alone(self, references: int | None, said: str) -> None:
+        made = answered(document(), references=references)
+        made["lineage"]["pairs"][4] |= {"verdicts": {"undetermined": 9}, "strongest": None}
+        told = kin.answers(check(made), Words())
+        assert said in told[0]
+        assert told[0] not in kin.verdict(check(made), Words())
+        why = kin.why(made["lineage"]["pairs"][4], Words())
+        assert ("Answers have no references: it is unknown" in why) == (references is None)
+
+    def test_a_document_of_before_answers_were_compared_reads_as_it_did(self) -> None:
+        made = zoo.reporting.render(related(document()))
+        text = made["report.md"].decode()
+        assert "This rests on the stored weights alone" in text
+        assert not [word for word in ("Errors repeated", "B1", "B2") if word in text]
+        assert "Errors repeated" not in made["index.html"].decode()
+        assert not {"low", "repeated", "references"} & set(
+            made["tables/lineage.csv"].decode().split("\n")[0].split(",")
+        )
+        assert "low" not in made["tables/lineage_runs.csv"].decode().split("\n")[0].split(",")
+
+    def test_chinese_tells_of_answers_throughout(self) -> None:
+        made = answered(document(names=["甲", "乙", "丙", "丁"]))
+        for pair in made["lineage"]["listed"]:
+            pair["statement"] = pair["statement"].replace("references of mlp", "references of 甲")
+        text = zoo.reporting.render(made, "zh")["report.md"].decode()
+        section = text[text.index("## 共享权重") : text.index("## 共同失败")]
+        assert "它们的回答比 甲 的 19 个同数据参照都更相像" in section
+        assert "权重不足以判定。其中一个的张量在另一个中都没有对应。" in section
+        assert "第一个的错误答案中第二个也给出的 \\(B1\\)" in section
+        assert "40 个中的 62.5 %" in section
 
     def test_one_model_alone_is_told_of_its_own_runs(self) -> None:
         made = unrelated(document(), None)

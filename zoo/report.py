@@ -27,7 +27,7 @@ study=       a folder, a pattern such as 'runs/*/digits', or several with commas
 out=reports  where the report's folder is made
 name=        the report's name; without it <task>-<dataset>
 language=en  or zh
-lineage=true      false leaves the runs' weights alone
+lineage=true      false leaves out who shares weights or answers
 examples=true     false keeps every text and image of the data out
 draws=1000        of the bootstrap behind the intervals
 permutations=200  of the null of the representations
@@ -161,6 +161,7 @@ def verify(arguments: Sequence[str]) -> int:
         old["examples_included"],
         benches="benches" in old,
         lineage="lineage" in old,
+        answers="answers" in old.get("lineage", {}),
     )
     new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
     # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the

@@ -43,7 +43,8 @@ MOST_GRIDS = 45
 class Options:
     """How a report is made. draws and permutations: of the bootstrap and of the null of the representations; seed: of
     both; examples: whether texts and images of the data may be in it; device: where the matrix products run; benches:
-    whether what `zoo.bench` measured joins in, where it did; lineage: whether the runs' weights are compared."""
+    whether what `zoo.bench` measured joins in, where it did; lineage: whether the runs' weights are compared; answers:
+    and with them their answers, as reports of before did not."""
 
     draws: int = 1000
     permutations: int = 200
@@ -52,6 +53,7 @@ class Options:
     device: str = "cpu"
     benches: bool = True
     lineage: bool = True
+    answers: bool = True
 
 
 Progress = Callable[[str], None]
@@ -75,7 +77,7 @@ def analyse(
     votes = sections.Votes.of(answers)
     progress("comparing representations")
     grids = _representations(answers, probe.build(comparison), options)
-    kin = lineage.lineage(comparison, answers.models, progress) if options.lineage else None
+    kin = lineage.lineage(comparison, answers.models, progress, options.answers) if options.lineage else None
     progress("putting it together")
     return _document(comparison, answers, _Found(kinds, results, board, votes, grids, plan, kin), options, command)
 

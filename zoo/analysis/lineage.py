@@ -1,13 +1,19 @@
-"""Who shares weights with whom: every two runs of a study compared on their weights, summed up by pairs of models."""
+"""Who shares weights with whom, or answers: every two runs of a study compared, summed up by pairs of models."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast, get_args
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from zoo.errors import ZooError
+from zoo.lineage import blackbox
+from zoo.lineage.answers import Answers, Behaviour, answers_of
+from zoo.lineage.behaviour import NULL_ANSWERS, unweighted, with_answers
 from zoo.lineage.comparison import Comparison as Compared
 from zoo.lineage.comparison import Judged, compare_runs
 from zoo.lineage.dead import looking
@@ -23,13 +29,16 @@ if TYPE_CHECKING:
     from zoo.store.guards import Comparison, Member
 
 MOST_RUNS = 100
-"""Runs whose weights are compared, which is 4,950 pairs: of more, the first seeds of each model."""
+"""Runs whose weights are compared, which is 4,950 pairs: of more, the first seeds of each model. As many again that
+keep none are compared on their answers."""
 
 NO_WEIGHTS = "the run keeps no weights"
 NOT_LOOKED_AT = "the run is beyond the first {most} and was not looked at"
 SEED_CHANGES_NOTHING = "all its runs hold the same weights: its seed changes nothing"
 ONE_CHECKPOINT = "all its runs started from one checkpoint: a common ancestor by construction"
 ONE_START = "by their records these runs began with the same weights: a common ancestor by construction"
+
+DERIVED_BEHAVIOUR = "behaviourally derived"
 
 # The least related last. What is neither of the last two is listed in full.
 ORDER = get_args(Verdict)
@@ -39,52 +48,91 @@ _UNREMARKABLE = frozenset(("independent", "undetermined"))
 Runs = tuple[int, int]
 
 
-def lineage(comparison: Comparison, models: Sequence[str], progress: Callable[[str], None]) -> schema.Lineage:
-    """What the weights of a study's runs say. models: names, in the order of the report's indices; progress: told what
-    is being done. Runs are told by their position among the members. Training data are read where R2 needs them, and
-    nothing of them is kept."""
+def lineage(
+    comparison: Comparison, models: Sequence[str], progress: Callable[[str], None], answers: bool = True
+) -> schema.Lineage:
+    """What the weights and the answers of a study's runs say. models: names, in the order of the report's indices;
+    progress: told what is being done; answers: whether these are looked at, too. Runs are told by their position among
+    the members. Training data are read where R2 needs them, and nothing of them is kept."""
     members = comparison.members
-    weights, lacking = _open(members)
+    opened, lacking = _open(members)
 
     def told(done: int, pairs: int) -> None:
         progress(f"comparing weights: pair {done} of {pairs}")
 
-    compared = compare_runs(list(weights.values()), looking(), told)
-    places = list(weights)
-    judged = {_sorted(places[i], places[j]): pair for (i, j), pair in _by_indices(compared).items()}
+    places = [place for place, model in opened.items() if model.tensors]
+    compared = compare_runs([opened[place] for place in places], looking(), told)
+    weighed = {(places[i], places[j]): pair for (i, j), pair in _by_indices(compared).items()}
+    if answers:
+        progress("comparing answers")
+    found = _Found(opened, lacking, weighed, _answered(members, opened, weighed) if answers else weighed)
     owners = [models.index(member.model) for member in members]
-    pairs = _pairs(owners, judged, lacking)
+    pairs = _pairs(owners, found)
     unseeded = {pair["a"] for pair in pairs if pair["note"] == SEED_CHANGES_NOTHING}
-    return schema.Lineage(
+    document = schema.Lineage(
         q=Q,
         correction=METHOD,
         exact_tests=compared.tests,
         runs=len(members),
         run_pairs=math.comb(len(members), 2),
-        tested=sum(map(_tested, judged.values())),
+        tested=sum(map(_tested, weighed.values())),
         pairs=pairs,
-        listed=[_listed(runs, pair, places, weights) for runs, pair in _remarkable(judged)],
+        listed=[_listed(runs, pair, opened) for runs, pair in _remarkable(found.judged)],
         tree=_tree(compared, places, owners, unseeded),
         lacking=[schema.LackingRun(run=run, reason=reason) for run, reason in sorted(lacking.items())],
     )
+    if answers:
+        document["answers"] = _all_answers(found.judged.values())
+    return document
+
+
+@dataclass(frozen=True)
+class _Found:
+    """opened: the runs that were compared, by position; lacking: why no weights of a run were; weighed: what the
+    weights of two runs say; judged: what weights and answers say, also of runs without weights."""
+
+    opened: Mapping[int, Weights]
+    lacking: Mapping[int, str]
+    weighed: Mapping[Runs, Judged]
+    judged: Mapping[Runs, Judged]
 
 
 def _open(members: Sequence[Member]) -> tuple[dict[int, Weights], dict[int, str]]:
-    """Weights by position of the run, and why there are none."""
+    """Weights by position of the run, none of a run that has none to be compared, and why that is."""
     weights: dict[int, Weights] = {}
+    without: dict[int, Weights] = {}
     lacking: dict[int, str] = {}
     for place in _seeds_first(members):
         run = members[place].run
+        label = f"{members[place].model} seed {members[place].seed}"
         if not (run.folder / WEIGHTS).is_file():
             lacking[place] = NO_WEIGHTS
         elif len(weights) == MOST_RUNS:
             lacking[place] = NOT_LOOKED_AT.format(most=MOST_RUNS)
+            continue
         else:
             try:
-                weights[place] = of_run(run.folder, run.record, f"{members[place].model} seed {members[place].seed}")
+                weights[place] = of_run(run.folder, run.record, label)
+                continue
             except ZooError as error:
                 lacking[place] = str(error).splitlines()[0]
-    return dict(sorted(weights.items())), lacking
+        if len(without) < MOST_RUNS:
+            without[place] = Weights(label, run.folder, {}, record=run.record)
+    return dict(sorted({**weights, **without}.items())), lacking
+
+
+def _answered(
+    members: Sequence[Member], opened: Mapping[int, Weights], weighed: Mapping[Runs, Judged]
+) -> dict[Runs, Judged]:
+    """What weights and answers say of every two runs that were opened. Whatever the study holds may be a reference."""
+    kept: MutableMapping[Any, Any] = {}
+    # References are told by their model: they are trainings of its recipe with any seed.
+    answers = [answers_of(members[place].run, members[place].model, kept) for place in opened]
+    pairs = list(combinations(opened, 2))
+    judged = [weighed.get(pair) or unweighted(*(opened[place] for place in pair)) for pair in pairs]
+    references = [one for one in answers if isinstance(one, Answers)]
+    told = with_answers(Compared(tuple(opened.values()), tuple(judged), 0), answers, references)
+    return dict(zip(pairs, told.pairs, strict=True))
 
 
 def _seeds_first(members: Sequence[Member]) -> list[int]:
@@ -107,10 +155,10 @@ def _by_indices(compared: Compared) -> dict[Runs, Judged]:
 
 
 def _tested(pair: Judged) -> bool:
-    """Whether anything was compared: an exact test, aligned weights against replicas, or the numbers themselves."""
+    """Whether weights were compared: by an exact test, aligned against replicas, or the numbers themselves."""
     found = pair.evidence
     return (
-        pair.verdict.name != "undetermined"
+        pair.verdict.shares_weights
         or found.log_p_order is not None
         or found.dead is not None
         or found.calibrated is not None
@@ -123,37 +171,75 @@ def _remarkable(judged: Mapping[Runs, Judged]) -> list[tuple[Runs, Judged]]:
     return sorted(listed, key=lambda item: (ORDER.index(item[1].verdict.name), item[0]))
 
 
-def _pairs(
-    owners: Sequence[int], judged: Mapping[Runs, Judged], lacking: Mapping[int, str]
-) -> list[schema.LineagePair]:
+def _pairs(owners: Sequence[int], found: _Found) -> list[schema.LineagePair]:
     """Each pair of models, and each model with itself where it has two runs."""
     together: defaultdict[Runs, list[Runs]] = defaultdict(list)
     for two in range(len(owners)):
         for one in range(two):
             together[_sorted(owners[one], owners[two])].append((one, two))
-    return [_summed(models, runs, judged, lacking) for models, runs in sorted(together.items())]
+    return [_summed(models, runs, found) for models, runs in sorted(together.items())]
 
 
-def _summed(
-    models: Runs, runs: Sequence[Runs], judged: Mapping[Runs, Judged], lacking: Mapping[int, str]
-) -> schema.LineagePair:
-    found = {pair: judged[pair] for pair in runs if pair in judged}
-    verdicts: Counter[Verdict] = Counter(pair.verdict.name for pair in found.values())
-    verdicts["undetermined"] += len(runs) - len(found)
-    reasons = [lacking[one if one in lacking else two] for one, two in runs if (one, two) not in found]
-    reasons += [pair.verdict.statement for pair in found.values() if not _tested(pair)]
-    strongest = min(found.items(), key=lambda item: _strength(item[1]), default=None)
-    evidence = _decisive(strongest[1]) if strongest is not None and _tested(strongest[1]) else None
-    return schema.LineagePair(
+def _summed(models: Runs, runs: Sequence[Runs], found: _Found) -> schema.LineagePair:
+    judged = {pair: found.judged[pair] for pair in runs if pair in found.judged}
+    weighed = [found.weighed[pair] for pair in runs if pair in found.weighed]
+    verdicts: Counter[Verdict] = Counter(pair.verdict.name for pair in judged.values())
+    verdicts["undetermined"] += len(runs) - len(judged)
+    lacking = found.lacking
+    reasons = [lacking[one if one in lacking else two] for one, two in runs if (one, two) not in found.weighed]
+    reasons += [pair.verdict.statement for pair in weighed if not _tested(pair)]
+    strongest = min(judged.items(), key=lambda item: _strength(item[1]), default=None)
+    evidence = _decisive(strongest[1]) if strongest is not None else None
+    summed = schema.LineagePair(
         a=models[0],
         b=models[1],
         run_pairs=len(runs),
-        tested=sum(map(_tested, found.values())),
+        tested=sum(map(_tested, weighed)),
         verdicts={str(name): verdicts[name] for name in ORDER if verdicts[name]},
         strongest=evidence,
         strongest_runs=list(strongest[0]) if strongest is not None and evidence is not None else None,
         reason=Counter(reasons).most_common(1)[0][0] if reasons else None,
-        note=_note(list(found.values()), models[0] == models[1]),
+        note=_note(list(judged.values()), models[0] == models[1]),
+    )
+    behaviours = {pair: one.behaviour for pair, one in judged.items() if one.behaviour is not None}
+    if behaviours:
+        summed["answers"] = _answers(behaviours)
+    return summed
+
+
+def _answers(found: Mapping[Runs, Behaviour]) -> schema.LineageAnswers:
+    """What the answers of two models say, by pairs of their runs."""
+    rates = [
+        schema.RepeatedErrors(wrong=wrong, repeats=repeats, value=rate.value, low=rate.low, high=rate.high, n=rate.n)
+        for runs, behaviour in found.items()
+        for rate, (wrong, repeats) in zip(behaviour.repeated, (runs, runs[::-1]), strict=False)
+        if rate.value is not None and rate.low is not None and rate.high is not None
+    ]
+    reasons = Counter(one.reason for one in found.values() if one.reason)
+    return schema.LineageAnswers(
+        compared=sum(one.n > 0 for one in found.values()),
+        calibrated=sum(one.decisive is not None for one in found.values()),
+        references=max(map(_references, found.values()), default=0),
+        # By the lower end: one of one error is no more than nine of ten.
+        repeated=max(rates, key=lambda rate: (rate["low"], rate["value"]), default=None),
+        mean=statistics.fmean(rate["value"] for rate in rates) if rates else None,
+        reason=reasons.most_common(1)[0][0] if reasons else None,
+    )
+
+
+def _references(found: Behaviour) -> int:
+    return 0 if found.decisive is None else found.decisive.residual.references
+
+
+def _all_answers(judged: Collection[Judged]) -> schema.ComparedAnswers:
+    found = [pair.behaviour for pair in judged if pair.behaviour is not None]
+    calibrated = sum(one.decisive is not None for one in found)
+    return schema.ComparedAnswers(
+        compared=sum(one.n > 0 for one in found),
+        calibrated=calibrated,
+        references=max(map(_references, found), default=0),
+        needed=blackbox.needed(Q),
+        needed_together=blackbox.needed(Q, max(1, calibrated)),
     )
 
 
@@ -167,37 +253,44 @@ def _note(pairs: Sequence[Judged], own: bool) -> str | None:
     return None
 
 
-def _strength(pair: Judged) -> tuple[int, float, float]:
-    """How much speaks for a common past; the smallest is the most."""
-    shares = ORDER.index(pair.verdict.name) if pair.verdict.name in SHARING else len(SHARING)
-    row = _decisive(pair) if _tested(pair) else None
+def _strength(pair: Judged) -> tuple[int, bool, float, float, float]:
+    """How much speaks for a common past; the smallest is the most. What answers tell comes after what weights do."""
+    shares = ORDER.index(pair.verdict.name) if pair.verdict.name in (*SHARING, DERIVED_BEHAVIOUR) else len(ORDER)
+    row = _decisive(pair)
+    by_answers = row is not None and row["test"] == "B2"
     if row is None or row["corrected"] is None:  # what the numbers themselves tell comes before every p-value
-        return shares, 2.0 if row is None else -1.0, 0.0
-    return (shares, *_smallness(row))
+        return shares, row is None, 2.0 if row is None else -1.0, 0.0, 0.0
+    return (shares, by_answers, *_smallness(row))
 
 
 def _decisive(pair: Judged) -> schema.LineageEvidence | None:
-    """The evidence that the verdict rests on; where no test rejects, that with the smallest p-value."""
+    """The evidence that the verdict rests on; where no test rejects, that with the smallest p-value: of the weights, or
+    where these could not be tested, of the answers. None where no test has a p-value."""
     rows = _rows(pair)
     if pair.verdict.name in SHARING and not pair.verdict.null:
         return rows["numbers"]
     shares = pair.verdict.null if pair.verdict.name in SHARING else ""
     wanted = {NULL_EXACT: ("R1", "R2"), NULL_REPLICAS: ("R3",)}.get(shares, ("R1", "R2", "R3"))
-    with_p = [rows[name] for name in wanted if rows[name]["p"] is not None]
+    decided = pair.verdict.name != "undetermined" and pair.verdict.null == NULL_ANSWERS
+    if decided or not _tested(pair):
+        wanted = ("B2",)
+    with_p = [rows[name] for name in wanted if name in rows and rows[name]["p"] is not None]
     return min(with_p, key=_smallness) if with_p else None
 
 
-def _smallness(row: schema.LineageEvidence) -> tuple[float, float]:
-    """Of a p-value: corrected, then that of the pair alone, as a logarithm because many are 0 as floats."""
-    return row["corrected"] or 0.0, row["log10_p"] if row["log10_p"] is not None else -math.inf
+def _smallness(row: schema.LineageEvidence) -> tuple[float, float, float]:
+    """Of a p-value: corrected, then that of the pair alone, as a logarithm because many are 0 as floats. With few
+    references most p-values of answers are the same: then the larger correlation comes first."""
+    alike = (row["statistic"] or 0.0) if row["test"] == "B2" else 0.0
+    return row["corrected"] or 0.0, row["log10_p"] if row["log10_p"] is not None else -math.inf, -alike
 
 
 def _rows(pair: Judged) -> dict[str, schema.LineageEvidence]:
     return {row["test"]: cast(schema.LineageEvidence, row) for row in evidence_rows(pair)}
 
 
-def _listed(runs: Runs, pair: Judged, places: Sequence[int], weights: Mapping[int, Weights]) -> schema.LineageRunPair:
-    later = [place for place in places if weights[place].label == pair.verdict.later]
+def _listed(runs: Runs, pair: Judged, opened: Mapping[int, Weights]) -> schema.LineageRunPair:
+    later = [place for place, model in opened.items() if model.label == pair.verdict.later]
     return schema.LineageRunPair(
         a=runs[0],
         b=runs[1],
@@ -206,7 +299,7 @@ def _listed(runs: Runs, pair: Judged, places: Sequence[int], weights: Mapping[in
         statement=pair.verdict.statement,
         later=later[0] if later else None,
         on_record=pair.evidence.origin or None,
-        evidence=list(_rows(pair).values()),
+        evidence=cast("list[schema.LineageEvidence]", evidence_rows(pair)),
     )
 
 

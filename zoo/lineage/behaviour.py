@@ -3,27 +3,36 @@
 Weights that are shared say more than answers can, so that such a verdict stands. Otherwise the two are `behaviourally
 derived` when their answers are more alike than those of independent trainings on the same data, at q = .05 over all
 pairs that references calibrate (Benjamini-Yekutieli). Where weights left a pair `undetermined`, it is `convergent` when
-its answers are no more alike than such trainings are. Everything else stays as the weights have it.
+its answers are no more alike than such trainings are, provided that a test of this pair alone could have told: with so
+few references that no answers whatever reach p ≤ .05, that none was told is no news of the pair. Everything else stays
+as the weights have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 from zoo.lineage import blackbox
-from zoo.lineage.answers import Answers, Behaviour, Calibration, compare_answers
+from zoo.lineage.answers import Answers, Behaviour, Calibration, compare_all
 from zoo.lineage.blackbox import Residual
-from zoo.lineage.comparison import Comparison, Judged
+from zoo.lineage.comparison import Comparison, Judged, one_thread
+from zoo.lineage.evidence import Evidence
+from zoo.lineage.groups import Layout
 from zoo.lineage.multiple import Q, adjusted
-from zoo.lineage.verdict import Verdict
+from zoo.lineage.pairing import Pair
+from zoo.lineage.relation import summarise
+from zoo.lineage.verdict import Verdict, judge
+from zoo.lineage.weights import Weights
 
 ANSWERS = "answers"
 """The residual correlation of answers among the adjusted p-values."""
 
 NULL_ANSWERS = "the one was trained on its data independently of the other"
+RESIDUAL = "residual correlation of answers"
+RATE_ALONE = "a rate alone, which shared data raise, too"
+WEIGHTS_TOO = "Weights do not decide it."
 
 
 def with_answers(
@@ -31,7 +40,8 @@ def with_answers(
 ) -> Comparison:
     """The comparison with what the models answered. answers: one for each model, in their order, or why it has none;
     references: trainings of one or more of the models' recipes with other seeds."""
-    found = [compare_answers(*pair, references) for pair in combinations(answers, 2)]
+    with one_thread():
+        found = compare_all(answers, references)
     ps = iter(adjusted([one.decisive.residual.p for one in found if one.decisive is not None]))
     tests = sum(one.decisive is not None for one in found)
     return replace(
@@ -43,6 +53,13 @@ def with_answers(
     )
 
 
+def unweighted(first: Weights, second: Weights) -> Judged:
+    """Two models of which one keeps no weights, so that only answers can be compared."""
+    pair = Pair(first, second, {}, {}, (), tuple(sorted(first.tensors)), tuple(sorted(second.tensors)))
+    found = Evidence(pair, Layout((), "none"), (), summarise(()))
+    return Judged(first, second, found, {}, judge(found, {}))
+
+
 def _judged(pair: Judged, found: Behaviour, p: float | None, tests: int) -> Judged:
     ps = pair.adjusted if p is None else {**pair.adjusted, ANSWERS: p}
     verdict = judge_answers(found, 1.0 if p is None else p, tests)
@@ -50,24 +67,31 @@ def _judged(pair: Judged, found: Behaviour, p: float | None, tests: int) -> Judg
 
 
 def judge_answers(found: Behaviour, p: float, tests: int = 1) -> Verdict:
-    """The verdict of the answers alone. p: of this pair, adjusted over all `tests` pairs."""
+    """The verdict of the answers alone. p: of this pair, adjusted over all `tests` pairs.
+
+    Four references, say, give p = 1/5 at best, also to a copy: that some pair has 2/5 shows nothing, and it is
+    `undetermined`. From 19 references on a pair alone can reach .05. Then one that is above is `convergent`, whatever
+    the correction over pairs would have asked for: the rank itself is what is told of it."""
     decisive = found.decisive
     if decisive is None:
         return Verdict("undetermined", f"Their answers tell nothing: {found.reason}.", "heuristic")
     told = _told(decisive, p)
-    test = decisive.residual
     if p <= Q:
         return Verdict("behaviourally derived", f"{told}.", "conformal", NULL_ANSWERS)
-    best = 1 / (test.references + 1)
-    if test.p > max(Q, best):
-        shared = f"{told}: shared data explains it."
-        return Verdict("convergent", shared, "conformal" if best <= Q else "heuristic", NULL_ANSWERS)
-    return Verdict("undetermined", f"{told}, but {_not_enough(test, p, tests)}.", "heuristic", NULL_ANSWERS)
+    if _can_tell(decisive.residual) and decisive.residual.p > Q:
+        return Verdict("convergent", f"{told}: shared data explains it.", "conformal", NULL_ANSWERS)
+    why = _not_enough(decisive.residual, p, tests)
+    return Verdict("undetermined", f"{told}; {why}.", "heuristic", NULL_ANSWERS)
+
+
+def _can_tell(test: Residual) -> bool:
+    """Whether the smallest p-value that so many references give, one pair alone, is small enough."""
+    return 1 / (test.references + 1) <= Q
 
 
 def _not_enough(test: Residual, p: float, tests: int) -> str:
-    """Why a pair that is more alike than most references is not called derived."""
-    if _as_high(test):
+    """Why nothing is concluded from answers."""
+    if _can_tell(test) and _as_high(test):
         return f"over {tests} pairs that is p = {p:.3g}: fewer pairs at once or more references could tell"
     over = f" over {tests} pairs" if tests > 1 else ""
     return f"{test.references} references are too few to reach p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
@@ -96,11 +120,9 @@ def _together(pair: Judged, answered: Verdict) -> Verdict:
     untested = not pair.evidence.pair.names and not pair.evidence.pair.tables
     if weights.shares_weights:
         return weights
-    if answered.name == "undetermined" and weights.name != "undetermined":
+    if answered.name != "behaviourally derived" and weights.name != "undetermined":
         return weights
-    if answered.name == "convergent" and weights.name != "undetermined":
-        return weights
-    statement = answered.statement if untested else f"{answered.statement} Of the weights: {weights.statement}"
+    statement = answered.statement if untested else f"{answered.statement} {WEIGHTS_TOO} {weights.statement}"
     return replace(answered, statement=statement)
 
 
@@ -112,7 +134,7 @@ def row(judged: Judged) -> dict[str, Any]:
     decisive = found.decisive
     return {
         "test": "B2",
-        "name": "residual correlation of answers",
+        "name": RESIDUAL,
         "kind": "heuristic" if decisive is None else "conformal",
         "null_hypothesis": None if decisive is None else NULL_ANSWERS,
         "p": None if decisive is None else decisive.residual.p,
@@ -136,5 +158,5 @@ def baseline(judged: Judged) -> dict[str, Any]:
         "p": None,
         "first_repeated_by_second": rates[0] if rates else None,
         "second_repeated_by_first": rates[1] if rates else None,
-        "reason": "a rate alone, which shared data raise, too" if rates else (found.reason if found else None),
+        "reason": RATE_ALONE if rates else (found.reason if found else None),
     }

@@ -53,7 +53,7 @@ def compare(
 ) -> Comparison:
     """Compare every model with every other. replicas: independent trainings of the models' recipe, for R3; look: adds
     to the evidence what needs the models' data (R2)."""
-    with _one_thread():
+    with one_thread():
         found = {pair: examine(models[pair[0]], models[pair[1]]) for pair in combinations(range(len(models)), 2)}
         if look is not None:
             found = {pair: look(evidence) for pair, evidence in found.items()}
@@ -63,7 +63,7 @@ def compare(
     return _judged(models, found)
 
 
-def _one_thread() -> AbstractContextManager[object]:
+def one_thread() -> AbstractContextManager[object]:
     """The products are small: a second thread of BLAS waits more than it works, and on a busy machine it waits by
     turning in a circle."""
     from threadpoolctl import threadpool_limits
@@ -80,7 +80,7 @@ def compare_runs(
     same data with other seeds. look: as `compare` has it; progress: told how many of how many pairs are done."""
     pairs = list(combinations(range(len(runs)), 2))
     found: dict[Indices, Evidence] = {}
-    with _one_thread():
+    with one_thread():
         for pair in pairs:
             found[pair] = look(examine(runs[pair[0]], runs[pair[1]]))
             progress(len(found), len(pairs))

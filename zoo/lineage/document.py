@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.lineage.behaviour import baseline, row
+from zoo.lineage.behaviour import RATE_ALONE, baseline, row
 from zoo.lineage.exact import EXACT_UP_TO
 from zoo.lineage.multiple import ALIGNED, CALIBRATED_SHARE, METHOD, Q
 from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS, p_text
 
 if TYPE_CHECKING:
     from zoo.lineage.aligned import Calibrated
+    from zoo.lineage.answers import Behaviour
     from zoo.lineage.comparison import Comparison, Judged
     from zoo.lineage.evidence import Evidence
     from zoo.lineage.relation import Summary
@@ -172,7 +173,31 @@ def evidence_rows(judged: Judged) -> list[dict[str, Any]]:
     rows.append(_row("R2", "exact", dead, dead["statistic"], dead["dead_coordinates"]))
     told = {"reason": _against(found.calibrated)} if found.calibrated is not None else {}
     rows.append(_row("R3", aligned["kind"], {**aligned, **told}, aligned["score"], aligned["units"] or None))
+    return rows if judged.behaviour is None else [*rows, *_repeated(judged.behaviour), _residual(judged)]
+
+
+REPEATED = ("wrong answers of the first that the second repeats", "wrong answers of the second that the first repeats")
+
+
+def _repeated(found: Behaviour) -> list[dict[str, Any]]:
+    """The baseline each way; its interval stands beside it, since there is no p-value."""
+    rows = []
+    for title, rate in zip(REPEATED, found.repeated or (None, None), strict=True):
+        reason = found.reason if rate is None else rate.reason or RATE_ALONE
+        row = _row("B1", "heuristic", {"name": title, "reason": reason}, None, rate.n if rate else None)
+        ends = {"statistic": rate.value, "low": rate.low, "high": rate.high} if rate else {"low": None, "high": None}
+        rows.append(row | ends)
     return rows
+
+
+def _residual(judged: Judged) -> dict[str, Any]:
+    known = row(judged)
+    decisive = judged.behaviour.decisive if judged.behaviour else None
+    if decisive is None:
+        return _row("B2", known["kind"], known, None, known["examples"] or None)
+    test = decisive.residual
+    told = f"against {test.references} references of {decisive.of}, the most alike of which scores {test.highest:.3f}"
+    return _row("B2", known["kind"], {**known, "reason": told}, test.score, test.n)
 
 
 def _against(calibrated: Calibrated) -> str:

@@ -1,4 +1,4 @@
-"""What the weights say of a common past, in sentences and cells: for the page and for Markdown alike."""
+"""What weights and answers say of a common past, in sentences and cells: for the page and for Markdown alike."""
 
 from __future__ import annotations
 
@@ -7,39 +7,86 @@ from collections import Counter
 from collections.abc import Sequence
 
 from zoo.reporting import story
-from zoo.reporting.lineage_schema import Lineage, LineageEvidence, LineagePair, LineageRunPair
-from zoo.reporting.schema import Document
+from zoo.reporting.lineage_schema import ComparedAnswers, Lineage, LineageEvidence, LineagePair, LineageRunPair
+from zoo.reporting.schema import Document, number
 from zoo.reporting.words import Words, clean
 
 SHARING = ("copy", "derived", "common ancestor")
 """The verdicts that claim shared weights, the closest first."""
 
+ALIKE = "behaviourally derived"
+"""The verdict that claims it of answers alone."""
+
 MOST_ROWS = 30
 """Rows of a table; all are in the CSV tables."""
 
-COLUMNS = ("verdicts", "tested", "strongest", "grounds")
+COLUMNS = ("verdicts", "tested", "repeated", "strongest", "grounds")
 """Of the table of pairs of models, after their names."""
 
 _METHODS = ("kinship", "excess", "effective", "claims", "ties", "failures", "layers")
-_METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_tree")
+_METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_answers", "lineage_tree")
+_OF_ANSWERS = frozenset(("lineage_answers", "repeated"))
 _MOST_NAMED = 4
 _SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def verdict(document: Document, words: Words) -> list[str]:
-    """The answer explained, and what the weights say of it: first where any are shared that nothing explains."""
+    """The answer explained, and what weights and answers say of it: first where any are shared that nothing
+    explains."""
     said = story.verdict(document, words)
     if "lineage" not in document:
         return said
     told = headline(document, words)
+    alike = _alike(document, words)
+    first = [alike] if alike else []
     unexplained = any(shares(pair) and not pair["note"] for pair in document["lineage"]["pairs"])
-    return [told, *said] if unexplained else [*said, told]
+    return [told, *first, *said] if unexplained else [*first, *said, told]
 
 
 def methods(document: Document) -> tuple[str, ...]:
     """The methods that are told of, by their keys in the catalogue."""
-    return (*_METHODS, *_METHODS_OF_WEIGHTS) if "lineage" in document else _METHODS
+    return (*_METHODS, *_known(document, _METHODS_OF_WEIGHTS)) if "lineage" in document else _METHODS
+
+
+def columns(document: Document) -> tuple[str, ...]:
+    """Those of the table of pairs of models that the document has something for."""
+    return _known(document, COLUMNS)
+
+
+def _known(document: Document, keys: Sequence[str]) -> tuple[str, ...]:
+    """Without what is about answers, where these were not compared."""
+    return tuple(key for key in keys if "answers" in document["lineage"] or key not in _OF_ANSWERS)
+
+
+def how(document: Document, words: Words) -> str:
+    """How to read the section."""
+    return words("lineage.how_answers" if "answers" in document["lineage"] else "lineage.how")
+
+
+def answers(document: Document, words: Words) -> list[str]:
+    """What the answers say, a sentence or two an entry; none where they were not compared."""
+    found = document["lineage"].get("answers")
+    if found is None:
+        return []
+    told = _alike(document, words) or _none_alike(document["lineage"], found, words)
+    return [told, words("lineage.repeated_how")] if found["compared"] else [told]
+
+
+def _alike(document: Document, words: Words) -> str:
+    """Whose answers are more alike than independent trainings make them; empty when nobody's are."""
+    pairs = [pair for pair in by_kin(document["lineage"]) if ALIKE in pair["verdicts"]]
+    return words("lineage.answers", list=_list(document, pairs, (ALIKE,), words)) if pairs else ""
+
+
+def _none_alike(found: Lineage, told: ComparedAnswers, words: Words) -> str:
+    if not told["calibrated"]:
+        reasons = Counter(reason for pair in found["pairs"] if (reason := pair.get("answers", {}).get("reason")))
+        why = reasons.most_common(1)[0][0] if reasons else "there is no pair of runs"
+        return words("lineage.answers_untested", reason=words.translate(why))
+    numbers = {name: words.count(count) for name, count in told.items()}  # type: ignore[arg-type]
+    key = "lineage.answers_few" if told["references"] < told["needed"] else "lineage.answers_many"
+    return words(key, q=_q(found), **numbers)
 
 
 def headline(document: Document, words: Words) -> str:
@@ -61,10 +108,14 @@ def sentence(document: Document, words: Words) -> str:
 
 
 def _shared(document: Document, kin: Sequence[LineagePair], words: Words) -> str:
-    told = [_named(document, pair, words) for pair in kin[:_MOST_NAMED]]
-    if len(kin) > _MOST_NAMED:
-        told.append(words("lineage.further", count=len(kin) - _MOST_NAMED))
-    return words("lineage.shared", list=words("lineage.semicolon").join(told))
+    return words("lineage.shared", list=_list(document, kin, SHARING, words))
+
+
+def _list(document: Document, pairs: Sequence[LineagePair], verdicts: Sequence[str], words: Words) -> str:
+    told = [_named(document, pair, verdicts, words) for pair in pairs[:_MOST_NAMED]]
+    if len(pairs) > _MOST_NAMED:
+        told.append(words("lineage.further", count=len(pairs) - _MOST_NAMED))
+    return words("lineage.semicolon").join(told)
 
 
 def _none(found: Lineage, among: Sequence[LineagePair], words: Words) -> str:
@@ -83,27 +134,30 @@ def shares(pair: LineagePair) -> bool:
     return any(name in pair["verdicts"] for name in SHARING)
 
 
-def _named(document: Document, pair: LineagePair, words: Words) -> str:
+def _named(document: Document, pair: LineagePair, among: Sequence[str], words: Words) -> str:
     names = story.names(document)
     told = [
         words("lineage.counted", verdict=words.translate(name), count=pair["verdicts"][name], pairs=pair["run_pairs"])
-        for name in SHARING
+        for name in among
         if name in pair["verdicts"]
     ]
     verdicts = words("lineage.comma").join(told)
-    note = words("lineage.noted", note=words.translate(pair["note"])) if pair["note"] else ""
+    note = words("lineage.noted", note=words.translate(pair["note"])) if pair["note"] and among == SHARING else ""
     if pair["a"] == pair["b"]:
         return words("lineage.own", a=names[pair["a"]], verdicts=verdicts) + note
     return words("lineage.both", a=names[pair["a"]], b=names[pair["b"]], verdicts=verdicts) + note
 
 
 def by_kin(found: Lineage) -> list[LineagePair]:
-    """The pairs of models: those that share weights first, then each model with itself, then as they come."""
+    """The pairs of models: those that share weights first, then those that share answers, then each model with itself,
+    then as they come."""
+    closest = (*SHARING, ALIKE)
 
     def place(pair: LineagePair) -> tuple[bool, bool, int]:
         own = pair["a"] == pair["b"]
-        least = min((SHARING.index(name) for name in pair["verdicts"] if name in SHARING), default=len(SHARING))
-        return not shares(pair), own == shares(pair), least
+        least = min((closest.index(name) for name in pair["verdicts"] if name in closest), default=len(closest))
+        related = least < len(closest)
+        return not related, own == related, least
 
     return sorted(found["pairs"], key=place)
 
@@ -113,10 +167,12 @@ def counts(pair: LineagePair, words: Words) -> str:
     return " · ".join(f"{words.translate(name)} {words.count(count)}" for name, count in pair["verdicts"].items())
 
 
-def listed(document: Document, sharing: bool) -> list[LineageRunPair]:
-    """The pairs of runs that share weights, or the others that are listed; runs of one model among each other last."""
+def listed(document: Document, kind: str) -> list[LineageRunPair]:
+    """The pairs of runs that are listed: those that share weights (`weights`), those whose answers are more alike than
+    independent trainings make them (`answers`), or all others (`alike`); runs of one model among each other last."""
     owners = [run["model"] for run in document["provenance"]["runs"]]
-    chosen = [pair for pair in document["lineage"]["listed"] if (pair["verdict"] in SHARING) == sharing]
+    kinds = {**dict.fromkeys(SHARING, "weights"), ALIKE: "answers"}
+    chosen = [pair for pair in document["lineage"]["listed"] if kinds.get(pair["verdict"], "alike") == kind]
     return sorted(chosen, key=lambda pair: owners[pair["a"]] == owners[pair["b"]])
 
 
@@ -133,7 +189,9 @@ def evidence(row: LineageEvidence, words: Words) -> str:
     facts = [words.translate(row["kind"])]
     if row["p"] is not None:
         facts.append(words("lineage.p", p=p_text(row), corrected=words.p_value(row["corrected"])))
-    if row["statistic"] is not None:
+    if (rate := _rate(row, words)) is not None:
+        facts.append(rate)
+    elif row["statistic"] is not None:
         facts.append(words("lineage.score", score=words.value(row["statistic"], digits=3)))
     if row["n"] is not None:
         facts.append(f"n = {words.count(row['n'])}")
@@ -142,12 +200,30 @@ def evidence(row: LineageEvidence, words: Words) -> str:
     return words("lineage.evidence", title=title, facts=words("lineage.comma").join(facts))
 
 
+def _rate(row: LineageEvidence, words: Words) -> str | None:
+    """`62.5 % (47.0–75.8)`: a statistic with an interval of its own."""
+    if row["statistic"] is None or row.get("low") is None:
+        return None
+    return words.number(number(row["statistic"], row.get("low"), row.get("high"), row["n"]), "percent")
+
+
+def repeated(pair: LineagePair, words: Words) -> str:
+    """`62.5 % (47.0–75.8) of 40`: the clearest rate of repeated errors of two models, or a dash."""
+    found = pair["answers"]["repeated"] if "answers" in pair else None
+    if found is None:
+        return "—"
+    rate = words.number(number(found["value"], found["low"], found["high"], found["n"]), "percent")
+    return words("lineage.rate", rate=rate, count=words.count(found["n"]))
+
+
 def why(pair: LineagePair, words: Words) -> str:
     """The null hypothesis of the strongest evidence, or why nothing was tested, and what explains shared weights."""
-    row = pair["strongest"]
+    row, answers = pair["strongest"], pair.get("answers")
+    untested = answers["reason"] if answers is not None and not answers["calibrated"] and row is None else None
     told = [
         words("lineage.null", null=words.translate(row["null"])) if row and row["null"] else "",
         translated(pair["reason"], words) if pair["reason"] else "",
+        words("lineage.no_references", reason=words.translate(untested)) if untested else "",
         words.translate(pair["note"]) if pair["note"] else "",
     ]
     return words("bench.space").join(_ended(text, words) for text in told if text)
@@ -196,6 +272,8 @@ def shown(rows: Sequence[LineageRunPair], words: Words) -> str:
 
 
 def _ended(text: str, words: Words) -> str:
+    """A clause as a sentence."""
+    text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "。")) else text + words("lineage.stop")
 
 

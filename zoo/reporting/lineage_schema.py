@@ -1,12 +1,14 @@
-"""The part of a report's document that says who shares weights with whom. Described as the rest, in `schema`.
+"""The part of a report's document that says who shares weights with whom, or answers. Described as the rest, in
+`schema`.
 
-Runs are referred to by their position in `provenance.runs`. A further test is a further row of evidence.
+Runs are referred to by their position in `provenance.runs`. A further test is a further row of evidence. What answers
+say is missing from documents of before they were compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from zoo import form
 
@@ -18,7 +20,11 @@ Verdict = Literal[
 class LineageEvidence(TypedDict):
     """What one test says of two runs."""
 
-    test: Annotated[str, "`numbers` (the stored numbers themselves), `R1` (index order), `R2` (dead inputs), `R3` …"]
+    test: Annotated[
+        str,
+        "`numbers` (the stored numbers themselves), `R1` (index order), `R2` (dead inputs), `R3` (aligned weights), "
+        "`B1` (repeated errors, once each way), `B2` (residual correlation of answers) …",
+    ]
     title: Annotated[str, "what it looks at, in English"]
     kind: Annotated[
         Literal["exact", "conformal", "heuristic"], "exact; calibrated on replicas; or neither, only a score"
@@ -30,10 +36,41 @@ class LineageEvidence(TypedDict):
     statistic: Annotated[
         float | None,
         "share of the numbers that are the same but for pruning and rounding; largest rank correlation of the numbers "
-        "of units; mean cosine over dead inputs; mean cosine of matched units",
+        "of units; mean cosine over dead inputs; mean cosine of matched units; share of the wrong answers that are "
+        "repeated; correlation of what answers have beyond references",
     ]
-    n: Annotated[int | None, "numbers, units, dead inputs or units that were compared"]
+    low: NotRequired[Annotated[float | None, "lower end of the 95 % interval (Wilson) of a `B1`; others have none"]]
+    high: NotRequired[Annotated[float | None, "its upper end"]]
+    n: Annotated[
+        int | None, "numbers, units, dead inputs or units that were compared; wrong answers (`B1`) or examples (`B2`)"
+    ]
     reason: Annotated[str | None, "why there is no p-value, or what to mind, in English"]
+
+
+class RepeatedErrors(TypedDict):
+    """How many of the wrong answers of one run another gives, too: the same wrong class."""
+
+    wrong: Annotated[int, "the run whose wrong answers these are, as position in `provenance.runs`"]
+    repeats: Annotated[int, "the run that may repeat them"]
+    value: Annotated[float, "the share that it repeats"]
+    low: Annotated[float, "lower end of the 95 % interval of these two runs (Wilson)"]
+    high: Annotated[float, "upper end"]
+    n: Annotated[int, "wrong answers"]
+
+
+class LineageAnswers(TypedDict):
+    """What the answers of two models say, over pairs of their runs."""
+
+    compared: Annotated[int, "pairs of runs that answered examples in common"]
+    calibrated: Annotated[int, "those that references calibrate: other runs of the recipe of one on the same data"]
+    references: Annotated[int, "references of a pair, the most there are; 0 when none is calibrated"]
+    repeated: Annotated[
+        RepeatedErrors | None,
+        "of all pairs of runs and both directions, the rate of repeated errors whose interval begins highest; null "
+        "when no run made an error",
+    ]
+    mean: Annotated[float | None, "mean of all these rates"]
+    reason: Annotated[str | None, "why pairs of runs were not calibrated: the most frequent reason, in English"]
 
 
 class LineagePair(TypedDict):
@@ -42,13 +79,16 @@ class LineagePair(TypedDict):
     a: Annotated[int, "index of a model"]
     b: Annotated[int, "index of a model, at least `a`"]
     run_pairs: Annotated[int, "pairs of their runs"]
-    tested: Annotated[int, "those of which anything could be compared"]
+    tested: Annotated[int, "those whose weights could be compared"]
+    answers: NotRequired[Annotated[LineageAnswers, "what answers say; missing when they were not compared"]]
     verdicts: Annotated[dict[str, int], "verdict to the number of pairs of runs, the most closely related first"]
     strongest: Annotated[
-        LineageEvidence | None, "the strongest evidence of any pair of runs; null when none was tested"
+        LineageEvidence | None,
+        "the strongest evidence of any pair of runs: of answers only where they decide, or weights could not be "
+        "compared; null when there is none",
     ]
     strongest_runs: Annotated[list[int] | None, "the two runs it is of, as positions in `provenance.runs`"]
-    reason: Annotated[str | None, "why pairs of runs were not tested: the most frequent reason, in English"]
+    reason: Annotated[str | None, "why weights were not tested: the most frequent reason, in English"]
     note: Annotated[str | None, "what explains that runs share weights, in English"]
 
 
@@ -76,25 +116,38 @@ class LineageEdge(TypedDict):
 
 
 class LackingRun(TypedDict):
-    """A run whose weights were not compared."""
+    """A run whose weights were not compared; its answers may have been."""
 
     run: Annotated[int, "position in `provenance.runs`"]
     reason: Annotated[str, "why, in English"]
 
 
+class ComparedAnswers(TypedDict):
+    """How many answers were compared, and what they could tell."""
+
+    compared: Annotated[int, "pairs of runs that answered examples in common"]
+    calibrated: Annotated[int, "those that references calibrate; their p-values share one error rate"]
+    references: Annotated[int, "references of a pair, the most there are; 0 when none is calibrated"]
+    needed: Annotated[int, "references with which one pair alone can reach p ≤ `q`"]
+    needed_together: Annotated[
+        int, "references with which one of all calibrated pairs can reach it, when no other does"
+    ]
+
+
 class Lineage(TypedDict):
-    """Who shares weights with whom."""
+    """Who shares weights with whom, or answers."""
 
     q: Annotated[float, "the expected share of false rejections among all"]
     correction: Annotated[str, "of the p-values over pairs of runs: `Benjamini-Yekutieli`"]
     exact_tests: Annotated[int, "exact tests (R1, R2) that share one error rate"]
     runs: Annotated[int, "number of runs"]
     run_pairs: Annotated[int, "number of pairs of runs"]
-    tested: Annotated[int, "those of which anything could be compared"]
+    tested: Annotated[int, "those whose weights could be compared"]
+    answers: NotRequired[Annotated[ComparedAnswers, "what answers could tell; missing when they were not compared"]]
     pairs: Annotated[list[LineagePair], "pairs of models with a ≤ b that have a pair of runs"]
     listed: Annotated[list[LineageRunPair], "pairs of runs that are neither independent nor undetermined"]
     tree: Annotated[list[LineageEdge], "arcs of the family tree: minimum arborescence over 1 − mean cosine"]
-    lacking: Annotated[list[LackingRun], "runs without weights, whose pairs are undetermined"]
+    lacking: Annotated[list[LackingRun], "runs whose weights were not compared: answers alone tell of them"]
 
 
 def check_positions(lineage: Lineage, models: int, runs: int) -> None:
@@ -104,6 +157,9 @@ def check_positions(lineage: Lineage, models: int, runs: int) -> None:
         form.require(0 <= pair["a"] <= pair["b"] < models, path, f"a pair of models below {models}", positions)
         told = pair["strongest_runs"] or [0, 1]
         form.require(_two(told, runs), f"{path}.strongest_runs", f"two runs below {runs}", told)
+        if repeated := pair.get("answers", {}).get("repeated"):
+            told = [repeated["wrong"], repeated["repeats"]]
+            form.require(_two(sorted(told), runs), f"{path}.answers.repeated", f"two runs below {runs}", told)
     for place, listed in enumerate(lineage["listed"]):
         path = f"document.lineage.listed[{place}]"
         form.require(_two([listed["a"], listed["b"]], runs), path, f"two runs below {runs}", (listed["a"], listed["b"]))

@@ -149,24 +149,26 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
 
 def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
     found, names = document["lineage"], _names(document)
-    pairs = kin.by_kin(found)
+    pairs, columns = kin.by_kin(found), kin.columns(document)
     rows = [
         [
             names[pair["a"]],
             names[pair["b"]],
             escape(kin.counts(pair, words)),
             f"{pair['tested']} / {pair['run_pairs']}",
+            *([escape(kin.repeated(pair, words))] if "repeated" in columns else []),
             escape(kin.evidence(pair["strongest"], words)) if pair["strongest"] else "—",
             escape(kin.why(pair, words)),
         ]
         for pair in pairs[: kin.MOST_ROWS]
     ]
-    header = ["pairs.first", "pairs.second", *(f"lineage.{key}" for key in kin.COLUMNS)]
+    header = ["pairs.first", "pairs.second", *(f"lineage.{key}" for key in columns)]
     tree = _picture("lineage", words("lineage.tree_picture"), drawn)
     return [
         *_title("lineage", words),
-        words("lineage.how"),
+        kin.how(document, words),
         escape(kin.sentence(document, words)),
+        *map(escape, kin.answers(document, words)),
         *map(escape, kin.lacking(found, words)),
         escape(kin.caption(found, words)),
         table([words(key) for key in header], rows) if rows else "",
@@ -178,9 +180,10 @@ def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
 
 
 def _listed_runs(document: Document, words: Words) -> list[str]:
-    sharing, alike = kin.listed(document, True), kin.listed(document, False)
     told = []
-    if sharing:
+    for kind, title in (("weights", "listed"), ("answers", "listed_answers")):
+        if not (listed := kin.listed(document, kind)):
+            continue
         rows = [
             [
                 "<br>".join(escape(kin.run_name(document, run, words)) for run in (pair["a"], pair["b"])),
@@ -188,10 +191,11 @@ def _listed_runs(document: Document, words: Words) -> list[str]:
                 escape(kin.translated(pair["statement"], words)),
                 "<br>".join(escape(line) for line in kin.said(pair, words)),
             ]
-            for pair in sharing[: kin.MOST_ROWS]
+            for pair in listed[: kin.MOST_ROWS]
         ]
         header = [words(f"lineage.{key}") for key in ("runs", "verdict", "why", "tests")]
-        told = [f"### {words('lineage.listed')}", table(header, rows), kin.shown(sharing, words)]
+        told += [f"### {words(f'lineage.{title}')}", table(header, rows), kin.shown(listed, words)]
+    alike = kin.listed(document, "alike")
     return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from zoo.reporting.lineage_schema import Verdict
+from zoo.reporting.lineage_schema import LineagePair, Verdict
 from zoo.reporting.schema import Document, Number
 from zoo.reporting.words import clean_lines
 
@@ -188,6 +188,21 @@ def _bench(document: Document) -> Iterator[Row]:
 
 
 _EVIDENCE = ("test", "title", "kind", "null", "p", "log10_p", "corrected", "statistic", "n", "reason")
+_ANSWERS = (
+    "answers_compared",
+    "answers_calibrated",
+    "references",
+    "uncalibrated_because",
+    "wrong",
+    "seed_wrong",
+    "repeats",
+    "seed_repeats",
+    "repeated",
+    "repeated_low",
+    "repeated_high",
+    "repeated_n",
+    "repeated_mean",
+)
 
 
 def _lineage_tables(document: Document) -> dict[str, str]:
@@ -197,25 +212,44 @@ def _lineage_tables(document: Document) -> dict[str, str]:
 def _lineage(document: Document) -> Iterator[Row]:
     names, runs, verdicts = _names(document), document["provenance"]["runs"], get_args(Verdict)
     evidence = [f"strongest_{part}" for part in _EVIDENCE]
-    yield ["a", "b", "run_pairs", "tested", *verdicts, "seed_a", "seed_b", *evidence, "untested_because", "note"]
+    compared = "answers" in document["lineage"]
+    yield ["a", "b", "run_pairs", "tested", *verdicts, "seed_a", "seed_b", *evidence, "untested_because", "note",
+           *(_ANSWERS if compared else ())]  # fmt: skip
     for pair in document["lineage"]["pairs"]:
         counts = [pair["verdicts"].get(name, 0) for name in verdicts]
         seeds = [runs[run]["seed"] for run in pair["strongest_runs"] or []] or [None, None]
         row = pair["strongest"]
         about = [row[part] if row else None for part in _EVIDENCE]  # type: ignore[literal-required]
         yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about,
-               pair["reason"], pair["note"]]  # fmt: skip
+               pair["reason"], pair["note"], *(_answers(pair, document) if compared else ())]  # fmt: skip
+
+
+def _answers(pair: LineagePair, document: Document) -> list[Cell]:
+    """The cells of `_ANSWERS`; empty ones where no two runs of the models were compared."""
+    found, names = pair.get("answers"), _names(document)
+    if found is None:
+        return [None] * len(_ANSWERS)
+    rate = found["repeated"]
+    cells: list[Cell] = [None] * 8
+    if rate is not None:
+        both = [document["provenance"]["runs"][run] for run in (rate["wrong"], rate["repeats"])]
+        cells = [cell for run in both for cell in (names[run["model"]], run["seed"])]
+        cells += [rate["value"], rate["low"], rate["high"], rate["n"]]
+    return [found["compared"], found["calibrated"], found["references"], found["reason"], *cells, found["mean"]]
 
 
 def _lineage_runs(document: Document) -> Iterator[Row]:
     names, runs = _names(document), document["provenance"]["runs"]
-    yield ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", *_EVIDENCE]
+    compared = "answers" in document["lineage"]
+    header = ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", *_EVIDENCE]
+    yield [*header, *(("low", "high") if compared else ())]
     for pair in document["lineage"]["listed"]:
         one, two = runs[pair["a"]], runs[pair["b"]]
         about = [names[one["model"]], one["seed"], names[two["model"]], two["seed"]]
         about += [pair["verdict"], pair["strength"], pair["statement"], pair["on_record"]]
         for row in pair["evidence"]:
-            yield [*about, *(row[part] for part in _EVIDENCE)]  # type: ignore[literal-required]
+            told = [row[part] for part in _EVIDENCE]  # type: ignore[literal-required]
+            yield [*about, *told, *((row.get("low"), row.get("high")) if compared else ())]
 
 
 def _runs(document: Document) -> Iterator[Row]:

@@ -49,6 +49,8 @@ _FORMULAS = {
     "lineage_order": "r = Spearman(π, 1 … h),   p = P(Spearman of a random permutation ≥ r)",
     "lineage_dead": "T = meanⱼ cos(A[j, dead], B[π(j), dead]),   p = (1 + #{T of permuted inputs ≥ T}) / (draws + 1)",
     "lineage_aligned": "S = meanⱼ cos(A[j], B[π(j)]),   p = (1 + #{r: S(A, Rᵣ) ≥ S(A, B)}) / (m + 1)",
+    "lineage_answers": "B1 = #{both give the same wrong class} / #{the one is wrong},   B2: S = cos(Σ^(−½)(z₁ − z̄), "
+    "Σ^(−½)(z₂ − z̄)),   p = (1 + #{r: S(B, Rᵣ) ≥ S(B, A)}) / (m + 1)",
     "lineage_tree": "min Σ (1 − S) over all trees that lead from one root to every run",
 }
 _REFERENCES = (
@@ -98,12 +100,19 @@ class Words:
 
     def translate(self, clause: str) -> str:
         """An English clause of the analysis in this language, or as it is when the catalogue does not know it."""
+        # Two things to mind about one number stand as two clauses, and a {placeholder} would take both for one.
+        parts = [self._known(part) for part in clause.split("; ")]
+        if whole := "; ".join(part for part in parts if part) if all(parts) else self._known(clause):
+            return whole
+        first, semicolon, rest = clause.partition("; ")
+        return f"{self.translate(first)}; {self.translate(rest)}" if semicolon else clean(clause)
+
+    def _known(self, clause: str) -> str:
+        """The translation of a clause; empty when the catalogue has none."""
         for pattern, translation in self._translations:
             if found := pattern.fullmatch(clause):
                 return clean(translation.format(**found.groupdict()))
-        # Two things to mind about one number stand as two clauses.
-        first, semicolon, rest = clause.partition("; ")
-        return f"{self.translate(first)}; {self.translate(rest)}" if semicolon else clean(clause)
+        return ""
 
     def formula(self, key: str) -> str:
         """The formula of a measure of the core or of a section on methods; empty where none is known."""
