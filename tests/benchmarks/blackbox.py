@@ -108,10 +108,12 @@ def measured(setting: Setting, size: Size, runs: Path, pool: ProcessPoolExecutor
     inputs = pool.submit(queries.inputs, made.scout, size.inputs).result()
     asked = list(pool.map(queries.asked, [(folder, inputs) for folder in folders]))
     probes = {name: queries.stacked(asked, name) for name, examples in inputs.items() if len(examples) >= 4}
-    test = np.stack([of_test.logits[folder] for folder in folders])
-    probes[EVERYTHING] = np.concatenate([test, *probes.values()], axis=1)
     for name, logits in probes.items():
         rows += judged(made, Answered(dict(zip(folders, logits, strict=True)), None), name)
+    every = [np.stack([of_test.logits[folder] for folder in folders]), *probes.values()]
+    kinds = np.repeat(np.arange(len(every)), [part.shape[1] for part in every])
+    together = dict(zip(folders, np.concatenate(every, axis=1), strict=True))
+    rows += judged(made, Answered(together, None, kinds), EVERYTHING)
     return {
         "power": [barred(row, size.references) for row in with_baseline(rows)],
         "elsewhere": elsewhere(made, of_test),

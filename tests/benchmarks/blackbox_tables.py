@@ -39,10 +39,12 @@ class Made:
 
 @dataclass(frozen=True)
 class Answered:
-    """logits: folder → (examples, classes); labels: (examples,), None where there is no truth."""
+    """logits: folder → (examples, classes); labels: (examples,), None where there is no truth; kinds: (examples,) int of
+    inputs of several kinds."""
 
     logits: Mapping[str, np.ndarray]
     labels: np.ndarray | None
+    kinds: np.ndarray | None = None
 
 
 # What is counted
@@ -80,7 +82,7 @@ def _residuals(answers: Answered, references: Sequence[str]) -> Scores:
 
     def scores(trained: str, suspects: Sequence[str]) -> Sequence[Sequence[float | None]]:
         asked = np.stack([answers.logits[one] for one in suspects])
-        found: list[list[float | None]] = blackbox.scores(asked, answers.logits[trained], known).tolist()
+        found: list[list[float | None]] = blackbox.scores(asked, answers.logits[trained], known, answers.kinds).tolist()
         return found
 
     return scores
