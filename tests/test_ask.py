@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from zoo.ask import command
 from zoo.lineage import command as lineage
 from zoo.lineage import probes
-from zoo.lineage.answers import align, compare_answers, read_answers
+from zoo.lineage.answers import Overlaps, align, compare_answers, read_answers
 from zoo.store.reading import read
 from zoo.store.schema import ASKED
 
@@ -137,6 +137,8 @@ def test_stored_models_are_asked_and_compared(runs, tmp_path, capsys):
     assert not isinstance(joined, str)
     assert (joined.labels == -1).sum() == sum(counts.values())
     assert np.isfinite(joined.logits).all()
+    kinds = Overlaps().of([first, second]).kinds(10**6)  # type: ignore[list-item]
+    assert sorted(np.bincount(kinds).tolist()) == sorted([len(test), *counts.values()])
     found = compare_answers(first, second, [])
     assert found.n == len(test) + sum(counts.values())
     assert found.repeated[0].n == (was.predictions != was.labels).sum()  # of made inputs nobody knows what is right

@@ -39,8 +39,8 @@ class Made:
 
 @dataclass(frozen=True)
 class Answered:
-    """logits: folder → (examples, classes); labels: (examples,), None where there is no truth; kinds: (examples,) int of
-    inputs of several kinds."""
+    """logits: folder → (examples, classes); labels: (examples,), None where there is no truth; kinds: (examples,) int,
+    where there are several."""
 
     logits: Mapping[str, np.ndarray]
     labels: np.ndarray | None

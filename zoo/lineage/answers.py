@@ -7,7 +7,7 @@ no references for it, whatever they answer: with references of other data, stran
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -129,6 +129,14 @@ class Common:
     def labels(self, classes: Sequence[str]) -> np.ndarray:
         """(n,) int64, -1 of made inputs."""
         return np.array([-1 if name is None else classes.index(name) for _, name in self.keys], dtype=np.int64)
+
+    def kinds(self, n: int) -> np.ndarray:
+        """(n,) int64, 0 of the test split, and a number for each kind of made inputs of which there are enough."""
+        names = [key[0].rpartition(":")[0] if key[1] is None else "" for key in self.keys[:n]]
+        counts = Counter(names)
+        known = sorted(name for name in counts if name and counts[name] >= blackbox.FEWEST_EXAMPLES)
+        number = {name: place for place, name in enumerate(known, start=1)}
+        return np.array([number.get(name, 0) for name in names], dtype=np.int64)
 
     def predictions(self, model: Answers, classes: Sequence[str]) -> np.ndarray:
         """(n,) int64, the classes numbered as they are here."""
@@ -319,16 +327,16 @@ def _calibrations(
     if problem := problem or next((f"reference {one.label}: {why}" for one, why in unfit if why), ""):
         yield from ((test.at, problem) for test in tests)
         return
-    theirs = np.stack([common.logits(model, classes, n) for model in kind])
+    theirs, kinds = np.stack([common.logits(model, classes, n) for model in kind]), common.kinds(n)
     suspects = list(dict.fromkeys(test.suspect for test in tests))
     # As many at once as fit beside the references.
     step = max(1, MOST_NUMBERS // (n * len(classes)))
     found: dict[Answers, list[float]] = {}
     for some in (suspects[begin : begin + step] for begin in range(0, len(suspects), step)):
         answers = np.stack([common.logits(model, classes, n) for model in some])
-        found |= zip(some, blackbox.scores(answers, theirs[0], theirs[1:]).tolist(), strict=True)
+        found |= zip(some, blackbox.scores(answers, theirs[0], theirs[1:], kinds).tolist(), strict=True)
     for test in tests:
-        residual = blackbox.ranked(found[test.suspect], kind.index(test.trained), n)
+        residual = blackbox.ranked(found[test.suspect], kind.index(test.trained), n, len(np.unique(kinds)))
         yield test.at, Calibration(test.trained.label, residual)
 
 

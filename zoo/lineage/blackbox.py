@@ -162,21 +162,22 @@ def likeness(first: np.ndarray, second: np.ndarray, common: np.ndarray) -> float
 
 @dataclass(frozen=True)
 class Residual:
-    """Residual correlation of two models against references. score: in [-1, 1]; p: conformal, in (0, 1]; highest: the
-    best score of a reference; references: how many; n: examples."""
+    """Residual correlation of two models against references. score: as `scores` has it; p: conformal, in (0, 1];
+    highest: the best score of a reference; references: how many; n: examples; kinds: of inputs."""
 
     score: float
     p: float
     highest: float
     references: int
     n: int
+    kinds: int = 1
 
 
 def scores(
     suspects: np.ndarray, trained: np.ndarray, references: np.ndarray, kinds: np.ndarray | None = None
 ) -> np.ndarray:
     """Residual correlations of each suspect with a model, then with each reference. suspects: (s, examples, classes);
-    trained: (examples, classes); references: (m, examples, classes); kinds: (examples,) int, of inputs of several kinds.
+    trained: (examples, classes); references: (m, examples, classes); kinds: (examples,) int, where there are several.
     Returns (s, 1 + m): in [-1, 1] for inputs of one kind; of several the mean over kinds, each in units of the spread
     of the suspect's correlations there: what tells nothing on one kind of inputs may be plain on another.
 
@@ -223,10 +224,10 @@ def against_references(suspect: np.ndarray, trained: np.ndarray, references: np.
     return ranked(scores(suspect[None], trained, references)[0].tolist(), 0, len(suspect))
 
 
-def ranked(found: Sequence[float], place: int, n: int) -> Residual:
+def ranked(found: Sequence[float], place: int, n: int, kinds: int = 1) -> Residual:
     """One of a suspect's scores, as `scores` gives them, among the others, which are then its references'."""
     others = [*found[:place], *found[place + 1 :]]
-    return Residual(found[place], conformal(found[place], others), max(others), len(others), n)
+    return Residual(found[place], conformal(found[place], others), max(others), len(others), n, kinds)
 
 
 def conformal(score: float, others: Sequence[float]) -> float:
