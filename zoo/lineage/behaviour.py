@@ -108,10 +108,11 @@ def _told(decisive: Calibration, p: float) -> str:
     than = "no more alike than any of" if higher == test.references else "more alike than"
     than += f" all but {higher} of" if 0 < higher < test.references else ""
     over = "" if p == test.p else f", {p:.3g} over all calibrated pairs"
-    units = "" if test.kinds == 1 else f" over {test.kinds} kinds of inputs, in units of its spread,"
+    over_kinds = "" if test.kinds == 1 else f" over {test.kinds} kinds of inputs, in units of its spread,"
     return (
-        f"Their answers are {than} {test.references} same-data references of {decisive.of} (residual correlation{units} "
-        f"{test.score:.3f}, highest of a reference {test.highest:.3f}, n = {test.n} examples, p = {test.p:.3g}{over})"
+        f"Their answers are {than} {test.references} same-data references of {decisive.of} "
+        f"(residual correlation{over_kinds} {test.score:.3f}, highest of a reference {test.highest:.3f}, "
+        f"n = {test.n} examples, p = {test.p:.3g}{over})"
     )
 
 
