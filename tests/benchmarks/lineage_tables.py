@@ -196,8 +196,8 @@ NOTES = {
     "share judged to share weights, each pair as if it were the only one; of the independent pairs these "
     "are false positives. calibrated: pairs whose R3 has replicas to go by. Intervals: Clopper-Pearson, 95 %; of the "
     "AUC, bootstrap over models.",
-    "zoo": "Edges are verdicts of shared weights, with one error rate (Benjamini-Yekutieli, q = .05) over "
-    "the exact tests of all pairs, and one over R3 of all calibrated pairs.",
+    "zoo": "Edges are verdicts of shared weights, at one error rate (Benjamini-Yekutieli, q = .05): a tenth of it for "
+    "the exact tests of all pairs, nine tenths for R3 of all calibrated pairs.",
     "cost": "Random weights in the shape of a BERT; weights only, no data read. The bar: 60 s and 2 GiB a pair.",
 }  # fmt: skip
 
