@@ -31,6 +31,7 @@ from typing import Any
 
 import blackbox_queries as queries
 import lineage
+import lineage_about
 import lineage_tables as tables
 import numpy as np
 from blackbox_tables import (
@@ -201,19 +202,8 @@ def _read(folders: tuple[str, ...]) -> list[Any]:
 
 def facts(options: argparse.Namespace, size: Size) -> dict[str, Any]:
     """Versions, hardware, and how much was done."""
-    import platform
-
-    import scipy
-    import torch
-
-    import zoo
-    from zoo.engine.devices import hardware
-
     return {
-        "command": ["python", "tests/benchmarks/blackbox.py", *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), "zoo-harness": zoo.__version__, "torch": torch.__version__,
-                     "numpy": np.__version__, "scipy": scipy.__version__},
-        "hardware": hardware(), "processes": options.jobs,
+        **lineage_about.about("tests/benchmarks/blackbox.py", sys.argv[1:]), "processes": options.jobs,
         "references": size.references, "parents": size.parents, "elsewhere": size.elsewhere, "inputs": size.inputs,
         "queries": size.queries,
         "recipes": {one.name: {"model": dict(one.options), "trainer": dict(one.trainer)} for one in size.settings},

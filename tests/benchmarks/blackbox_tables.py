@@ -189,13 +189,11 @@ NOTES = {
 
 def page(found: Mapping[str, Sequence[Row]], about: Mapping[str, Any]) -> str:
     """The write-up."""
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    machine = about["hardware"]
     lines = [
         "# Validation of lineage: (d), the black box\n",
-        f"`{' '.join(about['command'])}`\n",
-        f"{versions}; {machine['cpu']}, {machine['cores']} cores, {about['processes']} processes of one thread; "
-        f"{about['seconds'] / 60:.0f} minutes with what was already there.\n",
+        tables.measured_with(about),
+        f"{about['processes']} processes of one thread; {about['seconds'] / 60:.0f} minutes with what was already "
+        "there.\n",
         f"{about['references']} references of each setting, and {about['parents']} "
         f"parents, all of one recipe and data with seeds of their own. A queried student asks about "
         f"{about['queries']} mixtures for each training example.\n",

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def measured_with(about: Mapping[str, Any]) -> str:
     commit, mark, _ = about["commit"].partition("+")
     at = f"; commit {commit[:12]}{mark and ' with changes of its files'}" if commit else ""
     machine = about["hardware"]
-    command = " ".join(about["command"])
+    command = shlex.join(about["command"])
     return f"`{command}`\n\n{versions}{at}; {machine['cpu']}, {machine['cores']} cores, device {machine['device']}\n"
 
 
