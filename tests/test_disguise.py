@@ -607,18 +607,6 @@ def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
     assert "mlp-rescale4-permute" in listed.stdout
 
 
-def stopped(running: subprocess.Popen[str], sent: signal.Signals) -> str:
-    """What a process says in its end. Python drops an interrupt that arrives while it cleans an object up: as a user
-    would, we press again."""
-    for _ in range(3):
-        running.send_signal(sent)
-        try:
-            return running.communicate(timeout=20)[1]
-        except subprocess.TimeoutExpired:
-            continue
-    raise AssertionError(f"{sent.name} was sent three times, and it still runs")
-
-
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_what_was_stopped_never_looks_complete(sent: signal.Signals, code: int, mlp: Outcome, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "zoo.disguise", str(mlp.folder), "how=finetune:100000", f"out={tmp_path}"]
@@ -627,11 +615,15 @@ def test_what_was_stopped_never_looks_complete(sent: signal.Signals, code: int, 
     while not list(tmp_path.glob(".drafts/*/run.json")) and time.monotonic() < until:
         time.sleep(0.05)
     try:
-        errors = stopped(running, sent)
+        running.send_signal(sent)
+        _, errors = running.communicate(timeout=60)
     finally:
         running.kill()
-    if running.returncode != -sent:  # an interrupt that Python meets between two handlers ends the process itself
-        assert (running.returncode, errors) == (code, "Interrupted.\n")
+        running.communicate()
+    assert errors == ("Interrupted.\n" if sent is signal.SIGINT else "")
+    # Under -m Python 3.11 ends by the signal, whatever code we give, when it met it in `exec` of a string, which the
+    # making of a dataclass is. To a shell both are 130.
+    assert running.returncode in (code, -sent)
     (left,) = reading.runs(tmp_path)
     assert (left.status, left.record["interrupted"]) == ("failed", True)
     disguise(Request(mlp.folder, "permute", 0, tmp_path, Device.cpu), registry(), SCREEN)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import interrupts
 from zoo.config import Trainer, decide, plain
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
@@ -194,17 +195,22 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
 def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Draft]:
     """A draft of the run's folder. When the body fails the draft is published as failed, with the reason."""
     clear_leftovers(config.runs_dir)
-    with Draft.open(config.runs_dir, plan.place, plan.record) as draft, _logging_to(draft, plan.record["seed"]):
+    with (
+        interrupts.remembered(),
+        Draft.open(config.runs_dir, plan.place, plan.record) as draft,
+        _logging_to(draft, plan.record["seed"]),
+    ):
         registry.notify("zoo_run_started", run=plan.record)
         try:
             yield draft
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as caught:
             if not draft.is_open:  # published already: what is complete stays so, whatever came after
                 raise
+            error = interrupts.meant(caught)
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
             if isinstance(error, KeyboardInterrupt):
-                raise
+                raise error from error.__cause__
             if isinstance(error, ZooError):
                 error.folder = folder
                 raise

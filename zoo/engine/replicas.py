@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
+from zoo import interrupts
 from zoo.config import Compile, Loss, Precision
 from zoo.engine import devices
 from zoo.engine.batches import Batch, plan_epoch, plan_evaluation, sent
@@ -197,6 +198,7 @@ class _Together:
 
     def one_step(self, rows: Sequence[np.ndarray], progress: float) -> torch.Tensor:
         """One step of every replica, (replicas,) losses; a replica that is done takes steps that nobody reads."""
+        interrupts.require_none()
         share = rate(self.trainer.schedule, self.trainer.warmup, progress + 0.5 / self.budget_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.trainer.learning_rate * group["multiplier"] * share

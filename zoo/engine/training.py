@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from zoo import interrupts
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
 from zoo.engine import devices, evaluation, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
@@ -227,6 +228,7 @@ class _Loop:
         self.look()
 
     def one_step(self, batch: Batch) -> None:
+        interrupts.require_none()
         # The middle of the step, so that neither the first nor the last one has a rate of 0.
         middle = self.progress() + 0.5 / self.budget_steps
         share = rate(self.trainer.schedule, self.trainer.warmup, middle)

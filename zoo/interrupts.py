@@ -1,0 +1,52 @@
+"""Ctrl-C that nothing can swallow.
+
+An interrupt is raised wherever Python happens to be, also below compiled code that takes any exception for an answer:
+torch, asking an object for its shape, makes it a ValueError, or nothing at all. So it is remembered, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+_pressed = threading.Event()
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[None]:
+    """Within it Ctrl-C is remembered besides being raised. Nothing happens in a thread that gets no signals, and where
+    somebody else handles the signal, an outer `remembered` included."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _pressed.clear()
+    signal.signal(signal.SIGINT, _remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _pressed.clear()
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _pressed.set()
+    signal.default_int_handler(number, frame)
+
+
+def require_none() -> None:
+    """Raise KeyboardInterrupt when Ctrl-C was pressed and yet we are here."""
+    if _pressed.is_set():
+        raise KeyboardInterrupt
+
+
+def meant(error: BaseException) -> BaseException:
+    """What an error means: KeyboardInterrupt, caused by it, when Ctrl-C was pressed; else itself."""
+    if isinstance(error, KeyboardInterrupt) or not _pressed.is_set():
+        return error
+    interrupt = KeyboardInterrupt()
+    interrupt.__cause__ = error
+    return interrupt
