@@ -8,14 +8,14 @@ import resource
 
 import pytest
 import torch
-from torch import nn
 
 import zoo
 from zoo.config import Device, Precision
 from zoo.engine import devices
 
 CPU = torch.device("cpu")
-SMALL, LARGE = nn.Linear(10, 10), nn.Linear(2500, 2500)
+SMALL, LARGE = 1e6, 1e9
+"""Multiply-adds of a product."""
 
 
 def native_bf16() -> bool:
@@ -43,21 +43,23 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(wish: Device)
         devices.choose_device(wish)
 
 
-def test_the_arithmetic_of_a_step_does_not_grow_with_embedding_tables() -> None:
-    module = nn.Sequential(nn.Embedding(1000, 8), nn.EmbeddingBag(500, 8), nn.Linear(8, 3))
-    assert devices.matrix_weights(module) == 8 * 3 + 3
-
-
 @pytest.mark.parametrize("wish", [Precision.fp32, Precision.bf16])
-@pytest.mark.parametrize("module", [SMALL, LARGE])
-def test_a_precision_that_is_wished_for_is_taken(wish: Precision, module: nn.Module) -> None:
-    assert devices.choose_precision(wish, CPU, module) is wish
+@pytest.mark.parametrize("product", [SMALL, LARGE])
+def test_a_precision_that_is_wished_for_is_taken(wish: Precision, product: float) -> None:
+    assert devices.place(CPU, wish, None, product).precision is wish
 
 
-def test_bf16_is_chosen_on_a_cpu_that_has_it_for_modules_that_gain() -> None:
-    assert devices.choose_precision(Precision.auto, CPU, SMALL) is Precision.fp32
+def test_bf16_is_chosen_on_a_cpu_that_has_it_where_products_gain() -> None:
+    assert devices.computes_in_bf16(CPU) == native_bf16()
+    assert devices.place(CPU, Precision.auto, None, SMALL).precision is Precision.fp32
     want = Precision.bf16 if native_bf16() else Precision.fp32
-    assert devices.choose_precision(Precision.auto, CPU, LARGE) is want
+    assert devices.place(CPU, Precision.auto, None, LARGE).precision is want
+    assert devices.place(CPU, Precision.auto, None, devices.CPU_BF16_FROM).precision is want
+
+
+@pytest.mark.parametrize("kind", ["meta", "mps"])
+def test_bf16_is_chosen_on_no_device_that_is_not_known_to_have_it(kind: str) -> None:
+    assert devices.place(torch.device(kind), Precision.auto, None, LARGE).precision is Precision.fp32
 
 
 @pytest.mark.gpu
@@ -65,13 +67,13 @@ def test_bf16_is_chosen_on_a_cpu_that_has_it_for_modules_that_gain() -> None:
 def test_bf16_is_chosen_on_a_gpu_that_has_it_whatever_the_module() -> None:
     native = torch.cuda.get_device_capability() >= (8, 0)
     want = Precision.bf16 if native else Precision.fp32
-    assert devices.choose_precision(Precision.auto, torch.device("cuda"), SMALL) is want
+    assert devices.place(torch.device("cuda"), Precision.auto, None, 0.0).precision is want
 
 
-def test_a_tiny_module_gets_one_thread_and_a_wish_is_granted() -> None:
-    assert devices.choose_threads(None, SMALL) == 1
-    assert devices.choose_threads(None, LARGE) == torch.get_num_threads()
-    assert devices.choose_threads(3, SMALL) == devices.choose_threads(3, LARGE) == 3
+def test_small_products_get_one_thread_and_a_wish_is_granted() -> None:
+    assert devices.place(CPU, Precision.fp32, None, SMALL).threads == 1
+    assert devices.place(CPU, Precision.fp32, None, LARGE).threads == torch.get_num_threads()
+    assert {devices.place(CPU, Precision.fp32, 3, product).threads for product in (SMALL, LARGE)} == {3}
 
 
 def test_threads_are_given_back_even_after_an_error() -> None:

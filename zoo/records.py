@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import interrupts
-from zoo.config import Trainer, decide, plain
+from zoo.config import Precision, Trainer, decide, plain
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
 from zoo.plugins import CORE
@@ -137,15 +137,17 @@ def _fingerprint(model: Model) -> str:
 
 
 def _decisive(trainer: Trainer | None) -> dict[str, Any] | None:
-    """Training options that decide the result; the device as what it stands for on this machine."""
+    """Training options that decide the result; the device as what it stands for on this machine, and what `auto` may
+    choose there."""
     if trainer is None:
         return None
     from zoo.engine import compiling
-    from zoo.engine.devices import choose_device
+    from zoo.engine.devices import choose_device, computes_in_bf16
 
     device = choose_device(trainer.device)
     compiling.require(trainer.compile, device)
-    return {**plain(trainer), "device": device.type, "resident_mib": None}
+    choice = computes_in_bf16(device) if trainer.precision is Precision.auto else None
+    return {**plain(trainer), "device": device.type, "resident_mib": None, "bf16_to_choose": choice}
 
 
 def _hardware(trainer: Trainer | None) -> dict[str, Any]:

@@ -47,7 +47,7 @@ from zoo import plugins
 from zoo.config import Device, Precision, Trainer, TrainerOptions, decide
 from zoo.data import cache
 from zoo.data.packaged import RottenTomatoes
-from zoo.engine import devices, evaluation, training
+from zoo.engine import devices, evaluation, flops, training
 from zoo.engine.batches import Batches, plan_epoch
 from zoo.engine.fitting import seed_everything
 
@@ -248,8 +248,8 @@ def prepare(work: Work) -> Bench:
     batches = [Batches(part, labels, encoder.spec, device, trainer.resident_mib) for part, labels in encoded]
     seed_everything(SEED)
     module = model.build(encoder.spec, len(splits.classes))
-    precision = devices.choose_precision(trainer.precision, device, module)
-    placement = devices.Placement(device, precision, devices.choose_threads(trainer.threads, module))
+    product = flops.of_a_product(module, batches[0], trainer.batch_size)
+    placement = devices.place(device, trainer.precision, trainer.threads, product)
     job = training.Job(*batches[:2], trainer, placement, len(splits.classes), SEED)
     return Bench(job, batches[2], module, _listed(*encoded[0]), _listed(*encoded[2]), encoder.spec.pad_id)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.benchmark import restoring
-from zoo.benchmark.timing import MIB, Memory, clock_rate, energy, give_back, multiply_adds, seconds_of
+from zoo.benchmark.timing import MIB, Memory, clock_rate, energy, give_back, seconds_of
+from zoo.engine.flops import multiply_adds
 from zoo.models import Tokens
 
 if TYPE_CHECKING:

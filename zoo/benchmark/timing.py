@@ -9,7 +9,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zoo.benchmark import nvml
@@ -134,36 +134,6 @@ def _reported_power(work: Callable[[], int], device: torch.device, seconds: floa
             counted += time.perf_counter() - began - passed
     joules = statistics.fmean(watts) * counted / examples if examples else None
     return {"joules": joules, "n": len(watts), "reason": "" if examples else "one pass takes longer than the stretch"}
-
-
-def multiply_adds(module: torch.nn.Module, inputs: Iterable[tuple[torch.Tensor, ...]]) -> list[float]:
-    """Multiply-adds of one forward call for each of the inputs: matrix products and convolutions, as torch counts them.
-
-    Attention is computed from plain products meanwhile: the counter does not know every fused kernel."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counted = []
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _without_fused_blocks():
-        for one in inputs:
-            with FlopCounterMode(display=False) as counter:
-                module(*one)
-            counted.append(counter.get_total_flops() / 2)
-    return counted
-
-
-@contextlib.contextmanager
-def _without_fused_blocks() -> Iterator[None]:
-    """torch's own Transformer layers have a fused path in evaluation that no counter looks into."""
-    import torch
-
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def driver() -> str | None:

@@ -75,7 +75,7 @@ def _warm_up(device: str) -> None:
     for which it loads much on a GPU."""
     import torch
 
-    from zoo.benchmark.timing import multiply_adds
+    from zoo.engine.flops import multiply_adds
 
     for name in ("safetensors.torch", "zoo.engine.batches", "zoo.engine.evaluation"):
         importlib.import_module(name)

@@ -14,10 +14,13 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# Below this many weights outside embedding tables a second thread costs more in waiting than it brings in work.
-ONE_THREAD_BELOW = 150_000
-# From this many on, matrix products are large enough for bfloat16 to pay for its conversions on a CPU.
-CPU_BF16_FROM = 5_000_000
+# Both in multiply-adds of a step's mean matrix product (`flops.of_a_product`), on a CPU.
+# From here on bfloat16 gains more than its conversions cost: squares of 128 to 1024 with 32 to 4096 rows break even at
+# 4 to 8 million on one thread, at 8 to 32 million on two.
+CPU_BF16_FROM = 16_000_000
+# Below, a second thread costs more in waiting than it brings in work: the backends break even between 50 million (cnn
+# on texts) and 80 million (cnn on images).
+ONE_THREAD_BELOW = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -42,36 +45,28 @@ def choose_device(wish: Device) -> torch.device:
     return torch.device(wish.value)
 
 
-def matrix_weights(module: torch.nn.Module) -> int:
-    """Number of weights outside embedding tables: what the arithmetic of a step grows with."""
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 by itself."""
     import torch
 
-    tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding | torch.nn.EmbeddingBag)}
-    return sum(p.numel() for p in module.parameters() if id(p) not in tables)
-
-
-def choose_precision(wish: Precision, device: torch.device, module: torch.nn.Module) -> Precision:
-    """bfloat16 where the device computes with it natively and the module is large enough to gain."""
-    import torch
-
-    if wish is not Precision.auto:
-        return wish
     if device.type == "cuda":
-        return Precision.bf16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.fp32
-    native = any(
-        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    large = matrix_weights(module) >= CPU_BF16_FROM
-    return Precision.bf16 if device.type == "cpu" and native and large else Precision.fp32
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
-def choose_threads(wish: int | None, module: torch.nn.Module) -> int:
-    """The number wished for; else one for tiny modules and torch's own default for the others."""
+def place(device: torch.device, precision: Precision, threads: int | None, product: float) -> Placement:
+    """Where and how a module runs, as wished. precision: `auto` for bfloat16 where the device computes with it natively
+    and gains; threads: None for one when products are small, else torch's default; product: multiply-adds of a step's
+    mean matrix product, which both depend on."""
     import torch
 
-    if wish is not None:
-        return wish
-    return 1 if matrix_weights(module) < ONE_THREAD_BELOW else torch.get_num_threads()
+    if precision is Precision.auto:
+        gains = computes_in_bf16(device) and (device.type == "cuda" or product >= CPU_BF16_FROM)
+        precision = Precision.bf16 if gains else Precision.fp32
+    if threads is None:
+        threads = 1 if device.type == "cpu" and product < ONE_THREAD_BELOW else torch.get_num_threads()
+    return Placement(device, precision, threads)
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
 
     assert isinstance(config.model, TorchModel)
     ready = prepare(config.model, trainer, splits, config.seed)
-    ready = replace(ready, head=frozen.head_of(ready, trainer.precision, parts(splits)))
+    ready = replace(ready, head=frozen.head_of(ready, trainer, parts(splits)))
     trained = train(ready, trainer, config.seed, observers)
     return answer(ready, splits, Kept(config.probe, config.keep_weights), trainer.batch_size, trained)
 
@@ -122,7 +122,7 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
 def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> Ready:
     """Encode the splits, build a module with fresh weights and place both where the trainer's options say."""
     from zoo.data import cache
-    from zoo.engine import devices
+    from zoo.engine import devices, flops
     from zoo.engine.batches import Batches
 
     device = devices.choose_device(trainer.device)
@@ -133,12 +133,12 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
     seed_everything(seed)
     module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
-    precision = devices.choose_precision(trainer.precision, device, module)
-    placement = devices.Placement(device, precision, devices.choose_threads(trainer.threads, module))
     batches: dict[str, Batches] = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
     }
+    product = flops.of_a_product(module, batches["train"], trainer.batch_size) if device.type == "cpu" else 0.0
+    placement = devices.place(device, trainer.precision, trainer.threads, product)
     key = f"{encoder.key} {encoder.spec}"
     return Ready(model, module, batches, placement, multipliers, len(splits.classes), key)
 
@@ -179,7 +179,7 @@ def prepare_replicas(config: RunConfig, trainer: Trainer | None, splits: Splits)
         seed_everything(seed)
         module, _ = _build(model, first.batches["train"].spec, first.classes)
         group.append(replace(first, module=module.to(first.placement.device)))
-    group = frozen.share_head(group, frozen.head_of(first, trainer.precision, parts(splits)))
+    group = frozen.share_head(group, frozen.head_of(first, trainer, parts(splits)))
     jobs = [_job(ready, trainer, config.seed) for ready in group]
     replicas.check([module for module, _ in jobs], jobs[0][1])
     return group

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from zoo.data import cache
-from zoo.engine import devices
+from zoo.engine import devices, flops
 from zoo.engine.evaluation import logits, within_memory
 from zoo.errors import PluginError
 from zoo.models import Dense, FrozenPart
 
 if TYPE_CHECKING:
-    from zoo.config import Precision
+    from zoo.config import Trainer
     from zoo.data import Split
     from zoo.engine.batches import Batches
     from zoo.engine.fitting import Ready
@@ -46,11 +46,11 @@ class Head:
     source: str
 
 
-def head_of(ready: Ready, wish: Precision, splits: tuple[Split, ...]) -> Head | None:
+def head_of(ready: Ready, trainer: Trainer, splits: tuple[Split, ...]) -> Head | None:
     """The head on the vectors of all splits; None when the model names no frozen part, or when neither the cache nor
     the memory meant for data takes the vectors: then the whole module is trained as any other.
 
-    The vectors are float32, as in every evaluation; wish: precision of the head's training, `auto` for its own size.
+    The vectors are float32, as in every evaluation; the precision of the head's training is chosen for the head.
     Raises PluginError when the two parts are not the module."""
     from zoo.engine.fitting import blame
 
@@ -75,8 +75,8 @@ def head_of(ready: Ready, wish: Precision, splits: tuple[Split, ...]) -> Head | 
     sources = {found.source for found in made.values()}
     source = next(name for name in ("memory", "made", "cache") if name in sources)
     log.info("the frozen part is computed once: vectors of %d splits (%s)", len(made), source)
-    precision = devices.choose_precision(wish, ready.placement.device, part.head)
-    placement = devices.Placement(ready.placement.device, precision, ready.placement.threads)
+    product = flops.of_a_product(part.head, batches["train"], trainer.batch_size)
+    placement = devices.place(ready.placement.device, trainer.precision, ready.placement.threads, product)
     multipliers = _multipliers(ready.module, part.head, ready.multipliers)
     return Head(part.head, batches, multipliers, placement, made["train"].seconds, source)
 
