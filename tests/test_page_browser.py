@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ CHARTS = ["cost", "dendrogram", "diversity", "failures", "layers", "map", "pairs
 
 @dataclass
 class Visit:
-    """An open page, and everything it should not have done."""
+    """An open page, and everything it should not have done. seconds: processor time of its thread until it was ready,
+    which other work on the machine hardly changes."""
 
     page: Any
     seconds: float
@@ -90,11 +90,13 @@ def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180) -
         "request",
         lambda request: complaints.append(request.url) if request.url.startswith(("http", "ws", "ftp")) else None,
     )
-    begun = time.perf_counter()
+    tools = context.new_cdp_session(tab)
+    tools.send("Performance.enable", {"timeDomain": "threadTicks"})
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]", timeout=20_000)
+    known = {metric["name"]: metric["value"] for metric in tools.send("Performance.getMetrics")["metrics"]}
     try:
-        yield Visit(tab, time.perf_counter() - begun, complaints)
+        yield Visit(tab, known["TaskDuration"], complaints)
     finally:
         context.close()
 
@@ -296,10 +298,10 @@ class TestScale:
     def test_a_hundred_models_open_in_two_seconds(self, browser: Any, made: Make) -> None:
         path = made("hundred", document(100, examples=2000))
         assert path.stat().st_size < LIMIT
-        fastest = 99.0
-        for _ in range(2):
+        taken = []
+        for _ in range(3):
             with opened(browser, path) as visit:
-                fastest = min(fastest, visit.seconds)
+                taken.append(visit.seconds)
                 assert drawn(visit) == CHARTS
                 assert visit.complaints == []
-        assert fastest < 2
+        assert 0.1 < min(taken) < 2
