@@ -171,4 +171,7 @@ def test_what_cannot_be_asked_is_said(runs, tmp_path, capsys):
     assert "inputs=0" in refused(str(runs["a"]), out, "inputs=0")
     assert "No option 'input'" in refused(str(runs["a"]), out, "input=3")
     assert not (tmp_path / "asked").exists()
+    (tmp_path / "file").touch()
+    told = refused(str(runs["a"]), f"out={tmp_path}/file/asked", "inputs=1")
+    assert told.endswith("is a file where a folder is needed.\nMove it away or choose another folder with out=…\n")
     assert command(["--help"]) == 0

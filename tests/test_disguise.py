@@ -588,6 +588,13 @@ def test_how_fast_the_parent_was_trained_is_no_matter(mlp: Outcome, tmp_path: Pa
 # The command
 
 
+def test_a_file_where_the_runs_are_to_be_kept(mlp: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert command([str(mlp.folder), "how=permute", f"out={tmp_path}/file/runs"]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith("is a file where a folder is needed.\nMove it away or choose another folder with out=…\n")
+
+
 def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "zoo.disguise", str(mlp.folder), "how=rescale,permute", "seed=3", "out=kept"]

@@ -18,8 +18,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from zoo import launch, records
+import zoo
+from zoo import launch, plugins, records
+from zoo.config import Precision, RunConfig, TrainerOptions
+from zoo.data.builtin import DATASETS
+from zoo.engine import devices
 from zoo.store import reading, schema
+from zoo.tasks import ImageClassification
 
 ARGUMENTS = ("model=mlp", "task=image_classification", "dataset=digits", "trainer.epochs=2", "trainer.threads=1")
 EXAMPLES = {"train": 500, "validation": 200, "test": 1097}
@@ -125,6 +130,19 @@ def test_the_record_says_what_was_run_on_what_with_what(first: Done) -> None:
     assert 0 < record["training"]["train_seconds"] < record["seconds"]
     assert 50 < record["peak_memory_mib"] < 2048
     assert record["started"] < record["ended"]
+
+
+def test_what_auto_may_choose_on_a_machine_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits, model = next(cls for cls in DATASETS if cls.name == "digits")(), plugins.find("model", "mlp").cls()
+    splits = zoo.load(digits)
+
+    def key(precision: Precision, native: bool) -> str:
+        monkeypatch.setattr(devices, "computes_in_bf16", lambda device: native)
+        config = RunConfig(model, digits, ImageClassification(), TrainerOptions(precision=precision), "mlp")
+        return records.identify(config, splits, plugins.registry()).place.key
+
+    assert key(Precision.auto, True) != key(Precision.auto, False)
+    assert key(Precision.fp32, True) == key(Precision.fp32, False)
 
 
 def test_the_answers_on_validation_and_test_are_kept_with_their_logits(first: Done) -> None:

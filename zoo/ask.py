@@ -102,9 +102,12 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
 
     Raises Incompatible when two runs have other test splits, StoreError for a run without weights, and what reading a
     run, its data and its model raise."""
+    from zoo.store.disk import chosen_with
+
     first = _stored(folders[0])
     made = made_inputs(first.splits, request)
-    return [_publish(_same_questions(first, folder), made, Path(request.out).expanduser()) for folder in folders]
+    with chosen_with("out=…"):
+        return [_publish(_same_questions(first, folder), made, Path(request.out).expanduser()) for folder in folders]
 
 
 def _stored(folder: Path) -> Stored:

@@ -151,6 +151,7 @@ def measure(
     from zoo.benchmark.timing import load
     from zoo.benchmark.turns import Lost, Plan, take_turns
     from zoo.store import bench as store
+    from zoo.store.disk import chosen_with
 
     protocol = protocol_of(request, device)
     jobs = jobs_of(field, request, protocol, device)
@@ -167,7 +168,8 @@ def measure(
     found = summary.Measurement(measured, _twins(measured, said), said[PRODUCT], protocol, device, before, load())
     target = float(request.target) if request.target else None
     bench = {**summary.summarise(found, target, left_out), "command": command}
-    return bench, store.write(field.folder, bench, summary.rows(found, bench))  # type: ignore[arg-type, return-value]
+    with chosen_with("study=…"):
+        return bench, store.write(field.folder, bench, summary.rows(found, bench))  # type: ignore[arg-type, return-value]
 
 
 def protocol_of(request: Request, device: str) -> Protocol:

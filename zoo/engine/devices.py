@@ -58,7 +58,7 @@ def computes_in_bf16(device: torch.device) -> bool:
 def place(device: torch.device, precision: Precision, threads: int | None, product: float) -> Placement:
     """Where and how a module runs, as wished. precision: `auto` for bfloat16 where the device computes with it natively
     and gains; threads: None for one when products are small, else torch's default; product: multiply-adds of a step's
-    mean matrix product, which both depend on."""
+    mean matrix product, which both depend on on a CPU."""
     import torch
 
     if precision is Precision.auto:

@@ -137,7 +137,7 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
     }
-    product = flops.of_a_product(module, batches["train"], trainer.batch_size) if device.type == "cpu" else 0.0
+    product = flops.of_a_product(module, batches["train"], trainer.batch_size)
     placement = devices.place(device, trainer.precision, trainer.threads, product)
     key = f"{encoder.key} {encoder.spec}"
     return Ready(model, module, batches, placement, multipliers, len(splits.classes), key)

@@ -55,11 +55,14 @@ def of_a_product(module: torch.nn.Module, batches: Batches, batch_size: int) -> 
     whether bfloat16 and a second thread pay on a CPU.
 
     Counted on a few examples of middle length, in evaluation, and for as many weight matrices as the module has outside
-    embedding tables. The module, its mode and torch's random numbers stay as they are. 0 when it has no such matrix, or
-    fails: training is about to tell of that, with what helps.
+    embedding tables. The module, its mode and torch's random numbers stay as they are. 0 on other devices, where it
+    decides nothing, and for a module that has no such matrix or fails: training is about to tell of that, with what
+    helps.
     """
     import torch
 
+    if batches.device.type != "cpu":
+        return 0.0
     matrices = sum(parameter.ndim > 1 for parameter in outside_tables(module))
     rows = _middle(batches)
     if not matrices or not len(rows):

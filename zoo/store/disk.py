@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +30,27 @@ class FileFacts:
     bytes: int
 
 
+_chosen_with: ContextVar[str] = ContextVar("chosen_with", default="runs_dir=…")
+
+
 @contextmanager
-def writing(path: Path, option: str = "runs_dir=…") -> Iterator[None]:
+def chosen_with(option: str) -> Iterator[None]:
+    """Within it, errors advise this option, such as `out=…`, to choose another folder."""
+    token = _chosen_with.set(option)
+    try:
+        yield
+    finally:
+        _chosen_with.reset(token)
+
+
+@contextmanager
+def writing(path: Path, option: str | None = None) -> Iterator[None]:
     """Turn an OSError raised inside into a StoreError that names `path`, the reason and the way out, which may be
-    another folder: `option` is how the user chooses it."""
+    another folder. option: how the user chooses it; None for that of `chosen_with`, or else `runs_dir=…`."""
     try:
         yield
     except OSError as error:
-        raise StoreError(_explain(path, error, option)) from error
+        raise StoreError(_explain(path, error, option or _chosen_with.get())) from error
 
 
 def _explain(path: Path, error: OSError, option: str) -> str:
@@ -55,7 +69,7 @@ def _explain(path: Path, error: OSError, option: str) -> str:
     return f"Cannot write {path}: {error.strerror or error}\nMend that or {elsewhere}"
 
 
-def write_file(path: Path, chunks: Iterable[Chunk], option: str = "runs_dir=…") -> FileFacts:
+def write_file(path: Path, chunks: Iterable[Chunk], option: str | None = None) -> FileFacts:
     """Write a new file (or replace one) and bring it to the disk. The checksum is of what was meant to be written.
 
     When it cannot be finished nothing of it stays, so that there is room to record the failure. Raises StoreError;
@@ -87,7 +101,7 @@ def place_of(text: str, option: str) -> Path:
     return place
 
 
-def replace_file(path: Path, content: Chunk, option: str = "runs_dir=…") -> FileFacts:
+def replace_file(path: Path, content: Chunk, option: str | None = None) -> FileFacts:
     """Write a file beside its place and rename it: a reader sees the former or the new one, whatever happens meanwhile.
 
     Raises StoreError; option: as of `writing`."""
