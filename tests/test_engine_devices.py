@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,8 +15,14 @@ from zoo.config import Device, Precision
 from zoo.engine import devices
 
 CPU = torch.device("cpu")
-SMALL, LARGE = 1e6, 1e9
-"""Multiply-adds of a product."""
+
+
+def of(product: float) -> Callable[[], float]:
+    """What tells the multiply-adds of a product."""
+    return lambda: product
+
+
+SMALL, LARGE = of(1e6), of(1e9)
 
 
 def native_bf16() -> bool:
@@ -44,8 +51,8 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(wish: Device)
 
 
 @pytest.mark.parametrize("wish", [Precision.fp32, Precision.bf16])
-@pytest.mark.parametrize("product", [SMALL, LARGE])
-def test_a_precision_that_is_wished_for_is_taken(wish: Precision, product: float) -> None:
+@pytest.mark.parametrize("product", [SMALL, LARGE], ids=["small", "large"])
+def test_a_precision_that_is_wished_for_is_taken(wish: Precision, product: Callable[[], float]) -> None:
     assert devices.place(CPU, wish, None, product).precision is wish
 
 
@@ -54,12 +61,23 @@ def test_bf16_is_chosen_on_a_cpu_that_has_it_where_products_gain() -> None:
     assert devices.place(CPU, Precision.auto, None, SMALL).precision is Precision.fp32
     want = Precision.bf16 if native_bf16() else Precision.fp32
     assert devices.place(CPU, Precision.auto, None, LARGE).precision is want
-    assert devices.place(CPU, Precision.auto, None, devices.CPU_BF16_FROM).precision is want
+    assert devices.place(CPU, Precision.auto, None, of(devices.CPU_BF16_FROM)).precision is want
+    below = devices.place(CPU, Precision.auto, None, of(devices.CPU_BF16_FROM - 1))
+    assert below.precision is Precision.fp32
+
+
+def unasked() -> float:
+    raise AssertionError("nothing depends on it")
+
+
+def test_products_are_counted_only_where_that_decides() -> None:
+    assert devices.place(CPU, Precision.fp32, 2, unasked) == devices.Placement(CPU, Precision.fp32, 2)
+    assert devices.place(CPU, Precision.bf16, 1, unasked) == devices.Placement(CPU, Precision.bf16, 1)
 
 
 @pytest.mark.parametrize("kind", ["meta", "mps"])
 def test_bf16_is_chosen_on_no_device_that_is_not_known_to_have_it(kind: str) -> None:
-    assert devices.place(torch.device(kind), Precision.auto, None, LARGE).precision is Precision.fp32
+    assert devices.place(torch.device(kind), Precision.auto, None, unasked).precision is Precision.fp32
 
 
 @pytest.mark.gpu
@@ -67,7 +85,7 @@ def test_bf16_is_chosen_on_no_device_that_is_not_known_to_have_it(kind: str) -> 
 def test_bf16_is_chosen_on_a_gpu_that_has_it_whatever_the_module() -> None:
     native = torch.cuda.get_device_capability() >= (8, 0)
     want = Precision.bf16 if native else Precision.fp32
-    assert devices.place(torch.device("cuda"), Precision.auto, None, 0.0).precision is want
+    assert devices.place(torch.device("cuda"), Precision.auto, None, unasked).precision is want
 
 
 def test_small_products_get_one_thread_and_a_wish_is_granted() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 import zoo
 from zoo.config import Loss, RunConfig, Trainer, TrainerOptions
 from zoo.data.cache import entries
-from zoo.engine import fitting, frozen
+from zoo.engine import fitting, flops, frozen
 from zoo.engine.fitting import Answers
 from zoo.records import Observers
 from zoo.tasks import ImageClassification
@@ -136,12 +136,13 @@ def test_the_results_are_those_of_the_whole_module(splits: zoo.Splits, options: 
 
 def test_the_body_is_asked_once_for_all_seeds_and_heads(splits: zoo.Splits, cache: Path) -> None:
     run(splits, Half())
-    assert sum(seen) == 240 + 60 + 90 + 3 * 8 + 20 + 90  # each split, samples, features, the speed of the whole module
+    whole = 3 * 8 + 20 + 90 + flops.EXAMPLES  # samples, features, speed and arithmetic of the whole module
+    assert sum(seen) == 240 + 60 + 90 + whole  # and each split
     assert max(seen) == 64
     for model, seed in ((Half(), 1), (Half(dropout=0.1), 2)):
         seen.clear()
         run(splits, model, seed)
-        assert sum(seen) == 3 * 8 + 20 + 90
+        assert sum(seen) == whole
     assert sorted(entry.split for entry in entries(cache) if "frozen" in entry.encoder) == [
         "test",
         "train",

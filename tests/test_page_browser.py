@@ -295,7 +295,7 @@ class TestScale:
             text = visit.page.locator("body").inner_text()
             assert not [word for word in ("undefined", "NaN", "null", "None", "Infinity") if word in text.split()]
 
-    def test_a_hundred_models_open_in_two_seconds(self, browser: Any, made: Make) -> None:
+    def test_a_hundred_models_take_two_seconds_of_the_processor_at_most(self, browser: Any, made: Make) -> None:
         path = made("hundred", document(100, examples=2000))
         assert path.stat().st_size < LIMIT
         taken = []
@@ -304,4 +304,4 @@ class TestScale:
                 taken.append(visit.seconds)
                 assert drawn(visit) == CHARTS
                 assert visit.complaints == []
-        assert 0.1 < min(taken) < 2
+        assert 0 < min(taken) < 2

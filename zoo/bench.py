@@ -168,7 +168,7 @@ def measure(
     found = summary.Measurement(measured, _twins(measured, said), said[PRODUCT], protocol, device, before, load())
     target = float(request.target) if request.target else None
     bench = {**summary.summarise(found, target, left_out), "command": command}
-    with chosen_with("study=…"):
+    with chosen_with("study=… (a copy of this one)"):
         return bench, store.write(field.folder, bench, summary.rows(found, bench))  # type: ignore[arg-type, return-value]
 
 

@@ -248,8 +248,9 @@ def prepare(work: Work) -> Bench:
     batches = [Batches(part, labels, encoder.spec, device, trainer.resident_mib) for part, labels in encoded]
     seed_everything(SEED)
     module = model.build(encoder.spec, len(splits.classes))
-    product = flops.of_a_product(module, batches[0], trainer.batch_size)
-    placement = devices.place(device, trainer.precision, trainer.threads, product)
+    placement = devices.place(
+        device, trainer.precision, trainer.threads, lambda: flops.of_a_product(module, batches[0], trainer.batch_size)
+    )
     job = training.Job(*batches[:2], trainer, placement, len(splits.classes), SEED)
     return Bench(job, batches[2], module, _listed(*encoded[0]), _listed(*encoded[2]), encoder.spec.pad_id)
 

@@ -55,17 +55,19 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
-def place(device: torch.device, precision: Precision, threads: int | None, product: float) -> Placement:
+def place(device: torch.device, precision: Precision, threads: int | None, product: Callable[[], float]) -> Placement:
     """Where and how a module runs, as wished. precision: `auto` for bfloat16 where the device computes with it natively
-    and gains; threads: None for one when products are small, else torch's default; product: multiply-adds of a step's
-    mean matrix product, which both depend on on a CPU."""
+    and, on a CPU, gains; threads: None for one where a second does not pay, else torch's default; product: tells the
+    multiply-adds of a step's mean matrix product, and is asked only where that decides."""
     import torch
 
+    on_cpu, native = device.type == "cpu", computes_in_bf16(device)
+    decides = on_cpu and (threads is None or (precision is Precision.auto and native))
+    size = product() if decides else 0.0
     if precision is Precision.auto:
-        gains = computes_in_bf16(device) and (device.type == "cuda" or product >= CPU_BF16_FROM)
-        precision = Precision.bf16 if gains else Precision.fp32
+        precision = Precision.bf16 if native and (not on_cpu or size >= CPU_BF16_FROM) else Precision.fp32
     if threads is None:
-        threads = 1 if device.type == "cpu" and product < ONE_THREAD_BELOW else torch.get_num_threads()
+        threads = 1 if on_cpu and size < ONE_THREAD_BELOW else torch.get_num_threads()
     return Placement(device, precision, threads)
 
 

@@ -137,8 +137,10 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
     }
-    product = flops.of_a_product(module, batches["train"], trainer.batch_size)
-    placement = devices.place(device, trainer.precision, trainer.threads, product)
+    size = min(trainer.batch_size, trainer.micro_batch or trainer.batch_size)
+    placement = devices.place(
+        device, trainer.precision, trainer.threads, lambda: flops.of_a_product(module, batches["train"], size)
+    )
     key = f"{encoder.key} {encoder.spec}"
     return Ready(model, module, batches, placement, multipliers, len(splits.classes), key)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import copy
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,25 +16,71 @@ if TYPE_CHECKING:
 
     from zoo.engine.batches import Batches
 
+log = logging.getLogger("zoo")
+
 EXAMPLES = 2
-"""As many are counted: those whose lengths are in the middle."""
+"""As many are counted: those of nearly the mean length."""
 
 
 def multiply_adds(module: torch.nn.Module, inputs: Iterable[tuple[torch.Tensor, ...]]) -> list[float]:
     """Multiply-adds of one forward call for each of the inputs: matrix products and convolutions, as torch counts them.
 
-    Attention and LSTMs are computed from plain products meanwhile: the counter does not know every fused kernel."""
+    Attention, and on a CPU an LSTM, is computed from plain products meanwhile: torch does not count fused kernels."""
+    return [float(sum(products)) for products in _counted(module, inputs)]
+
+
+def of_a_product(module: torch.nn.Module, batches: Batches, batch_size: int) -> float:
+    """Multiply-adds of the mean matrix product or convolution in the forward pass of a training step: what decides
+    whether bfloat16 and a second thread pay on a CPU.
+
+    Counted on a few examples of nearly the mean length, by a copy of the module in evaluation; Python's, numpy's and
+    torch's random numbers go on as if nothing had been. batch_size: examples at once. 0, with a line in the log, when
+    the module has no such product, or fails: training tells of that, with what helps.
+    """
+    import torch
+
+    rows = _usual(batches)
+    generators = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            twin = copy.deepcopy(module)
+            twin.eval()
+            (products,) = _counted(twin, [batches.take(rows).inputs])
+    except Exception as error:
+        log.info("its matrix products cannot be counted (%s): taken for small", type(error).__name__)
+        return 0.0
+    finally:
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+    return sum(products) / len(products) / len(rows) * min(batch_size, len(batches)) if products else 0.0
+
+
+def _counted(module: torch.nn.Module, inputs: Iterable[tuple[torch.Tensor, ...]]) -> Iterator[list[float]]:
+    """For each of the inputs the multiply-adds of every product of a forward call."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import flop_counter
 
-    counted = []
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _without_fused_blocks():
-        for one in inputs:
-            with FlopCounterMode(display=False) as counter:
-                module(*one)
-            counted.append(counter.get_total_flops() / 2)
-    return counted
+    from zoo.engine.optimizers import without_compiler
+
+    products: list[float] = []
+
+    def noted(formula: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*shapes: Any, out_shape: Any = None, **named: Any) -> Any:
+            flops = formula(*shapes, out_val=out_shape, **named)
+            products.append(flops / 2)
+            return flops
+
+        return count
+
+    formulas = {operation: noted(formula) for operation, formula in flop_counter.flop_registry.items()}
+    mode = getattr(flop_counter, "_FlopCounterMode", flop_counter.FlopCounterMode)
+    for one in inputs:
+        products.clear()
+        counter = flop_counter.FlopCounterMode(display=False, custom_mapping=formulas)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _without_fused_blocks(), without_compiler(mode), counter:
+            module(*one)
+        yield [flops for flops in products if flops]
 
 
 @contextlib.contextmanager
@@ -41,54 +90,17 @@ def _without_fused_blocks() -> Iterator[None]:
     import torch
 
     attention, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(attention)
         torch.backends.mkldnn.enabled = onednn
 
 
-def of_a_product(module: torch.nn.Module, batches: Batches, batch_size: int) -> float:
-    """Multiply-adds of the mean matrix product or convolution in the forward pass of a training step: what decides
-    whether bfloat16 and a second thread pay on a CPU.
-
-    Counted on a few examples of middle length, in evaluation, and for as many weight matrices as the module has outside
-    embedding tables. The module, its mode and torch's random numbers stay as they are. 0 on other devices, where it
-    decides nothing, and for a module that has no such matrix or fails: training is about to tell of that, with what
-    helps.
-    """
-    import torch
-
-    if batches.device.type != "cpu":
-        return 0.0
-    matrices = sum(parameter.ndim > 1 for parameter in outside_tables(module))
-    rows = _middle(batches)
-    if not matrices or not len(rows):
-        return 0.0
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        with torch.random.fork_rng(devices=[]):
-            (counted,) = multiply_adds(module.eval(), [batches.take(rows).inputs])
-    except Exception:
-        return 0.0
-    finally:
-        for part, mode in modes:
-            part.training = mode
-    return counted / len(rows) * batch_size / matrices
-
-
-def outside_tables(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """The parameters that are no embedding table: what the arithmetic of a step grows with."""
-    import torch
-
-    tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding | torch.nn.EmbeddingBag)}
-    return [parameter for parameter in module.parameters() if id(parameter) not in tables]
-
-
-def _middle(batches: Batches) -> np.ndarray:
+def _usual(batches: Batches) -> np.ndarray:
+    """Rows of a few examples whose lengths are nearest their mean."""
     if batches.lengths is None:
         return np.arange(min(EXAMPLES, len(batches)))
-    start = max(len(batches) // 2 - EXAMPLES // 2, 0)
-    return np.argsort(batches.lengths, kind="stable")[start : start + EXAMPLES]
+    return np.argsort(np.abs(batches.lengths - batches.lengths.mean()), kind="stable")[:EXAMPLES]

@@ -75,8 +75,13 @@ def head_of(ready: Ready, trainer: Trainer, splits: tuple[Split, ...]) -> Head |
     sources = {found.source for found in made.values()}
     source = next(name for name in ("memory", "made", "cache") if name in sources)
     log.info("the frozen part is computed once: vectors of %d splits (%s)", len(made), source)
-    product = flops.of_a_product(part.head, batches["train"], trainer.batch_size)
-    placement = devices.place(ready.placement.device, trainer.precision, ready.placement.threads, product)
+    size = min(trainer.batch_size, trainer.micro_batch or trainer.batch_size)
+    placement = devices.place(
+        ready.placement.device,
+        trainer.precision,
+        ready.placement.threads,
+        lambda: flops.of_a_product(part.head, batches["train"], size),
+    )
     multipliers = _multipliers(ready.module, part.head, ready.multipliers)
     return Head(part.head, batches, multipliers, placement, made["train"].seconds, source)
 

@@ -12,14 +12,15 @@ _MARK = "__dynamo_disable"  # where `torch._compile` remembers what to call inst
 
 
 @contextlib.contextmanager
-def without_compiler() -> Iterator[None]:
-    """Within it, making an optimizer and clearing its gradients do not import `torch._dynamo` (a second, 700 modules).
+def without_compiler(cls: type = torch.optim.Optimizer) -> Iterator[None]:
+    """Within it, making an optimizer and clearing its gradients do not import `torch._dynamo` (a second, 700 modules);
+    nor does another class whose methods are wrapped like those.
 
-    Those methods are wrapped: when first called, they have the compiler make a version of themselves that it leaves
+    The methods are wrapped: when first called, they have the compiler make a version of themselves that it leaves
     alone. Here they find that each is such a version already, and so it stays where a module is compiled: they are no
     part of it. A torch that does this in another way does it as ever.
     """
-    wrapped = [getattr(method, "__wrapped__", None) for method in vars(torch.optim.Optimizer).values()]
+    wrapped = [getattr(method, "__wrapped__", None) for method in vars(cls).values()]
     marked = [method for method in wrapped if callable(method) and not hasattr(method, _MARK)]
     for method in marked:
         setattr(method, _MARK, method)
