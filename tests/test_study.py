@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
@@ -382,6 +382,7 @@ recipes = st.builds(lambda options, data: recipe(data, **options), st.dictionari
 
 
 @given(st.lists(st.tuples(st.sampled_from(["m", "m (a=0)", "m (a=1)", "m (a=0) #1"]), recipes), min_size=1, max_size=8))
+@example([("m", recipe(a=0)), ("m", recipe()), ("m (a=0)", recipe()), ("m (a=0) #1", recipe())])
 @settings(deadline=None)
 def test_names_are_equal_exactly_when_models_are(models):
     named = names(models)

@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Self
 
 from zoo.store.schema import DISGUISE
@@ -60,11 +61,12 @@ def names(models: Sequence[tuple[str, Recipe]]) -> list[str]:
     for label, variants in recipes.items():
         for recipe, told in zip(variants, _told_apart(variants), strict=True):
             named[label, recipe] = f"{label} ({told})" if told else label
-    taken = Counter(named.values())
-    # Options cut short may read alike, and a label may be spelled like another's name.
+    # Options cut short may read alike, and a label may be spelled like another's name, number included.
+    shared, used = Counter(named.values()), set(named.values())
     for number, (model, name) in enumerate(named.items(), 1):
-        if taken[name] > 1:
-            named[model] = f"{name} #{number}"
+        if shared[name] > 1:
+            named[model] = next(told for more in count(number) if (told := f"{name} #{more}") not in used)
+            used.add(named[model])
     return [named[model] for model in models]
 
 
