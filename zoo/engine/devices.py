@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 # From here on bfloat16 gains more than its conversions cost: squares of 128 to 1024 with 32 to 4096 rows break even at
 # 4 to 8 million on one thread, at 8 to 32 million on two.
 CPU_BF16_FROM = 16_000_000
-# Below, a second thread costs more in waiting than it brings in work: the backends break even between 50 million (cnn
-# on texts) and 80 million (cnn on images).
-ONE_THREAD_BELOW = 60_000_000
+# Below, a second thread costs more in waiting than it brings in work: at 5 to 13 million (mlp and cnn on small images)
+# steps take 1.7 to 2 times as long with it. Two halves of one core break even at 30 to 80 million; full cores, and more
+# of them, were not at hand and may do so earlier.
+ONE_THREAD_BELOW = 16_000_000
 
 
 @dataclass(frozen=True)
