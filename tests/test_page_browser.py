@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,11 +26,12 @@ CHARTS = ["cost", "dendrogram", "diversity", "failures", "layers", "map", "pairs
 
 @dataclass
 class Visit:
-    """An open page, and everything it should not have done. seconds: processor time of its thread until it was ready,
-    which other work on the machine hardly changes."""
+    """An open page, and everything it should not have done. busy: processor seconds of its thread until it was ready,
+    which other work on the machine hardly changes; waited: seconds on the clock."""
 
     page: Any
-    seconds: float
+    busy: float
+    waited: float
     complaints: list[str] = field(default_factory=list)
 
 
@@ -92,11 +94,13 @@ def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180) -
     )
     tools = context.new_cdp_session(tab)
     tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    begun = time.perf_counter()
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]", timeout=20_000)
+    waited = time.perf_counter() - begun
     known = {metric["name"]: metric["value"] for metric in tools.send("Performance.getMetrics")["metrics"]}
     try:
-        yield Visit(tab, known["TaskDuration"], complaints)
+        yield Visit(tab, known["TaskDuration"], waited, complaints)
     finally:
         context.close()
 
@@ -298,10 +302,12 @@ class TestScale:
     def test_a_hundred_models_take_two_seconds_of_the_processor_at_most(self, browser: Any, made: Make) -> None:
         path = made("hundred", document(100, examples=2000))
         assert path.stat().st_size < LIMIT
-        taken = []
+        busy, waited = [], []
         for _ in range(3):
             with opened(browser, path) as visit:
-                taken.append(visit.seconds)
+                busy.append(visit.busy)
+                waited.append(visit.waited)
                 assert drawn(visit) == CHARTS
                 assert visit.complaints == []
-        assert 0 < min(taken) < 2
+        assert 0 < min(busy) < 2
+        assert min(waited) < 5  # on a machine that does other work at the same time

@@ -163,7 +163,7 @@ class TrainerOptions:
     compile: Compile = _option(
         Compile.none, "torch.compile: default, or graphs (CUDA graphs); auto measures in long trainings what pays"
     )
-    threads: int | None = _option(None, "CPU threads; 1 gives bitwise the same results twice; null: by size of product")
+    threads: int | None = _option(None, "CPU threads; 1 gives bitwise the same results twice; null chooses by size")
     micro_batch: int | None = _option(None, "examples a forward pass; null: the whole batch, halved if memory ends")
     resident_mib: int = _option(2048, "encoded data up to this size stay in the device's memory, larger are streamed")
 

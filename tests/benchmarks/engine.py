@@ -47,9 +47,9 @@ from zoo import plugins
 from zoo.config import Device, Precision, Trainer, TrainerOptions, decide
 from zoo.data import cache
 from zoo.data.packaged import RottenTomatoes
-from zoo.engine import devices, evaluation, flops, training
+from zoo.engine import devices, evaluation, training
 from zoo.engine.batches import Batches, plan_epoch
-from zoo.engine.fitting import seed_everything
+from zoo.engine.fitting import placed, seed_everything
 
 STEP_BAR = 1.03
 START_UP = {("-m", "zoo.ls"): 0.7, ("-m", "zoo.run", "--help"): 1.2}  # seconds of user and system time
@@ -248,9 +248,7 @@ def prepare(work: Work) -> Bench:
     batches = [Batches(part, labels, encoder.spec, device, trainer.resident_mib) for part, labels in encoded]
     seed_everything(SEED)
     module = model.build(encoder.spec, len(splits.classes))
-    placement = devices.place(
-        device, trainer.precision, trainer.threads, lambda: flops.of_a_product(module, batches[0], trainer.batch_size)
-    )
+    placement = placed(module, batches[0], trainer)
     job = training.Job(*batches[:2], trainer, placement, len(splits.classes), SEED)
     return Bench(job, batches[2], module, _listed(*encoded[0]), _listed(*encoded[2]), encoder.spec.pad_id)
 

@@ -74,6 +74,20 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """What is drawn within, by Python, numpy's global generator and torch on the CPU, has not been drawn afterwards."""
+    import torch
+
+    kept = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+
+
+@contextlib.contextmanager
 def blame(model: Model, method: str) -> Iterator[None]:
     """Errors out of a model's own methods name the model and the method."""
     try:
@@ -122,7 +136,7 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
 def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> Ready:
     """Encode the splits, build a module with fresh weights and place both where the trainer's options say."""
     from zoo.data import cache
-    from zoo.engine import devices, flops
+    from zoo.engine import devices
     from zoo.engine.batches import Batches
 
     device = devices.choose_device(trainer.device)
@@ -137,12 +151,19 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
         for split in parts(splits)
     }
-    size = min(trainer.batch_size, trainer.micro_batch or trainer.batch_size)
-    placement = devices.place(
-        device, trainer.precision, trainer.threads, lambda: flops.of_a_product(module, batches["train"], size)
-    )
+    placement = placed(module, batches["train"], trainer)
     key = f"{encoder.key} {encoder.spec}"
     return Ready(model, module, batches, placement, multipliers, len(splits.classes), key)
+
+
+def placed(module: torch.nn.Module, train: Batches, trainer: Trainer) -> Placement:
+    """Where and how a module learns these examples; where the options leave that open, by the size of its products."""
+    from zoo.engine import devices, flops
+
+    size = min(trainer.batch_size, trainer.micro_batch or trainer.batch_size)
+    return devices.place(
+        train.device, trainer.precision, trainer.threads, lambda: flops.of_a_product(module, train, size)
+    )
 
 
 def _job(ready: Ready, trainer: Trainer, seed: int) -> tuple[torch.nn.Module, Job]:

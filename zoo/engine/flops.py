@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -37,21 +36,17 @@ def of_a_product(module: torch.nn.Module, batches: Batches, batch_size: int) -> 
     torch's random numbers go on as if nothing had been. batch_size: examples at once. 0, with a line in the log, when
     the module has no such product, or fails: training tells of that, with what helps.
     """
-    import torch
+    from zoo.engine.fitting import generators_kept
 
     rows = _usual(batches)
-    generators = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with generators_kept():
             twin = copy.deepcopy(module)
             twin.eval()
             (products,) = _counted(twin, [batches.take(rows).inputs])
     except Exception as error:
         log.info("its matrix products cannot be counted (%s): taken for small", type(error).__name__)
         return 0.0
-    finally:
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
     return sum(products) / len(products) / len(rows) * min(batch_size, len(batches)) if products else 0.0
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from zoo.data import cache
-from zoo.engine import devices, flops
+from zoo.engine import devices
 from zoo.engine.evaluation import logits, within_memory
 from zoo.errors import PluginError
 from zoo.models import Dense, FrozenPart
@@ -52,7 +52,7 @@ def head_of(ready: Ready, trainer: Trainer, splits: tuple[Split, ...]) -> Head |
 
     The vectors are float32, as in every evaluation; the precision of the head's training is chosen for the head.
     Raises PluginError when the two parts are not the module."""
-    from zoo.engine.fitting import blame
+    from zoo.engine.fitting import blame, placed
 
     with blame(ready.model, "frozen"):
         part = ready.model.frozen(ready.module)
@@ -75,13 +75,7 @@ def head_of(ready: Ready, trainer: Trainer, splits: tuple[Split, ...]) -> Head |
     sources = {found.source for found in made.values()}
     source = next(name for name in ("memory", "made", "cache") if name in sources)
     log.info("the frozen part is computed once: vectors of %d splits (%s)", len(made), source)
-    size = min(trainer.batch_size, trainer.micro_batch or trainer.batch_size)
-    placement = devices.place(
-        ready.placement.device,
-        trainer.precision,
-        ready.placement.threads,
-        lambda: flops.of_a_product(part.head, batches["train"], size),
-    )
+    placement = placed(part.head, batches["train"], replace(trainer, threads=ready.placement.threads))
     multipliers = _multipliers(ready.module, part.head, ready.multipliers)
     return Head(part.head, batches, multipliers, placement, made["train"].seconds, source)
 

@@ -257,7 +257,7 @@ def show(comparison: Comparison) -> None:
 def write(comparison: Comparison, file: Path) -> None:
     """Everything that was found as JSON, whole or not at all. Raises StoreError when it cannot be written."""
     from zoo.lineage.document import document
-    from zoo.store.disk import replace_file
+    from zoo.store.disk import chosen_with, replace_file
     from zoo.store.keys import finite
 
     text = json.dumps(finite(document(comparison)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -267,7 +267,8 @@ def write(comparison: Comparison, file: Path) -> None:
             file.write_bytes(content)
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(Path(os.path.realpath(file)), content, "out=…")
+            with chosen_with("out=…"):
+                replace_file(Path(os.path.realpath(file)), content)
     except OSError as error:
         raise StoreError(f"Cannot write {file}: {error.strerror}. Choose another with out=…") from error
     print(printable(f"Written: {file}"))

@@ -37,13 +37,13 @@ def write(document: Mapping[str, Any], folder: str | Path, language: str = "en")
     target = Path(folder)
     _refuse_foreign(target)
     parts = render(document, language)
-    with disk.writing(target, ELSEWHERE):
+    with disk.chosen_with(ELSEWHERE), disk.writing(target):
         disk.make_folders(target.parent)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             for name, content in parts.items():
                 (draft / name).parent.mkdir(exist_ok=True)
-                disk.write_file(draft / name, [content], ELSEWHERE)
+                disk.write_file(draft / name, [content])
             for written in (*{(draft / name).parent for name in parts}, draft):
                 disk.sync(written)
             # mkdtemp makes folders that only their owner can enter.

@@ -44,17 +44,17 @@ def chosen_with(option: str) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, option: str | None = None) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn an OSError raised inside into a StoreError that names `path`, the reason and the way out, which may be
-    another folder. option: how the user chooses it; None for that of `chosen_with`, or else `runs_dir=…`."""
+    another folder: `chosen_with` says how the user chooses it, by `runs_dir=…` if nothing else."""
     try:
         yield
     except OSError as error:
-        raise StoreError(_explain(path, error, option or _chosen_with.get())) from error
+        raise StoreError(_explain(path, error)) from error
 
 
-def _explain(path: Path, error: OSError, option: str) -> str:
-    elsewhere = f"choose another folder with {option}"
+def _explain(path: Path, error: OSError) -> str:
+    elsewhere = f"choose another folder with {_chosen_with.get()}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"No space left on the disk while writing {path}\nFree some space or {elsewhere}"
     if error.errno == errno.EFBIG:
@@ -69,14 +69,13 @@ def _explain(path: Path, error: OSError, option: str) -> str:
     return f"Cannot write {path}: {error.strerror or error}\nMend that or {elsewhere}"
 
 
-def write_file(path: Path, chunks: Iterable[Chunk], option: str | None = None) -> FileFacts:
+def write_file(path: Path, chunks: Iterable[Chunk]) -> FileFacts:
     """Write a new file (or replace one) and bring it to the disk. The checksum is of what was meant to be written.
 
-    When it cannot be finished nothing of it stays, so that there is room to record the failure. Raises StoreError;
-    option: as of `writing`.
+    When it cannot be finished nothing of it stays, so that there is room to record the failure. Raises StoreError.
     """
     digest, size = hashlib.sha256(), 0
-    with writing(path, option):
+    with writing(path):
         try:
             with path.open("wb") as file:
                 for chunk in chunks:
@@ -101,14 +100,14 @@ def place_of(text: str, option: str) -> Path:
     return place
 
 
-def replace_file(path: Path, content: Chunk, option: str | None = None) -> FileFacts:
+def replace_file(path: Path, content: Chunk) -> FileFacts:
     """Write a file beside its place and rename it: a reader sees the former or the new one, whatever happens meanwhile.
 
-    Raises StoreError; option: as of `writing`."""
+    Raises StoreError."""
     draft = path.with_name(f".{path.name[:200]}-{os.getpid()}")
     try:
-        facts = write_file(draft, [content], option)
-        with writing(path, option):
+        facts = write_file(draft, [content])
+        with writing(path):
             os.replace(draft, path)
             sync(path.parent)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,19 +17,11 @@ Batch = tuple["torch.Tensor", ...]
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """All global generators start from `seed` inside, and are put back afterwards."""
-    import numpy as np
-    import torch
+    from zoo.engine.fitting import generators_kept, seed_everything
 
-    kept = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
+    with generators_kept():
+        seed_everything(seed)
+        yield
 
 
 def batch(encoded: Encoded, spec: InputSpec, rows: Sequence[int], extra: int = 0) -> Batch:
