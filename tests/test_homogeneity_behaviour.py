@@ -13,7 +13,9 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
 
 from zoo.homogeneity import behaviour as b
+from zoo.homogeneity import formulas
 from zoo.homogeneity.bootstrap import Bootstrap, replica_weights, tiles
+from zoo.homogeneity.formulas import FORMULAS
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 EXACT = Bootstrap(draws=0)
@@ -52,9 +54,9 @@ def test_kappa_maximum_of_the_textbook_case():
     nested = np.ones((2, 1000), np.int64)
     nested[0, :900] = nested[1, :700] = 0  # whatever the second gets right the first does too: the maximum is met
     moments = b.moments(b.Answers(labels, nested, 3, np.arange(2)), EXACT)
-    assert b.error_consistency_maximum(moments)[0, 1] == pytest.approx(0.14 / 0.34, abs=1e-12)
-    assert b.error_consistency(moments)[0, 1] == pytest.approx(0.14 / 0.34, abs=1e-12)
-    assert b.agreement_chance(moments)[0, 1] == pytest.approx(0.63 + 0.03 / 2, abs=1e-12)
+    assert formulas.error_consistency_maximum(moments)[0, 1] == pytest.approx(0.14 / 0.34, abs=1e-12)
+    assert formulas.error_consistency(moments)[0, 1] == pytest.approx(0.14 / 0.34, abs=1e-12)
+    assert formulas.agreement_chance(moments)[0, 1] == pytest.approx(0.63 + 0.03 / 2, abs=1e-12)
 
 
 def test_label_kappa_of_independent_models_grows_with_accuracy_and_error_consistency_does_not():
@@ -194,7 +196,7 @@ def test_two_classes_one_answer_and_few_examples():
     assert "one and the same class" in kappa.reasons[0, 1]
     assert b.pairs(one_answer, "agreement", plan).value[0, 1] == 1
     single = simulate(Truth(models=2, replicas=2, examples=1), 0)
-    for name in b.FORMULAS:
+    for name in FORMULAS:
         found = b.pairs(single, name, plan)
         assert np.isnan(found.value).all()
         assert set(found.reasons) == {(0, 0), (0, 1), (1, 1)}

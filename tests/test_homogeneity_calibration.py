@@ -20,6 +20,7 @@ from zoo.homogeneity import behaviour
 from zoo.homogeneity import kinship as k
 from zoo.homogeneity.bootstrap import Bootstrap, interval
 from zoo.homogeneity.failures import systemic_failure
+from zoo.homogeneity.formulas import FORMULAS
 from zoo.homogeneity.simulate import Truth, simulate
 
 PANELS = 100
@@ -49,7 +50,7 @@ class Study:
 def only_phi() -> Iterator[None]:
     """The other measures of behaviour, which come along, would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behaviour, "FORMULAS", {"error_correlation": behaviour.FORMULAS["error_correlation"]})
+        patch.setattr(behaviour, "FORMULAS", {"error_correlation": FORMULAS["error_correlation"]})
         yield
 
 

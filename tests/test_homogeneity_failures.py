@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from zoo.homogeneity import failures as f
 from zoo.homogeneity.bootstrap import Bootstrap
+from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.kinship import effective_models
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
@@ -192,7 +193,7 @@ def test_capacity_of_textbook_channels():
         [[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]],
     ])  # fmt: skip
     expected = [1 - entropy, np.log2(1 + (1 - p) * p ** (p / (1 - p))), 1 - p, 1, 0]
-    np.testing.assert_allclose(f.capacity(channels), expected, atol=1e-6)
+    np.testing.assert_allclose(capacity(channels), expected, atol=1e-6)
 
 
 def test_capacity_against_plain_blahut_arimoto():
@@ -207,7 +208,7 @@ def test_capacity_against_plain_blahut_arimoto():
     gap = far.max(axis=1) - (inputs * far).sum(axis=1)
     assert (gap < 1e-7).sum() >= 15  # where it has arrived
     expected = far.max(axis=1) / np.log(2)
-    np.testing.assert_allclose(f.capacity(channels)[gap < 1e-7], expected[gap < 1e-7], atol=1e-6)
+    np.testing.assert_allclose(capacity(channels)[gap < 1e-7], expected[gap < 1e-7], atol=1e-6)
 
 
 @given(st.integers(2, 5), st.integers(2, 5), st.integers(0, 10**6))
@@ -215,11 +216,11 @@ def test_capacity_against_plain_blahut_arimoto():
 def test_capacity_range_and_order(models, classes, seed):
     random = np.random.default_rng(seed)
     channels = random.dirichlet(np.ones(classes), (6, models))
-    found = f.capacity(channels)
+    found = capacity(channels)
     assert ((found >= -1e-9) & (found <= np.log2(min(models, classes)) + 1e-9)).all()
-    np.testing.assert_allclose(f.capacity(channels[:, ::-1]), found, atol=1e-6)
+    np.testing.assert_allclose(capacity(channels[:, ::-1]), found, atol=1e-6)
     again = np.concatenate([channels, channels[:, :1]], axis=1)  # a copy of a model adds no answer
-    np.testing.assert_allclose(f.capacity(again), found, atol=1e-6)
+    np.testing.assert_allclose(capacity(again), found, atol=1e-6)
 
 
 def test_rashomon_capacity_and_its_sample(panel, monkeypatch):

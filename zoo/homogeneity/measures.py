@@ -48,7 +48,7 @@ class Measure(ABC):
 
 @dataclass
 class BehaviourMeasure(Measure):
-    """A measure of pairs that is a formula in `zoo.homogeneity.behaviour.FORMULAS`. For the core's own."""
+    """A measure of pairs that is a formula in `zoo.homogeneity.formulas.FORMULAS`. For the core's own."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     higher_is: ClassVar[Direction] = "more alike"
