@@ -27,7 +27,7 @@ from zoo.models import Dense, Encoded, Encoder, FrozenPart, InputSpec, Modality,
 from zoo.tasks import Task
 from zoo.units import Slots, Units, transformer_units
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "CheckpointError",
