@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.analysis.convert import NO_REPLICAS, ONE_MODEL, finite, from_models, from_pairs, from_scalar
+from zoo.analysis.convert import (
+    NO_PAIR,
+    NO_REPLICAS,
+    ONE_MODEL,
+    SOME_PAIR,
+    finite,
+    from_models,
+    from_pairs,
+    from_scalar,
+)
 from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
@@ -50,6 +59,11 @@ class Votes:
                 means.append(panel.probabilities[owner == model].mean(0))
         return cls(np.stack(answers), np.stack(means) if means else None)
 
+    def of_models(self, models: Sequence[int]) -> Votes:
+        """The votes of some of the models."""
+        chosen = list(models)
+        return Votes(self.answers[chosen], None if self.probabilities is None else self.probabilities[chosen])
+
 
 def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> list[schema.Measure]:
     """How to read each measure."""
@@ -69,27 +83,6 @@ def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> l
         )
         for kind in kinds
     ]
-
-
-def answer(panel: Panel, kinships: Pairs, effective: Any) -> schema.Answer:
-    """The one sentence: the effective number, and the pairs at the ends of the scale."""
-    models = len(panel.models)
-    defined = [
-        (float(kinships.value[a, b]), a, b)
-        for a, b in itertools.combinations(range(models), 2)
-        if np.isfinite(kinships.value[a, b])
-    ]
-
-    def pair(found: tuple[float, int, int]) -> schema.PairOfModels:
-        _, a, b = found
-        return schema.PairOfModels(a=a, b=b, kinship=from_pairs(kinships, a, b))
-
-    return schema.Answer(
-        models=models,
-        effective=undefined(ONE_MODEL, len(panel.ids)) if models < 2 else from_scalar(effective),
-        most_alike=pair(max(defined)) if defined else None,
-        least_alike=pair(min(defined)) if len(defined) > 1 else None,
-    )
 
 
 def pairs(panel: Panel, votes: Votes, results: Mapping[str, Pairs], claims: kinship.Claims) -> list[schema.Pair]:
@@ -129,30 +122,35 @@ def _p_values(claims: kinship.Claims, a: int, b: int) -> schema.PValues:
     )
 
 
-def picture(panel: Panel, kinships: Pairs) -> schema.Map:
-    """Map and dendrogram of 1 − kinship, where all kinships are defined."""
+def picture(panel: Panel, likeness: Pairs, counted: Sequence[int]) -> schema.Map:
+    """Map and dendrogram of 1 − likeness. likeness: kinship, or the correlation of errors; counted: the models that
+    count in the headline, of which those are drawn that have a likeness to any other."""
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
-    models = len(panel.models)
-    empty = schema.Map(coordinates=[], explained=None, merges=[], leaf_order=[], reason=None)
-    if models < 2:
-        return {**empty, "reason": ONE_MODEL}
-    if not np.isfinite(kinships.value).all():
-        lacking = NO_REPLICAS if len(panel.runs) < 2 * models else "the kinship of some pair is undefined"
-        return {**empty, "reason": lacking}
-    distances = np.clip(1 - kinships.value, 0, None)
+    empty = schema.Map(models=[], coordinates=[], explained=None, merges=[], leaf_order=[], reason=None)
+    models = [m for m in counted if np.isfinite(likeness.value[m, [k for k in counted if k != m]]).any()]
+    if len(models) < 2:
+        return {**empty, "reason": ONE_MODEL if len(panel.models) < 2 else NO_PAIR}
+    distances = np.clip(1 - likeness.value[np.ix_(models, models)], 0, None)
     np.fill_diagonal(distances, 0)
+    if not np.isfinite(distances).all():
+        return {**empty, "reason": SOME_PAIR}
     flat = squareform(distances, checks=False)
     tree = linkage(flat, "average")
     order = leaves_list(optimal_leaf_ordering(tree, flat))
     coordinates, explained = classical_scaling(distances)
-    merges = [schema.Merge(left=int(row[0]), right=int(row[1]), height=float(row[2])) for row in tree]
+
+    def cluster(index: float) -> int:
+        """A model's index, or M + the position of a merge."""
+        return models[int(index)] if index < len(models) else int(index) - len(models) + len(panel.models)
+
     return schema.Map(
-        coordinates=coordinates.tolist(),
+        models=models,
+        coordinates=[[float(x), float(y)] for x, y in coordinates],
         explained=explained,
-        merges=merges,
-        leaf_order=[int(leaf) for leaf in order],
+        merges=[schema.Merge(left=cluster(row[0]), right=cluster(row[1]), height=float(row[2])) for row in tree],
+        leaf_order=[models[leaf] for leaf in order],
         reason=None,
     )
 
@@ -174,15 +172,16 @@ def classical_scaling(distances: np.ndarray) -> tuple[np.ndarray, float | None]:
     return points, finite(np.clip(values, 0, None).sum() / total) if total > 0 else None
 
 
-def failed(panel: Panel, votes: Votes, plan: Bootstrap) -> schema.Failures:
-    """Failures together against chance, and the examples that every model fails."""
+def failed(panel: Panel, votes: Votes, plan: Bootstrap, counted: Sequence[int]) -> schema.Failures:
+    """Failures together against chance, and the examples that every model fails. counted: the models that may make a
+    label suspected."""
     found = failures.failure_counts(panel, plan)
     systemic = failures.systemic_failure(panel, plan)
     n = found.n
     every = np.flatnonzero((votes.answers != panel.labels).all(0))
-    told = sorted((_failed_example(panel, votes, int(row)) for row in every), key=_suspected_first)
+    told = sorted((_failed_example(panel, votes.of_models(counted), int(row)) for row in every), key=_suspected_first)
     none = undefined(too_few(n), n)
-    return schema.Failures(
+    section = schema.Failures(
         distribution=[
             schema.FailureCount(
                 models=count,
@@ -197,6 +196,25 @@ def failed(panel: Panel, votes: Votes, plan: Bootstrap) -> schema.Failures:
         total=len(every),
         every_model_fails=told[:FAILED_LISTED],
     )
+    if len(panel.classes) > 2 and len(counted) > 2:
+        section["against_label"] = against_label(panel, votes.of_models(counted))
+    return section
+
+
+def against_label(panel: Panel, votes: Votes) -> schema.AgainstLabel:
+    """The examples on which more than half of the models give one and the same wrong answer, most models first."""
+    counts = np.stack([(votes.answers == answer).sum(0) for answer in range(len(panel.classes))])
+    counts[panel.labels, np.arange(len(panel.labels))] = 0
+    said, most = counts.argmax(0), counts.max(0)
+    rows = np.flatnonzero(2 * most > len(votes.answers))
+    rows = rows[np.argsort(-most[rows], kind="stable")]
+    return schema.AgainstLabel(
+        total=len(rows),
+        listed=[
+            schema.SharedAnswer(id=panel.ids[row], answer=panel.classes[int(said[row])], models=int(most[row]))
+            for row in rows[:FAILED_LISTED]
+        ],
+    )
 
 
 def _suspected_first(example: schema.FailedExample) -> tuple[bool, bool, str]:
@@ -205,10 +223,11 @@ def _suspected_first(example: schema.FailedExample) -> tuple[bool, bool, str]:
 
 def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExample:
     """One example that all models fail. Its label is suspected when several models give one and the same other answer:
-    with two models, or of two classes, that says little, so they have to be sure of it as well."""
+    with two models, or of two classes, that says little, so they have to be sure of it as well. votes: without the
+    models that answer the same whatever they are asked, whose agreement says nothing of the label."""
     said = votes.answers[:, row]
     agree = len(said) > 1 and bool((said == said[0]).all())
-    sure = votes.probabilities is not None and bool((votes.probabilities[:, row, said[0]] >= CONFIDENT).all())
+    sure = agree and votes.probabilities is not None and bool((votes.probabilities[:, row, said[0]] >= CONFIDENT).all())
     suspected = agree and (sure or (len(panel.classes) > 2 and len(said) > 2))
     return schema.FailedExample(
         id=panel.ids[row],

@@ -23,7 +23,8 @@ MOST_ROWS = 30
 COLUMNS = ("verdicts", "tested", "repeated", "strongest", "grounds")
 """Of the table of pairs of models, after their names."""
 
-_METHODS = ("kinship", "excess", "effective", "claims", "ties", "failures", "layers")
+_METHODS = ("effective", "joint", "relate", "kinship", "excess", "recipes", "shared", "claims", "ties", "failures",
+            "layers")  # fmt: skip
 _METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_answers", "lineage_tree")
 _OF_ANSWERS = frozenset(("lineage_answers", "repeated"))
 _MOST_NAMED = 4

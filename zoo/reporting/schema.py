@@ -20,6 +20,14 @@ from zoo.reporting.lineage_schema import Lineage
 
 SCHEMA_VERSION = 2
 
+Shown = Literal["kinship", "error_correlation"]
+"""The measures that pairs, map and tree may be shown in."""
+
+WarningCode = Literal[
+    "damaged", "not_comparable", "fewer_examples", "made_from", "imported", "few_examples", "few_failures"
+]
+"""What may have to be known before the headline is used."""
+
 
 class Number(TypedDict):
     """A number with its interval, or the reason why there is none. Where one is not asked for, it may be null."""
@@ -68,16 +76,14 @@ class LeftOutModel(TypedDict):
     """A model that does not count in the headline."""
 
     model: Annotated[int, "index of the model"]
-    why: Annotated[
-        Literal["constant", "perfect"], "it answers the same on every example, or it is never wrong"
-    ]
+    why: Annotated[Literal["constant", "perfect"], "it answers the same on every example, or it is never wrong"]
 
 
 class HeadlineWarning(TypedDict):
     """Something to know before the headline is used."""
 
     code: Annotated[
-        Literal["damaged", "not_comparable", "fewer_examples", "made_from", "imported", "few_examples", "few_failures"],
+        WarningCode,
         "runs left out as damaged; runs left out as not comparable; examples left out that some run did not answer; "
         "runs that count and were made from another run, by their own record; runs that count and were made elsewhere, "
         "beside others that were not; fewer than 30 test examples; too few failures for an interval to be relied on",
@@ -92,14 +98,14 @@ class Headline(TypedDict):
 
     models: Annotated[int, "M, the number of models that count"]
     effective_models: Annotated[
-        Estimate, "votes: how many independent models have a mean vote that is as noisy; M when failures are independent"
+        Estimate, "votes: how many independent models have as noisy a mean vote; M when failures are independent"
     ]
     joint_failure: Annotated[Estimate, "how many independent models all fail together as often"]
     joint_failures: Annotated[float, "number of examples that all of them fail, a mean over the choice of runs"]
     left_out: Annotated[list[LeftOutModel], "models that do not count"]
     warnings: Annotated[list[HeadlineWarning], "what changes these numbers or their meaning"]
     measure: Annotated[
-        Literal["kinship", "error_correlation"],
+        Shown,
         "what pairs, map and tree are shown in: kinship where it is defined for all models that count, which needs two "
         "runs of each",
     ]
@@ -252,7 +258,7 @@ class Failures(TypedDict):
     expected: Annotated[Number, "that share if failures were independent"]
     log_ratio: Annotated[Number, "natural logarithm of observed over expected"]
     against_label: NotRequired[
-        Annotated[AgainstLabel, "where most models agree on another answer; missing for two classes, where that says little"]
+        Annotated[AgainstLabel, "where most models agree on another answer; missing for two classes"]
     ]
     total: Annotated[int, "how many examples every model fails"]
     every_model_fails: Annotated[list[FailedExample], "a bounded number of them, suspected labels first"]
@@ -413,8 +419,8 @@ class Document(TypedDict):
     recipe_diversity: NotRequired[
         Annotated[
             Number,
-            "what is left once the noise between seeds is divided out: Vendi score of the kinships; not a number of models "
-            "that one has; missing unless all models have replicas",
+            "what is left once the noise between seeds is divided out: Vendi score of the kinships; it does not say how "
+            "many models one has; missing unless all models have replicas",
         ]
     ]
     map: Annotated[Map, "map and dendrogram"]
@@ -516,9 +522,8 @@ def _check_positions(document: Document) -> None:
     form.require(all(0 <= model < models for model in shown), "document.map.models", f"models below {models}", shown)
     for name, items in (("coordinates", document["map"]["coordinates"]), ("leaf_order", document["map"]["leaf_order"])):
         form.require(len(items) == len(shown), f"document.map.{name}", f"{len(shown)} entries", items)
-    form.require(
-        sorted(document["map"]["leaf_order"]) == sorted(shown), "document.map.leaf_order", "the models of the map", shown
-    )
+    order = document["map"]["leaf_order"]
+    form.require(sorted(order) == sorted(shown), "document.map.leaf_order", "the models of the map", order)
     for place, left in enumerate(document["headline"]["left_out"]):
         path = f"document.headline.left_out[{place}].model"
         form.require(0 <= left["model"] < models, path, f"a model below {models}", left["model"])

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+from zoo.reporting import story
 from zoo.reporting.lineage_schema import LineagePair, Verdict
 from zoo.reporting.schema import Document, Number
 from zoo.reporting.words import clean_lines
@@ -21,9 +22,11 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 def tables(document: Document) -> dict[str, str]:
     """File name to CSV text (UTF-8, a header row, `\\n` at line ends; an empty cell is an undefined number)."""
     return {
+        "headline.csv": _text(_headline(document)),
         "models.csv": _text(_models(document)),
         "metrics.csv": _text(_metrics(document)),
         "pairs.csv": _text(_pairs(document)),
+        "not_defined.csv": _text(_not_defined(document)),
         "claims.csv": _text(_claims(document)),
         "set_measures.csv": _text(_set_measures(document)),
         "failures.csv": _text(_failures(document)),
@@ -57,6 +60,21 @@ def _number(number: Number) -> list[Cell]:
 
 def _names(document: Document) -> list[str]:
     return [model["name"] for model in document["models"]]
+
+
+def _headline(document: Document) -> Iterator[Row]:
+    yield ["number", *_NUMBER, "bound"]
+    found = document["headline"]
+    for name, estimate in (("effective_models", found["effective_models"]), ("joint_failure", found["joint_failure"])):
+        yield [name, *(estimate[part] for part in _NUMBER), estimate["bound"]]
+    if "recipe_diversity" in document:
+        yield ["recipe_diversity", *_number(document["recipe_diversity"]), None]
+
+
+def _not_defined(document: Document) -> Iterator[Row]:
+    """What `pairs.csv` has no rows of: its reason is said once here, and not once a pair."""
+    yield ["measure", "reason"]
+    yield from story.undefined_measures(document).items()
 
 
 def _models(document: Document) -> Iterator[Row]:
@@ -105,9 +123,12 @@ def _metrics(document: Document) -> Iterator[Row]:
 
 def _pairs(document: Document) -> Iterator[Row]:
     names = _names(document)
+    missing = story.undefined_measures(document)
     yield ["a", "b", "measure", *_NUMBER]
     for pair in document["pairs"]:
         for measure, number in pair["measures"].items():
+            if measure in missing:
+                continue
             yield [names[pair["a"]], names[pair["b"]], measure, *_number(number)]
 
 

@@ -189,17 +189,29 @@
       cell.scope = "col";
       return cell;
     }));
-    const rows = measures.map((measure) => {
-      const number = numberOf(measure, index);
-      const title = make("th", measure.title);
+    /* What is undefined for one reason is one row: no reason is said twice. */
+    const missing = new Map();
+    const rows = [];
+    const row = (name, cells) => {
+      const title = make("th", name);
       title.scope = "row";
+      rows.push(make("tr", [title, ...cells]));
+    };
+    for (const measure of measures) {
+      const number = numberOf(measure, index);
+      if (number.value === null && number.reason) {
+        missing.set(number.reason, [...(missing.get(number.reason) ?? []), measure.title]);
+        continue;
+      }
       const value = make("td", number.text, "n");
-      const cells = number.value === null && number.reason
-        ? [make("td", number.reason)] : [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", measure.chance)];
-      if (cells.length === 1) cells[0].colSpan = 4;
-      else if (number.reason) value.append(make("small", " " + number.reason));
-      return make("tr", [title, ...cells]);
-    });
+      if (number.reason) value.append(make("small", " " + number.reason));
+      row(measure.title, [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", measure.chance)]);
+    }
+    for (const [reason, titles] of missing) {
+      const cell = make("td", reason);
+      cell.colSpan = 4;
+      row(titles.join(words.comma), [cell]);
+    }
     const table = make("table", [make("caption", words.caption), make("thead", head), make("tbody", rows)]);
     const holder = make("div", table, "scroll");
     holder.tabIndex = 0;
@@ -215,7 +227,7 @@
     const title = make("h3", a === b ? fill("replicas", { a: names[a] }) : [isolated(names[a]), " – ", isolated(names[b])]);
     if (index === undefined) { panel.replaceChildren(title, make("p", words.none)); return; }
     const claims = data.claims[index];
-    const said = claims ? [make("p", fill("copies", { p: claims[0] })), make("p", fill("apart", { p: claims[1] }))] : [];
+    const said = claims ? ["copies", "apart"].flatMap((key, at) => (claims[at] ? [make("p", fill(key, { p: claims[at] }))] : [])) : [];
     const [differ, fail] = data.lists[index];
     panel.replaceChildren(title, measureTable(index), ...said,
       make("div", [...exampleList(differ, a, b, "differ"), ...exampleList(fail, a, b, "fail")], "two"));

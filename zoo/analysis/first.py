@@ -1,0 +1,119 @@
+"""What a report says first: the headline, the measure that pairs are shown in, and what to know before using either."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.analysis.convert import from_pairs
+from zoo.homogeneity import headline as numbers
+from zoo.reporting import schema
+
+if TYPE_CHECKING:
+    from zoo.homogeneity.bootstrap import Bootstrap
+    from zoo.homogeneity.results import Pairs
+    from zoo.store.panel import Panel
+
+FEW_EXAMPLES = 30
+"""With fewer test examples than this nothing can be concluded."""
+NAMED = 4
+"""Runs that a warning names."""
+
+KINSHIP: schema.Shown = "kinship"
+ERRORS: schema.Shown = "error_correlation"
+
+_ON_PURPOSE = ("not complete: ", "one model twice with one seed")
+_DAMAGED = ("damaged", "unreadable", "no predictions", "no test examples", "repeated ids")
+_SHORTER = "not answered by all"
+
+
+def headline(
+    panel: Panel,
+    plan: Bootstrap,
+    results: Mapping[str, Pairs],
+    left_out: Sequence[schema.LeftOut],
+    runs: Sequence[schema.RunOrigin],
+) -> schema.Headline:
+    """The two numbers and what belongs to them. results: measures of pairs by name; left_out, runs: of the document."""
+    found = numbers.headline(panel, plan)
+    measure = shown_measure(panel, results, found.models)
+    most, least = _extremes(results[measure], found.models)
+    return schema.Headline(
+        models=len(found.models),
+        effective_models=_estimate(found.effective_models),
+        joint_failure=_estimate(found.joint_failure),
+        joint_failures=found.joint_failures,
+        left_out=[schema.LeftOutModel(model=model, why=why) for model, why in sorted(found.left_out.items())],
+        warnings=warnings(found, left_out, runs, panel.models),
+        measure=measure,
+        most_alike=most,
+        least_alike=least,
+    )
+
+
+def _estimate(found: numbers.Estimate) -> schema.Estimate:
+    return schema.estimate(found.value, found.low, found.high, found.n, found.reason, found.bound)
+
+
+def shown_measure(panel: Panel, results: Mapping[str, Pairs], counted: Sequence[int]) -> schema.Shown:
+    """What all pairs are shown in: kinship where every two models that count have one, else the correlation of their
+    errors, for all pairs alike: two scales on one map could not be read."""
+    models = list(counted) if len(counted) > 1 else list(range(len(panel.models)))
+    kinships = results[KINSHIP].value[np.ix_(models, models)]
+    return KINSHIP if len(models) > 1 and np.isfinite(kinships).all() else ERRORS
+
+
+def _extremes(shown: Pairs, counted: Sequence[int]) -> tuple[schema.PairOfModels | None, schema.PairOfModels | None]:
+    """The most and the least alike of the models that count."""
+    defined = [
+        (float(shown.value[a, b]), a, b)
+        for a, b in itertools.combinations(counted, 2)
+        if np.isfinite(shown.value[a, b])
+    ]
+
+    def pair(found: tuple[float, int, int]) -> schema.PairOfModels:
+        _, a, b = found
+        return schema.PairOfModels(a=a, b=b, likeness=from_pairs(shown, a, b))
+
+    return pair(max(defined)) if defined else None, pair(min(defined)) if len(defined) > 1 else None
+
+
+def warnings(
+    found: numbers.Headline,
+    left_out: Sequence[schema.LeftOut],
+    runs: Sequence[schema.RunOrigin],
+    models: Sequence[str],
+) -> list[schema.HeadlineWarning]:
+    """What changes the headline or its meaning and cannot be seen in it. Empty for a study of nothing but sound runs of
+    its own. A run that failed is no news: it has been reported where it was made."""
+    gone = [item for item in left_out if item["what"] != "note" and not item["why"].startswith(_ON_PURPOSE)]
+    damaged = [item["what"] for item in gone if item["why"] in _DAMAGED]
+    shorter = [item["what"] for item in gone if item["why"] == _SHORTER]
+    others = Counter(item["why"] for item in gone if item["why"] not in (*_DAMAGED, _SHORTER))
+    made_from = [_named(run, models) for run in runs if run["parent"] is not None]
+    imported = [_named(run, models) for run in runs if run["imported"]]
+    told = [
+        _warning("damaged", len(damaged), damaged),
+        _warning("not_comparable", others.total(), list(others)),
+        _warning("fewer_examples", len(shorter), shorter),
+        _warning("made_from", len(made_from), made_from),
+        _warning("imported", len(imported) if len(imported) < len(runs) else 0, imported),
+    ]
+    n = found.effective_models.n
+    if n < FEW_EXAMPLES:
+        told.append(schema.HeadlineWarning(code="few_examples", count=n, names=[]))
+    elif found.few_failures and found.effective_models.value is not None:
+        told.append(schema.HeadlineWarning(code="few_failures", count=round(found.joint_failures), names=[]))
+    return [warning for warning in told if warning is not None]
+
+
+def _warning(code: schema.WarningCode, count: int, names: Sequence[str]) -> schema.HeadlineWarning | None:
+    return schema.HeadlineWarning(code=code, count=count, names=list(names)[:NAMED]) if count else None
+
+
+def _named(run: schema.RunOrigin, models: Sequence[str]) -> str:
+    return f"{models[run['model']]}, seed {run['seed']}"
