@@ -419,8 +419,8 @@ class Document(TypedDict):
     recipe_diversity: NotRequired[
         Annotated[
             Number,
-            "what is left once the noise between seeds is divided out: Vendi score of the kinships; it does not say how "
-            "many models one has; missing unless all models have replicas",
+            "what is left once the noise between seeds is divided out: Vendi score of the kinships; it does not say "
+            "how many models one has; missing unless all models have replicas",
         ]
     ]
     map: Annotated[Map, "map and dendrogram"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from zoo.reporting.schema import (
     Bench,
     BenchedModel,
+    Claim,
     Document,
     Estimate,
     Example,
@@ -112,6 +113,16 @@ def undefined_measures(document: Document) -> dict[str, str]:
         if all(number is None or number["value"] is None for _, number in both):
             reasons = Counter(number["reason"] or "" for pair, number in both if number and pair["a"] != pair["b"])
             found[measure["name"]] = reasons.most_common(1)[0][0] if reasons else ""
+    return found
+
+
+def undefined_claims(document: Document) -> dict[str, str]:
+    """The claims that could be tested for no pair, and why not for most, in English."""
+    found = {}
+    for name in ("more_alike_than_replicas", "less_than_independent"):
+        claims: list[Claim] = [pair["p_values"][name] for pair in document["pairs"] if pair["p_values"]]  # type: ignore[literal-required]
+        if claims and all(claim["corrected"] is None for claim in claims):
+            found[name] = Counter(claim["reason"] or "" for claim in claims).most_common(1)[0][0]
     return found
 
 

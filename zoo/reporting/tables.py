@@ -66,15 +66,17 @@ def _headline(document: Document) -> Iterator[Row]:
     yield ["number", *_NUMBER, "bound"]
     found = document["headline"]
     for name, estimate in (("effective_models", found["effective_models"]), ("joint_failure", found["joint_failure"])):
-        yield [name, *(estimate[part] for part in _NUMBER), estimate["bound"]]
+        ends = [estimate["value"], estimate["low"], estimate["high"], estimate["n"], estimate["reason"]]
+        yield [name, *ends, estimate["bound"]]
     if "recipe_diversity" in document:
         yield ["recipe_diversity", *_number(document["recipe_diversity"]), None]
 
 
 def _not_defined(document: Document) -> Iterator[Row]:
-    """What `pairs.csv` has no rows of: its reason is said once here, and not once a pair."""
+    """What `pairs.csv` and `claims.csv` have no rows of: its reason is said once here, and not once a pair."""
     yield ["measure", "reason"]
     yield from story.undefined_measures(document).items()
+    yield from story.undefined_claims(document).items()
 
 
 def _models(document: Document) -> Iterator[Row]:
@@ -134,6 +136,7 @@ def _pairs(document: Document) -> Iterator[Row]:
 
 def _claims(document: Document) -> Iterator[Row]:
     names = _names(document)
+    missing = story.undefined_claims(document)
     yield ["a", "b", "claim", "p", "p_corrected", "reason"]
     for pair in document["pairs"]:
         claims = pair["p_values"]
@@ -143,6 +146,8 @@ def _claims(document: Document) -> Iterator[Row]:
             ("more_alike_than_replicas", claims["more_alike_than_replicas"]),
             ("less_than_independent", claims["less_than_independent"]),
         ):
+            if name in missing:
+                continue
             yield [names[pair["a"]], names[pair["b"]], name, claim["raw"], claim["corrected"], claim["reason"]]
 
 
