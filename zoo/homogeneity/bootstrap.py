@@ -96,14 +96,15 @@ def bca(
     where undefined, which does not count. confidence: in (0, 1). Returns low and high, (...) float64: NaN with no
     draws, where more than half of them are undefined, and where the value is. What it covers: see reports/coverage."""
     shape = np.shape(value)
-    points, many = np.reshape(value, -1), draws.reshape(len(draws), -1)
+    points = np.reshape(value, -1)
+    bounds = np.full((2, len(points)), np.nan)
+    many = draws.reshape(len(draws), len(points))
     usable = np.isfinite(points)
     if len(draws):
         usable &= np.isfinite(many).mean(axis=0) >= MOST_UNDEFINED
-    bounds = np.full((2, len(points)), np.nan)
     if not len(draws) or not usable.any():
         return bounds[0].reshape(shape), bounds[1].reshape(shape)
-    speed = _acceleration(jackknife.reshape(len(jackknife), -1)[:, usable])
+    speed = _acceleration(jackknife.reshape(len(jackknife), len(points))[:, usable])
     levels = _bca_levels(points[usable], many[:, usable], speed, confidence)
     for column, level in zip(np.flatnonzero(usable), levels.T, strict=True):
         drawn = many[:, column]

@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.homogeneity.behaviour import behaviour, undefined_pairs
 from zoo.homogeneity.bootstrap import Bootstrap, interval, minding, scalar, too_few, undefined, undefined_share
-from zoo.homogeneity.results import MIN_EXAMPLES, Pairs, PerModel, Scalar
+from zoo.homogeneity.results import MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -24,7 +24,9 @@ _MOST = 1.25
 _TOLERANCE = 1e-9
 _ELEMENTS = 2**22  # loadings held at a time
 
-_FEW_RUNS = "{} has one run: kinship is measured against replicas, so run it with more seeds"
+ALWAYS = "one of the models is always right or always wrong"
+NO_EXCESS_WITH_ITSELF = "a model has no excess with itself"
+_FEW_FOR_EXCESS = f"{MIN_FOR_EXCESS} models at least are needed to tell what all share, and there are {{}}"
 _NO_RELIABILITY = "the replicas of {} do not fail together, so there is nothing to measure its kinship against"
 
 
@@ -121,7 +123,7 @@ def _reasons(
 def _trouble(name: str, found: Correlations, model: int) -> str:
     """Why this model has no kinship to any, or an empty string."""
     if found.replicas[model] < 2:
-        return _FEW_RUNS.format(name)
+        return NO_REPLICAS
     if np.isnan(found.value[model, model]):
         return f"{name} is always right or always wrong in all but one of its runs, so its errors cannot be compared"
     return _NO_RELIABILITY.format(name) if found.value[model, model] <= 0 else ""
@@ -192,36 +194,82 @@ def _loadings(off: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndar
 
 def excess_kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     """Kinship of a pair beyond what all models find hard: 0 for models that are independent given the difficulty.
-    Undefined with fewer than four models and where any kinship is undefined."""
+    Models without any kinship are left out; undefined with fewer than four others."""
+    if (gap := _no_excess(panel)) is not None:
+        return gap
+    found = Correlations.of(panel, plan)
+    troubles = [_trouble(panel.models[m], found, m) for m in range(len(panel.models))]
+    return _beyond_all(
+        attenuation_corrected(found.value), attenuation_corrected(found.draws), troubles, len(panel.labels), plan
+    )
+
+
+def excess_error_correlation(panel: Panel, plan: Bootstrap) -> Pairs:
+    """φ of a pair beyond what all models find hard: as `excess_kinship`, of the error correlation itself, so that it
+    needs no replicas. Models that are always right or always wrong are left out; undefined with fewer than four others.
+    """
+    if (gap := _no_excess(panel)) is not None:
+        return gap
+    found = Correlations.of(panel, plan)
+    return _beyond_all(found.value, found.draws + found.seeds, [""] * len(panel.models), len(panel.labels), plan)
+
+
+def _no_excess(panel: Panel) -> Pairs | None:
+    """Undefined for a reason that the panel's size gives, or None."""
     models, examples = len(panel.models), len(panel.labels)
     if models < MIN_FOR_EXCESS:
-        reason = f"{MIN_FOR_EXCESS} models at least are needed to tell what all share, and there are {models}"
-        return undefined_pairs(models, examples, reason)
-    if examples < MIN_EXAMPLES:
-        return undefined_pairs(models, examples, too_few(examples))
-    found = Correlations.of(panel, plan)
-    kinships = attenuation_corrected(found.value)
-    value, draws = excess(kinships), excess(attenuation_corrected(found.draws))
-    low, high = interval(draws, plan.confidence)
-    shares, told = undefined_share(draws), {}
-    cause = _first_gap(panel, found, kinships)
+        return undefined_pairs(models, examples, _FEW_FOR_EXCESS.format(models))
+    return undefined_pairs(models, examples, too_few(examples)) if examples < MIN_EXAMPLES else None
+
+
+def _beyond_all(value: np.ndarray, draws: np.ndarray, troubles: list[str], examples: int, plan: Bootstrap) -> Pairs:
+    """The excess of (M, M) and its draws (D, M, M) among the models that are alike to some degree with all the others.
+    troubles: (M,), why a model is not, where that is known."""
+    models = len(value)
+    kept = _all_defined(value)
+    n = np.full((models, models), examples, dtype=np.int64)
+    full, low, high = np.full((3, models, models), np.nan)
+    shares = np.zeros((models, models))
+    if len(kept) >= MIN_FOR_EXCESS:
+        inside = np.ix_(kept, kept)
+        full[inside], drawn = excess(value[inside]), excess(draws[:, kept[:, None], kept])
+        low[inside], high[inside] = interval(drawn, plan.confidence)
+        shares[inside] = undefined_share(drawn)
+    told = {}
     for i, j in zip(*np.triu_indices(models), strict=True):
         if i == j:
-            told[int(i), int(j)] = "a model has no excess kinship with itself"
-        elif text := cause or minding(float(shares[i, j])):
+            told[int(i), int(j)] = NO_EXCESS_WITH_ITSELF
+        elif np.isnan(full[i, j]):
+            alone = {int(i), int(j)} - set(kept.tolist())
+            causes = [troubles[m] or ALWAYS for m in sorted(alone)] or _FEW_FOR_EXCESS.format(len(kept))
+            told[int(i), int(j)] = causes if isinstance(causes, str) else causes[0]
+        elif text := minding(float(shares[i, j])):
             told[int(i), int(j)] = text
-    return Pairs(value, low, high, np.full((models, models), examples, dtype=np.int64), told)
+    return Pairs(full, low, high, n, told)
+
+
+def _all_defined(value: np.ndarray) -> np.ndarray:
+    """The largest set of models found, (k,) indices, all pairs of which are defined: whoever has most gaps goes first.
+    value: (M, M); the diagonal is not looked at."""
+    gaps = ~np.isfinite(value)
+    np.fill_diagonal(gaps, False)
+    kept = np.arange(len(value))
+    while len(kept) and (count := gaps[np.ix_(kept, kept)].sum(axis=1)).any():
+        kept = np.delete(kept, count.argmax())
+    return kept
 
 
 def _first_gap(panel: Panel, found: Correlations, kinships: np.ndarray) -> str:
     """Why some kinship is undefined, or an empty string when all are defined."""
+    if (found.replicas < 2).any():
+        return NO_REPLICAS
     for i, j in zip(*np.nonzero(np.isnan(kinships)), strict=True):
         cause = _trouble(panel.models[i], found, i) or _trouble(panel.models[j], found, j)
         return cause or f"the kinship of {panel.models[i]} and {panel.models[j]} is undefined"
     return ""
 
 
-def effective_number(similarity: np.ndarray) -> np.ndarray:
+def vendi_score(similarity: np.ndarray) -> np.ndarray:
     """exp of the entropy of the eigenvalues of K/M, the Vendi score (Friedman & Dieng 2023), in [1, M].
 
     similarity: (..., M, M) symmetric. An estimated K need not be positive semi-definite: negative eigenvalues are set
@@ -238,9 +286,13 @@ def effective_number(similarity: np.ndarray) -> np.ndarray:
     return found
 
 
-def effective_models(panel: Panel, plan: Bootstrap) -> Scalar:
-    """How many independent models the set behaves like: the Vendi score of the kinship matrix, corrected for bias.
-    Undefined where any kinship is.
+def recipe_diversity(panel: Panel, plan: Bootstrap) -> Scalar:
+    """How many recipes that share nothing would be as diverse: the Vendi score of the kinship matrix, corrected for
+    bias. Undefined unless all models have replicas, and where any kinship is undefined.
+
+    It is what is left once the noise between seeds is divided out, and *not* how many models one has: it grows with M
+    even at equal kinship, and three noisy models of one recipe have 1 though they insure each other. What a vote has of
+    its members is `zoo.homogeneity.headline.effective_models`.
 
     Noise in K spreads its eigenvalues and so lowers their entropy, most for independent models, where every estimate
     falls below M. The draws tell by how much: value = 2·score − mean(draws), and the interval is that of the draws
@@ -255,7 +307,7 @@ def effective_models(panel: Panel, plan: Bootstrap) -> Scalar:
     kinships = attenuation_corrected(found.value)
     if gap := _first_gap(panel, found, kinships):
         return undefined(examples, gap)
-    value, draws = effective_number(kinships), effective_number(attenuation_corrected(found.draws))
+    value, draws = vendi_score(kinships), vendi_score(attenuation_corrected(found.draws))
     score = scalar(float(value), draws, examples, plan, "")
     if not np.isfinite(draws).any():
         return Scalar(score.value, score.low, score.high, examples, "not corrected for bias: there are no draws")
