@@ -15,7 +15,6 @@ UNDEFINED = "it is undefined on these examples"
 ONE_MODEL = "two models at least are needed, and there is one"
 NO_PAIR = "no two models that are neither constant nor perfect have a defined likeness"
 SOME_PAIR = "the likeness of some pair is undefined"
-NO_REPLICAS = "it needs two runs or more of each model"
 
 
 def from_scalar(found: Scalar) -> Number:

@@ -79,8 +79,11 @@ def analyse(
     progress("measuring likeness")
     kinds = [entry.cls for entry in registry().entries["measure"].values()]
     kinds.sort(key=_core_order)
-    results: dict[str, Result] = {kind.name: kind().compute(answers, plan) for kind in kinds}
     counted = numbers.headline(answers, plan).models
+    every = first.together(answers, counted)
+    results: dict[str, Result] = {
+        kind.name: kind().compute(every if kind.scope == "set" else answers, plan) for kind in kinds
+    }
     board = leaderboard(answers)
     votes = sections.Votes.of(answers)
     progress("comparing representations")
@@ -88,7 +91,7 @@ def analyse(
     kin = lineage.lineage(comparison, answers.models, progress, options.answers) if options.lineage else None
     progress("putting it together")
     gone = _left_out(comparison) if left_out is None else list(left_out)
-    found = _Found(kinds, results, board, votes, grids, plan, kin, counted, gone)
+    found = _Found(kinds, results, board, votes, grids, plan, kin, counted, every, gone)
     return _document(comparison, answers, found, options, command)
 
 
@@ -109,6 +112,7 @@ class _Found:
     plan: Bootstrap
     lineage: Lineage | None
     counted: tuple[int, ...]
+    every: Panel
     left_out: list[schema.LeftOut]
 
     def of_models(self) -> dict[str, PerModel]:
@@ -122,9 +126,9 @@ def _document(
     comparison: Comparison, answers: Panel, found: _Found, options: Options, command: Sequence[str]
 ) -> schema.Document:
     record = comparison.members[0].run.record
-    of_pairs, replicas = found.of_pairs(), np.bincount(answers.runs, minlength=len(answers.models)).min() > 1
+    of_pairs, replicas = found.of_pairs(), np.bincount(found.every.runs).min() > 1
     every = sections.pairs(answers, found.votes, of_pairs, kinship.claims(answers, found.plan))
-    together = sections.failed(answers, found.votes, found.plan, found.counted)
+    together = sections.failed(found.every, found.plan)
     origin = _provenance(comparison, answers, command)
     headline = first.headline(answers, found.plan, of_pairs, found.left_out, origin["runs"])
     document = schema.Document(
@@ -142,7 +146,7 @@ def _document(
         set_measures=_of_set(found),
         map=sections.picture(answers, of_pairs[headline["measure"]], found.counted),
         failures=together,
-        diversity=sections.diversity(answers, found.board, found.plan),
+        diversity=sections.diversity(found.every, answers.models, found.board, found.plan),
         representations=found.grids,
         examples=_examples(record, answers, found.votes, _referred(together, every), options.examples),
         left_out=found.left_out,
@@ -156,7 +160,11 @@ def _document(
         ),
         provenance=origin,
     )
-    if replicas and len(answers.models) > 1 and isinstance(diverse := found.results.get("recipe_diversity"), Scalar):
+    if (
+        replicas
+        and len(found.every.models) > 1
+        and isinstance(diverse := found.results.get("recipe_diversity"), Scalar)
+    ):
         document["recipe_diversity"] = from_scalar(diverse)
     # Only where there are some: a report of a study without them is what it always was.
     if options.benches and (found_benches := costs.benches(comparison, answers.models, found.board, found.counted)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,22 @@ def headline(
 
 def _estimate(found: numbers.Estimate) -> schema.Estimate:
     return schema.estimate(found.value, found.low, found.high, found.n, found.reason, found.bound)
+
+
+def together(panel: Panel, counted: Sequence[int]) -> Panel:
+    """The panel of the models that count alone, for what is about all models together: next to a model that is never
+    wrong nothing is failed by all. The panel as it is where fewer than two count."""
+    if len(counted) < 2 or len(counted) == len(panel.models):
+        return panel
+    runs = [run for run, model in enumerate(panel.runs) if model in counted]
+    return replace(
+        panel,
+        models=tuple(panel.models[model] for model in counted),
+        runs=tuple(list(counted).index(panel.runs[run]) for run in runs),
+        seeds=tuple(panel.seeds[run] for run in runs),
+        predictions=panel.predictions[runs],
+        probabilities=None if panel.probabilities is None else panel.probabilities[runs],
+    )
 
 
 def shown_measure(panel: Panel, results: Mapping[str, Pairs], counted: Sequence[int]) -> schema.Shown:

@@ -12,7 +12,6 @@ import numpy as np
 
 from zoo.analysis.convert import (
     NO_PAIR,
-    NO_REPLICAS,
     ONE_MODEL,
     SOME_PAIR,
     finite,
@@ -23,6 +22,7 @@ from zoo.analysis.convert import (
 from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
+from zoo.homogeneity.results import NO_REPLICAS
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined
 
@@ -58,11 +58,6 @@ class Votes:
             if panel.probabilities is not None:
                 means.append(panel.probabilities[owner == model].mean(0))
         return cls(np.stack(answers), np.stack(means) if means else None)
-
-    def of_models(self, models: Sequence[int]) -> Votes:
-        """The votes of some of the models."""
-        chosen = list(models)
-        return Votes(self.answers[chosen], None if self.probabilities is None else self.probabilities[chosen])
 
 
 def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> list[schema.Measure]:
@@ -172,14 +167,15 @@ def classical_scaling(distances: np.ndarray) -> tuple[np.ndarray, float | None]:
     return points, finite(np.clip(values, 0, None).sum() / total) if total > 0 else None
 
 
-def failed(panel: Panel, votes: Votes, plan: Bootstrap, counted: Sequence[int]) -> schema.Failures:
-    """Failures together against chance, and the examples that every model fails. counted: the models that may make a
-    label suspected."""
+def failed(panel: Panel, plan: Bootstrap) -> schema.Failures:
+    """Failures together against chance, and the examples that every model fails. panel: of the models that count, since
+    one that answers the same whatever it is asked says nothing of a label."""
+    votes = Votes.of(panel)
     found = failures.failure_counts(panel, plan)
     systemic = failures.systemic_failure(panel, plan)
     n = found.n
     every = np.flatnonzero((votes.answers != panel.labels).all(0))
-    told = sorted((_failed_example(panel, votes.of_models(counted), int(row)) for row in every), key=_suspected_first)
+    told = sorted((_failed_example(panel, votes, int(row)) for row in every), key=_suspected_first)
     none = undefined(too_few(n), n)
     section = schema.Failures(
         distribution=[
@@ -196,8 +192,8 @@ def failed(panel: Panel, votes: Votes, plan: Bootstrap, counted: Sequence[int]) 
         total=len(every),
         every_model_fails=told[:FAILED_LISTED],
     )
-    if len(panel.classes) > 2 and len(counted) > 2:
-        section["against_label"] = against_label(panel, votes.of_models(counted))
+    if len(panel.classes) > 2 and len(panel.models) > 2:
+        section["against_label"] = against_label(panel, votes)
     return section
 
 
@@ -223,8 +219,7 @@ def _suspected_first(example: schema.FailedExample) -> tuple[bool, bool, str]:
 
 def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExample:
     """One example that all models fail. Its label is suspected when several models give one and the same other answer:
-    with two models, or of two classes, that says little, so they have to be sure of it as well. votes: without the
-    models that answer the same whatever they are asked, whose agreement says nothing of the label."""
+    with two models, or of two classes, that says little, so they have to be sure of it as well."""
     said = votes.answers[:, row]
     agree = len(said) > 1 and bool((said == said[0]).all())
     sure = agree and votes.probabilities is not None and bool((votes.probabilities[:, row, said[0]] >= CONFIDENT).all())
@@ -237,9 +232,10 @@ def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExampl
     )
 
 
-def diversity(panel: Panel, board: Leaderboard, plan: Bootstrap) -> schema.Diversity:
-    """What having several models is worth."""
-    n, best = len(panel.ids), board.order[0]
+def diversity(panel: Panel, models: Sequence[str], board: Leaderboard, plan: Bootstrap) -> schema.Diversity:
+    """What having several models is worth. panel: of the models that count; models, board: of all."""
+    indices = [models.index(name) for name in panel.models]
+    n, best = len(panel.ids), next(model for model in board.order if model in indices)
     accuracy = accuracy_of(board, best)
     vote, oracle = failures.vote_gain(panel, plan), failures.oracle_gap(panel, plan)
     systemic, adds = failures.systemic_failure(panel, plan), failures.marginal_diversity(panel, plan)
@@ -260,12 +256,12 @@ def diversity(panel: Panel, board: Leaderboard, plan: Bootstrap) -> schema.Diver
         oracle_gap=from_scalar(oracle),
         contributions=[
             schema.Contribution(
-                model=model,
+                model=index,
                 oracle=from_models(adds, model),
                 vote=from_models(adds.parts["vote"], model) if adds.parts else none,
                 effective=from_models(adds.parts["effective"], model) if adds.parts else none,
             )
-            for model in range(len(panel.models))
+            for model, index in enumerate(indices)
         ],
     )
 

@@ -10,6 +10,7 @@ from zoo.reporting.cells import DASH, Cell, Column, Table, table
 from zoo.reporting.schema import Bench, Claim, Document, Number, Pair
 from zoo.reporting.words import Words, clean
 
+_ELSEWHERE = frozenset(("reliability", "marginal_diversity"))  # in the leaderboard, and in what each model adds
 COSTS = ("param_count", "train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib")
 BENCHED = (
     "samples_per_sec",
@@ -55,9 +56,11 @@ def leaderboard(document: Document, words: Words) -> Table:
         Column(words("metrics.accuracy"), [cell(number, words, "percent") for number in accuracies]),
         Column(words("leaderboard.interval"), _spans(accuracies), "strip"),
         Column(words("metrics.macro_f1"), [cell(model["metrics"].get("macro_f1"), words) for model in models]),
-        Column(words("leaderboard.replicas"), [Cell(str(len(model["seeds"]))) for model in models]),
-        Column(words("leaderboard.reliability"), [cell(model["reliability"], words) for model in models]),
     ]
+    if any(len(model["seeds"]) > 1 for model in models):
+        columns.append(Column(words("leaderboard.replicas"), [Cell(str(len(model["seeds"]))) for model in models]))
+        reliability = [cell(model["reliability"], words) for model in models]
+        columns.append(Column(words("leaderboard.reliability"), reliability))
     changes = [at for at in range(1, len(models)) if models[at]["rank"] != models[at - 1]["rank"]]
     return table(columns, words, changes)
 
@@ -194,10 +197,14 @@ def contributions(document: Document, words: Words) -> Table:
 
 
 def of_models(document: Document, words: Words) -> Table | None:
-    """Further measures of each model; None where there are none."""
-    measures = [measure for measure in document["measures"] if measure["scope"] == "models"]
+    """Measures of each model that are in no other table; None where there are none."""
+    measures = [
+        measure
+        for measure in document["measures"]
+        if measure["scope"] == "models" and measure["name"] not in _ELSEWHERE
+    ]
     models = document["models"]
-    if not measures or not any(model["measures"] for model in models):
+    if not any(measure["name"] in model["measures"] for measure in measures for model in models):
         return None
     columns = [Column(words("leaderboard.model"), [Cell(name) for name in story.names(document)], "name")]
     for measure in measures:

@@ -251,9 +251,9 @@ class AgainstLabel(TypedDict):
 
 
 class Failures(TypedDict):
-    """Failures of the models together, against chance."""
+    """Failures of the models that count together, against chance."""
 
-    distribution: Annotated[list[FailureCount], "M + 1 entries, from no model to all"]
+    distribution: Annotated[list[FailureCount], "from no model to all that count"]
     observed: Annotated[Number, "share of examples that every model fails"]
     expected: Annotated[Number, "that share if failures were independent"]
     log_ratio: Annotated[Number, "natural logarithm of observed over expected"]
@@ -274,9 +274,9 @@ class Contribution(TypedDict):
 
 
 class Diversity(TypedDict):
-    """What having several models is worth."""
+    """What having several models is worth, of those that count in the headline."""
 
-    best_model: Annotated[int, "index of the most accurate model"]
+    best_model: Annotated[int, "index of the most accurate of them"]
     best: Annotated[Number, "its accuracy"]
     vote: Annotated[Number, "accuracy of the majority vote"]
     oracle: Annotated[Number, "share of the examples that some model answers rightly"]
@@ -284,7 +284,7 @@ class Diversity(TypedDict):
     oracle_independent: Annotated[Number, "the oracle if these models failed independently"]
     vote_gain: Annotated[Number, "vote − best"]
     oracle_gap: Annotated[Number, "oracle − best"]
-    contributions: Annotated[list[Contribution], "one for each model"]
+    contributions: Annotated[list[Contribution], "one for each model that counts"]
 
 
 class LayerGrid(TypedDict):
@@ -414,7 +414,8 @@ class Document(TypedDict):
     measures: Annotated[list[Measure], "the measures, in the order in which they are shown"]
     pairs: Annotated[list[Pair], "all pairs with a ≤ b"]
     set_measures: Annotated[
-        dict[str, Number], "measures of scope `set` that stand nowhere else, e.g. `ambiguity`, `rashomon_capacity`"
+        dict[str, Number],
+        "of the models that count: measures of scope `set` that stand nowhere else, e.g. `rashomon_capacity`",
     ]
     recipe_diversity: NotRequired[
         Annotated[

@@ -120,7 +120,7 @@ def undefined_claims(document: Document) -> dict[str, str]:
     """The claims that could be tested for no pair, and why not for most, in English."""
     found = {}
     for name in ("more_alike_than_replicas", "less_than_independent"):
-        claims: list[Claim] = [pair["p_values"][name] for pair in document["pairs"] if pair["p_values"]]  # type: ignore[literal-required]
+        claims: list[Claim] = [pair["p_values"][name] for pair in document["pairs"] if pair["p_values"]]
         if claims and all(claim["corrected"] is None for claim in claims):
             found[name] = Counter(claim["reason"] or "" for claim in claims).most_common(1)[0][0]
     return found
@@ -130,7 +130,11 @@ def not_defined(document: Document, words: Words) -> list[str]:
     """Which measures no pair has, and why: a sentence a reason, each said once."""
     told: dict[str, list[str]] = {}
     titles = {measure["name"]: words.measure(measure) for measure in document["measures"]}
+    needs = {measure["name"]: measure["needs"] for measure in document["measures"]}
+    said = without_kinship(document, words)  # which is of them
     for name, reason in undefined_measures(document).items():
+        if said and "replicas" in needs[name]:
+            continue
         told.setdefault(words.reason(reason), []).append(titles[name])
     comma = words("numbers.comma")
     return [words("pairs.not_defined", titles=comma.join(names), reason=reason) for reason, names in told.items()]
