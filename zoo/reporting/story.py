@@ -285,9 +285,9 @@ def cautions(document: Document, words: Words) -> list[str]:
     found = document["headline"]
     told = [_caution(warning, words) for warning in found["warnings"]]
     shown = names(document)
-    for why in ("constant", "perfect"):
-        if models := [shown[left["model"]] for left in found["left_out"] if left["why"] == why]:
-            told.append(words(f"answer.{why}", models=words("numbers.comma").join(models)))
+    if gone := [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in found["left_out"]]:
+        more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
+        told.append(words("answer.left_out", models=words("numbers.comma").join(gone[:_NAMED_MODELS]) + more))
     return told
 
 
