@@ -247,8 +247,10 @@ def _bad_value(found: re.Match[str], _arguments: list[str], _registry: Registry)
 
 
 def _several(found: re.Match[str], arguments: list[str], _registry: Registry) -> ZooError:
+    option, _, values = found[1].partition("=")
     return ConfigError(
-        f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}"
+        f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}\n"
+        f"If it is one value with a comma in it, quote it twice: {option}=\"'{values}'\""
     )
 
 

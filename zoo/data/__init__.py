@@ -37,12 +37,13 @@ class Labelled:
 @dataclass(frozen=True)
 class Data:
     """What `Dataset.read` returns. classes: names, index = label. Without `validation`, a tenth of `train` is taken
-    for it (stratified, the same every time)."""
+    for it (stratified, the same every time). notes: what was passed over, in words."""
 
     classes: Sequence[str]
     train: Labelled
     test: Labelled
     validation: Labelled | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass
