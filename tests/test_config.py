@@ -140,15 +140,16 @@ def test_a_recipe_of_something_else_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "trainer.epochs=0: it must be more than 0."),
-        ({"epochs": float("inf")}, "trainer.epochs=inf: it must be a finite number."),
-        ({"learning_rate": float("nan")}, "trainer.learning_rate=nan: it must be a finite number."),
-        ({"batch_size": -1}, "trainer.batch_size=-1: it must be more than 0."),
-        ({"steps": 0}, "trainer.steps=0: it must be more than 0, or null."),
-        ({"seconds": -0.5}, "trainer.seconds=-0.5: it must be more than 0, or null."),
-        ({"threads": 0}, "trainer.threads=0: it must be more than 0, or null."),
-        ({"clip": -1.0}, "trainer.clip=-1.0: it must be 0 or more."),
-        ({"warmup": 1.0}, "trainer.warmup=1.0: it must be a share of the steps, from 0 to below 1."),
+        ({"epochs": 0}, "trainer.epochs=0: it must be a number above 0, or null."),
+        ({"epochs": float("inf")}, "trainer.epochs=inf: it must be finite: a number above 0, or null."),
+        ({"learning_rate": float("nan")}, "trainer.learning_rate=nan: it must be finite: a number above 0, or null."),
+        ({"batch_size": -1}, "trainer.batch_size=-1: it must be a whole number of 1 or more, or null."),
+        ({"steps": 0}, "trainer.steps=0: it must be a whole number of 1 or more, or null."),
+        ({"seconds": -0.5}, "trainer.seconds=-0.5: it must be a number above 0, or null."),
+        ({"threads": 0}, "trainer.threads=0: it must be a whole number of 1 or more, or null."),
+        ({"clip": -1.0}, "trainer.clip=-1.0: it must be a number of 0 or more, or null."),
+        ({"warmup": 1.0}, "trainer.warmup=1.0: it must be a number from 0 to below 1, or null."),
+        ({"resident_mib": -1}, "trainer.resident_mib=-1: it must be a whole number of 0 or more."),
     ],
 )
 def test_options_out_of_range_are_refused(options: Mapping[str, Any], message: str) -> None:
@@ -200,9 +201,13 @@ def test_the_dataset_that_is_named_wins_over_the_tasks(compose: Any) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["seed=-1"], "seed=-1: it must be from 0 to 4294967295."),
-        (["seed=4294967296"], "seed=4294967296: it must be from 0 to 4294967295."),
-        (["probe=-1"], "probe=-1: it must be 0 or more."),
+        (["seed=-1"], "seed=-1: it must be a whole number from 0 to 4294967295."),
+        (["seed=4294967296"], "seed=4294967296: it must be a whole number from 0 to 4294967295."),
+        (
+            ["seed=2", "replicas=4294967295"],
+            "replicas=4294967295: it must be at most 4294967294: the last seed is 4294967295.",
+        ),
+        (["probe=-1"], "probe=-1: it must be a whole number of 0 or more."),
         (["model.features=${nope}"], "model.features: Interpolation key 'nope' not found."),
         (["model.features=???"], "model.features: Structured config of type `MLPOptions` has missing mandatory value"),
     ],

@@ -617,7 +617,7 @@ MODULE_FAULTS = {
     ),
     "recipe out of range": (
         faulty(recipe=lambda self, modality: {"batch_size": 0}),
-        {"recipe": "trainer.batch_size=0: it must be more than 0."},
+        {"recipe": "trainer.batch_size=0: it must be a whole number of 1 or more."},
     ),
     "unknown optimizer": (
         faulty(recipe=lambda self, modality: {"optimizer": "adamax"}),

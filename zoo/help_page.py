@@ -61,7 +61,7 @@ def _show_options(screen: Console, title: str, options: Sequence[Description]) -
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("option", overflow="fold", min_width=min(40, max(len(item.name) for item in options)))
-    table.add_column("default", overflow="fold", max_width=16)
+    table.add_column("default", overflow="fold", max_width=20)
     table.add_column("meaning · what it takes", overflow="fold")
     for item in options:
         table.add_row(*map(Text, (item.name, item.default, " · ".join(filter(None, (item.meaning, item.takes))))))

@@ -142,8 +142,9 @@ def check(options: Configurable) -> None:
     for name, (hint, allowed) in _declared(cls).items():
         value = getattr(options, name)
         if not _takes(value, hint, allowed):
+            finite = "" if _finite(value) else "finite: "
             near = did_you_mean(str(value), map(str, allowed.choices)) if allowed.choices else ""
-            raise ConfigError(f"{_assigned(options, name)}: it must be {takes(hint, allowed)}.{near}")
+            raise ConfigError(f"{_assigned(options, name)}: it must be {finite}{takes(hint, allowed)}.{near}")
 
 
 def require(options: Configurable, name: str, holds: bool, wanted: str) -> None:
@@ -199,6 +200,13 @@ def _is_one(value: Any, hint: Any, allowed: Allowed) -> bool:
     if inspect.isclass(hint) and (hint is bool or issubclass(hint, enum.Enum)):
         return isinstance(value, hint)
     return True
+
+
+def _finite(value: Any) -> bool:
+    """Whether neither the value nor an element of it is NaN or infinite."""
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def takes(hint: Any, allowed: Allowed) -> str:
