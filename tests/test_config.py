@@ -306,3 +306,30 @@ def test_what_a_run_recorded_becomes_the_same_model_again() -> None:
         config.from_record("model", {"name": "mlp", "hiden": [7]}, installed)
     with pytest.raises(UnknownName, match="Did you mean 'mlp'"):
         config.from_record("model", {"name": "mlpp"}, installed)
+
+
+@dataclass
+class Learner(zoo.Predictor):
+    """Keeps what it learned beside its options, in fields of types that no config holds."""
+
+    rate: float = zoo.option(0.5, "how fast it learns", gt=0)
+    learned: torch.Tensor | None = field(init=False, default=None)
+
+    name: ClassVar[str] = "learner"
+    modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text"})
+
+    def fit(self, train: Any, validation: Any, seed: int) -> None:
+        self.learned = seed  # type: ignore[assignment]
+
+    def predict_proba(self, examples: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_what_a_model_learns_is_none_of_its_options() -> None:
+    assert list(OmegaConf.structured(config.schema(entry(Learner)))) == ["name", "rate"]
+    installed = with_plugins()
+    together = dataclasses.replace(installed, entries={"model": {"learner": entry(Learner)}})
+    made = config.from_record("model", {"name": "learner", "rate": 2.0}, together)
+    before = config.plain(made)
+    made.fit(None, None, 1)
+    assert config.plain(made) == before == {"name": "learner", "rate": 2.0}

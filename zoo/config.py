@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoo.data import Dataset
 from zoo.errors import ConfigError, NameCollision, PluginError
 from zoo.models import Model
-from zoo.options import Configurable, field_types, option, require
+from zoo.options import Configurable, field_types, fields_of, option, require
 from zoo.tasks import Task
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def schema(entry: Entry) -> type:
     if entry.kind == "task":
         defaults = [{"override /dataset@_global_.dataset": entry.cls.dataset}, "_self_"]
         fields.append(("defaults", list[Any], field(default_factory=lambda: list(defaults))))
-    for item in dataclasses.fields(entry.cls):
+    for item in fields_of(entry.cls):
         kept = {key: getattr(item, key) for key in ("default", "default_factory", "metadata")}
         fields.append((item.name, hints[item.name], field(**kept)))
     made = dataclasses.make_dataclass(f"{entry.cls.__name__}Options", fields, kw_only=True)
@@ -418,8 +418,7 @@ def _asked_for() -> tuple[str, ...]:
 def _instance(node: DictConfig, kind: str, registry: Registry) -> Any:
     entry = registry.find(kind, node.name)
     options = _resolved(node)
-    names = [item.name for item in dataclasses.fields(entry.cls)]
-    return entry.cls(**{name: getattr(options, name) for name in names})
+    return entry.cls(**{item.name: getattr(options, item.name) for item in fields_of(entry.cls)})
 
 
 def _resolved(node: DictConfig) -> Any:
@@ -445,7 +444,8 @@ def plain(value: Any) -> Any:
     """Dataclasses, enums and paths as JSON knows them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": type(value).name} if isinstance(value, Model | Dataset | Task) else {}
-        return named | {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        items = fields_of(type(value)) if named else dataclasses.fields(value)  # what a model learned is no option
+        return named | {item.name: plain(getattr(value, item.name)) for item in items}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -162,7 +162,7 @@ def _assigned(options: Configurable, name: str) -> str:
 
 def _declared(cls: type) -> dict[str, tuple[Any, Allowed]]:
     """Type and allowed values of the options made with `option`, by name."""
-    items = [item for item in dataclasses.fields(cls) if ALLOWED in item.metadata]
+    items = [item for item in fields_of(cls) if ALLOWED in item.metadata]
     hints = field_types(cls) if items else {}
     return {item.name: (hints[item.name], item.metadata[ALLOWED]) for item in items}
 
@@ -262,6 +262,11 @@ class Description:
     takes: str
 
 
+def fields_of(cls: type[Any]) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that are options: those that it is made with. The others are state."""
+    return [item for item in dataclasses.fields(cls) if item.init]
+
+
 def describe(cls: type[Any]) -> list[Description]:
     """The options of a dataclass, in order. Raises PluginError for a type that cannot be read."""
     hints = field_types(cls)
@@ -272,7 +277,7 @@ def describe(cls: type[Any]) -> list[Description]:
             item.metadata.get(MEANING, ""),
             takes(hints[item.name], item.metadata.get(ALLOWED, Allowed())),
         )
-        for item in dataclasses.fields(cls)
+        for item in fields_of(cls)
     ]
 
 
@@ -285,9 +290,9 @@ def _default(item: dataclasses.Field[Any]) -> str:
 
 
 def field_types(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields, by name. Other annotations (ClassVar) may name what is not imported."""
+    """The types of a dataclass's options, by name. Other annotations (ClassVar) may name what is not imported."""
     found: dict[str, Any] = {}
-    for item in dataclasses.fields(cls):
+    for item in fields_of(cls):
         owner = next(base for base in cls.__mro__ if item.name in inspect.get_annotations(base))
         only = types.SimpleNamespace(__annotations__={item.name: inspect.get_annotations(owner)[item.name]})
         try:
