@@ -313,7 +313,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset arrays": {**USERS, "path": "", "classes": []},
     "dataset hub": {**HUB, "text": "text", "label": "label", "classes": []},
     "dataset hub_images": {**HUB, "image": "image", "label": "label", "size": 64, "channels": 3, "classes": []},
-    "dataset image_folder": {**USERS, "root": "", "size": 64, "channels": 3, "skip_broken": False},
+    "dataset image_folder": {
+        **USERS, "root": "", "size": 64, "channels": 3, "skip_broken": False, "classes": [],
+    },
     "dataset table": {
         **USERS, "path": "", "text": "text", "label": "label", "classes": [], "encoding": "utf-8", "separator": "",
     },
