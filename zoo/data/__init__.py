@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zoo.models import Modality
+from zoo.options import Configurable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +48,12 @@ class Data:
 
 
 @dataclass
-class Dataset(ABC):
+class Dataset(Configurable, ABC):
     """Named examples with fixed splits. A dataclass: its fields are its options and its config schema."""
 
     name: ClassVar[str]
     modality: ClassVar[Modality]
+    _section: ClassVar[str] = "dataset"
 
     @abstractmethod
     def read(self) -> Data:

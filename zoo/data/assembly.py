@@ -6,13 +6,14 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo.data import Data, Dataset, Labelled
 from zoo.data.labels import in_order, index_of, one_spelling, outsider, readings, refuse_lookalikes
 from zoo.errors import ConfigError, DataError, did_you_mean
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,13 +34,6 @@ WHOLE = "whole"
 """Stands for a split when there is only one body of examples, to be cut in three."""
 
 
-def option(default: Any, meaning: str) -> Any:
-    """A dataclass field with the line that `--help` shows."""
-    if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"help": meaning})
-    return field(default=default, metadata={"help": meaning})
-
-
 @dataclass(frozen=True)
 class Raw:
     """One split as read: examples, the label of each as it is called, and where each stands."""
@@ -53,17 +47,14 @@ class Raw:
 class UserData(Dataset):
     """A dataset out of the user's own files: the options that say how one body of examples is cut in three.
 
-    Raises ConfigError unless both fractions are in (0, 1) and something is left to train on.
+    Raises ConfigError unless something is left to train on.
     """
 
-    validation_fraction: float = option(0.1, "part that becomes validation, when no splits are given")
-    test_fraction: float = option(0.2, "part that becomes test, when no splits are given")
+    validation_fraction: float = option(0.1, "part that becomes validation, when no splits are given", gt=0, lt=1)
+    test_fraction: float = option(0.2, "part that becomes test, when no splits are given", gt=0, lt=1)
     split_seed: int = option(0, "picks which examples go where, when no splits are given")
 
     def __post_init__(self) -> None:
-        for name in ("validation_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"dataset.{name}={getattr(self, name)}: it must be between 0 and 1, e.g. 0.1.")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"dataset.validation_fraction={self.validation_fraction} and dataset.test_fraction="

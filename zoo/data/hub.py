@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, option, titled
-from zoo.data.images import check_format, to_pixels
+from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, titled
+from zoo.data.images import to_pixels
 from zoo.data.labels import kind, label_name
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,16 +67,12 @@ class HubImages(UserData):
     test: str = option("", "which of the splits is the test; default: test, or else validation")
     image: str = option("image", "column that holds the picture")
     label: str = option("label", "column that holds the label")
-    size: int = option(64, "height and width in pixels to which every picture is brought")
-    channels: int = option(3, "3 for colour, 1 for grey")
+    size: int = option(64, "height and width in pixels to which every picture is brought", ge=1, le=4096)
+    channels: int = option(3, "3 for colour, 1 for grey", choices=(1, 3))
     classes: list[str] = option([], "class names in order; default: those of the dataset")
 
     name: ClassVar[str] = "hub_images"
     modality: ClassVar[Modality] = "image"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_format(self.size, self.channels)
 
     def title(self) -> str:
         """The name and what the files are called."""

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, existing, locate, option, titled
+from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, existing, locate, titled
 from zoo.data.labels import label_name
-from zoo.errors import ConfigError, DataError, did_you_mean
+from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,17 +42,13 @@ class ImageFolder(UserData):
     """
 
     root: str = option("", "folder that holds train/, validation/ and test/, each with one folder a class")
-    size: int = option(64, "height and width in pixels to which every picture is brought")
-    channels: int = option(3, "3 for colour, 1 for grey")
+    size: int = option(64, "height and width in pixels to which every picture is brought", ge=1, le=4096)
+    channels: int = option(3, "3 for colour, 1 for grey", choices=(1, 3))
     skip_broken: bool = option(False, "leave broken pictures out, instead of stopping with a list of them")
     classes: list[str] = option([], "class folders in order; default: all there are, sorted")
 
     name: ClassVar[str] = "image_folder"
     modality: ClassVar[Modality] = "image"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_format(self.size, self.channels)
 
     def title(self) -> str:
         """The name and what the files are called."""
@@ -115,14 +112,6 @@ class ImageFolder(UserData):
             f"Class '{folder.name}', folder {folder.relative_to(root)}: {count} broken pictures were left out."
             for folder, count in Counter(path.parent for path in broken).items()
         ]
-
-
-def check_format(size: int, channels: int) -> None:
-    """Raise ConfigError unless the pictures can be brought to this format."""
-    if not 1 <= size <= 4096:
-        raise ConfigError(f"dataset.size={size}: it must be from 1 to 4096 pixels, e.g. 64.")
-    if channels not in (1, 3):
-        raise ConfigError(f"dataset.channels={channels}: it must be 3 (colour) or 1 (grey).")
 
 
 def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:

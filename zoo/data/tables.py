@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Literal
 
 from zoo.data import Data
-from zoo.data.assembly import Raw, UserData, locate, option, titled
+from zoo.data.assembly import Raw, UserData, locate, titled
 from zoo.data.labels import kind, label_name
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
+from zoo.options import option
 
 PLAIN = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN), ".parquet")
