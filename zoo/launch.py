@@ -234,11 +234,11 @@ def report_sweep(sweep: Sweep) -> None:
         if asked["name"] and len(together) > 1:  # each needs a name of its own
             asked["name"] += f"-{task}-{dataset}"
         try:
-            written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
+            written = report.write(folders, report.Request(**asked), sweep.words, extend=True)
         except Exception as error:
             print(f"No report: {error if isinstance(error, ZooError) else unforeseen(error)}", file=sys.stderr)
             continue
-        print(f"Report: {written / 'index.html'}")
+        report.tell(written)
 
 
 def close_sweep(sweep: Sweep) -> int:

@@ -76,14 +76,14 @@ def analyse(
     comparison = guards.compare(study.open([Path(path) for path in paths]))
     answers = panel.build(comparison)
     plan = Bootstrap(options.draws, options.seed, device=options.device)
-    progress("measuring likeness")
     kinds = [entry.cls for entry in registry().entries["measure"].values()]
     kinds.sort(key=_core_order)
     counted = numbers.headline(answers, plan).models
     every = first.together(answers, counted)
-    results: dict[str, Result] = {
-        kind.name: kind().compute(every if kind.scope == "set" else answers, plan) for kind in kinds
-    }
+    results: dict[str, Result] = {}
+    for kind in kinds:
+        progress(f"measuring likeness: {kind.title}")
+        results[kind.name] = kind().compute(every if kind.scope == "set" else answers, plan)
     board = leaderboard(answers)
     votes = sections.Votes.of(answers)
     progress("comparing representations")

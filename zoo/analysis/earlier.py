@@ -20,10 +20,16 @@ APART = "report_name=… gives this one a name of its own; python -m zoo.report 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a report was of. runs: (folder, seed) of each; kind: task and dataset."""
+    """What a report was of. kind: task and dataset; runs: folders."""
 
     kind: tuple[str, str]
-    runs: tuple[tuple[str, int | None], ...]
+    runs: tuple[str, ...]
+
+
+def kind_of(folder: str | Path) -> tuple[str, str]:
+    """Task and dataset of a run, as a report of it has them."""
+    record = reading.read(Path(folder), verify=False).record
+    return str(record["task"]), str(record["dataset"])
 
 
 def earlier(folder: Path) -> Earlier | None:
@@ -32,7 +38,7 @@ def earlier(folder: Path) -> Earlier | None:
     file = folder / "report.json"
     try:
         told: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        runs = tuple((str(run["folder"]), run["seed"]) for run in told["provenance"]["runs"])
+        runs = tuple(str(run["folder"]) for run in told["provenance"]["runs"])
         return Earlier((str(told["study"]["task"]), str(told["study"]["dataset"])), runs)
     except FileNotFoundError:
         return None
@@ -52,17 +58,16 @@ def joined(paths: Sequence[str | Path], folder: Path) -> list[Path]:
     before = earlier(folder)
     if before is None:
         return [run.folder for run in fresh]
-    kinds = {(str(run.record.get("task")), str(run.record.get("dataset"))) for run in fresh}
-    if kinds != {before.kind}:
+    if {kind_of(run.folder) for run in fresh} != {before.kind}:
         raise RequestError(
             f"{folder} holds a report on {before.kind[1]}, task {before.kind[0]}; it was left as it is.\n{APART}"
         )
     here = {os.path.realpath(run.folder) for run in fresh}
-    others = [(place, seed) for place, seed in before.runs if os.path.realpath(place) not in here]
+    others = [Path(place) for place in before.runs if os.path.realpath(place) not in here]
     known = {(_label(run.record), run.record.get("seed")) for run in fresh}
     kept, lost = [], 0
-    for place, _ in others:
-        run = _complete(Path(place))
+    for place in others:
+        run = _complete(place)
         if run is None:
             lost += 1
         elif (_label(run.record), run.record.get("seed")) not in known:
