@@ -66,7 +66,7 @@ def study(name: str) -> Study:
     phi = truth.error_correlation()
     kinships = k.attenuation_corrected(phi)
     true = {"phi": phi[0, 1], "kinship": kinships[0, 1], "excess": k.excess(kinships)[0, 1],
-            "effective": float(k.effective_number(kinships))}  # fmt: skip
+            "effective": float(k.vendi_score(kinships))}  # fmt: skip
     rows, more = [], []
     with only_phi():
         for seed in range(PANELS):
@@ -74,7 +74,7 @@ def study(name: str) -> Study:
             found = k.Correlations.of(panel, PLAN)
             low, high = interval(found.draws, PLAN.confidence)
             pairs = [k.kinship(panel, PLAN), k.excess_kinship(panel, PLAN)]
-            effective = k.effective_models(panel, PLAN)
+            effective = k.recipe_diversity(panel, PLAN)
             rows.append(
                 [(found.value[0, 1], low[0, 1], high[0, 1])]
                 + [(pair.value[0, 1], pair.low[0, 1], pair.high[0, 1]) for pair in pairs]

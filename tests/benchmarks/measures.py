@@ -97,9 +97,9 @@ def calibrate(panels: int) -> None:
             found = kinship.Correlations.of(panel, plan)  # type: ignore[arg-type]
             k, e = (measure(panel, plan) for measure in (kinship.kinship, kinship.excess_kinship))  # type: ignore[arg-type]
             low, high = interval(found.draws, plan.confidence)
-            effective = kinship.effective_models(panel, plan)  # type: ignore[arg-type]
+            effective = kinship.recipe_diversity(panel, plan)  # type: ignore[arg-type]
             claims = kinship.claims(panel, plan)  # type: ignore[arg-type]
-            size = float(kinship.effective_number(true))
+            size = float(kinship.vendi_score(true))
             excess = kinship.excess(true)
             rows.append([
                 ((low <= phi) & (phi <= high))[pairs].mean(),
