@@ -55,6 +55,46 @@ def test_excess_against_least_squares_of_scipy(models):
             assert found[b, a] == found[a, b]
 
 
+@pytest.mark.parametrize("models", [10, 20, 40])
+def test_one_fit_for_all_pairs_is_close_to_a_fit_for_each(models):
+    """The closer the more models there are; what a pair adds is found either way."""
+    kinships = np.stack([matrix(models, seed) for seed in range(3)])
+    slow, quick = k.excess(kinships), k.excess_of_many(kinships)
+    pairs = np.triu_indices(models, k=1)
+    apart = np.abs(slow - quick)[:, *pairs]
+    assert apart.max() < 0.05 / models
+    assert quick[:, 0, 1].min() > 0.03
+    np.testing.assert_array_equal(np.isnan(quick), np.isnan(slow))
+    loadings = np.linspace(0.3, 0.9, models)
+    assert np.nanmax(np.abs(k.excess_of_many(np.outer(loadings, loadings)))) < 1e-6
+
+
+def test_excess_of_many_with_a_gap_is_undefined_everywhere_and_of_nothing_is_0():
+    gap = matrix(40, 0)
+    gap[0, 4] = gap[4, 0] = np.nan
+    found = k.excess_of_many(np.stack([gap, matrix(40, 0), np.eye(40)]))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1], k.excess_of_many(matrix(40, 0)), atol=1e-9)
+    np.testing.assert_allclose(found[2], k.excess(np.eye(40)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("fitted", "draws"), [(100, 3), (3, 3)])
+def test_draws_of_one_fit_lie_around_the_value(fitted, draws, monkeypatch):
+    random = np.random.default_rng(0)
+    value = matrix(12, 0)
+    noise = random.normal(scale=0.02, size=(300, 12, 12))
+    drawn = value + np.triu(noise, 1) + np.swapaxes(np.triu(noise, 1), 1, 2)
+    exact, around = k.excess_and_draws(value, drawn)
+    monkeypatch.setattr(k, "_FITTED", fitted)
+    monkeypatch.setattr(k, "_FITTED_DRAWS", draws)
+    quick, close = k.excess_and_draws(value, drawn)
+    pairs = np.triu_indices(12, k=1)
+    np.testing.assert_allclose(quick[pairs], exact[pairs], atol=1e-12 if fitted == 100 else 4e-3)
+    spread = around[:, *pairs].std(axis=0)
+    assert np.abs((close[:, *pairs].mean(axis=0) - quick[pairs]) / spread).max() < 0.3
+    np.testing.assert_allclose(close[:, *pairs].std(axis=0), spread, rtol=0.05)
+
+
 def test_excess_is_zero_for_one_factor_and_finds_what_a_pair_adds():
     loadings = np.array([0.9, 0.5, 0.7, 0.8, 0.3])
     one = np.outer(loadings, loadings)
