@@ -88,7 +88,10 @@ def left_out(panel: Panel) -> dict[int, Why]:
     """The models that do not count: `constant`, each of its runs gives one answer to every example; `perfect`, none of
     its runs is ever wrong. Neither can fail together with others more or less than chance has it.
 
-    A model that always fails with various answers is none of the two and counts as independent of the others."""
+    A model that always fails with various answers is none of the two and counts as independent of the others. Of fewer
+    than `MIN_EXAMPLES` examples none is left out: any model answers one example the same."""
+    if len(panel.labels) < MIN_EXAMPLES:
+        return {}
     owner = np.asarray(panel.runs)
     found: dict[int, Why] = {}
     for m in range(len(panel.models)):
@@ -135,7 +138,7 @@ def effective_number(means: Means) -> np.ndarray:
     variances and correlations r, and above M where failures avoid each other. V + C is the variance of the number of
     failures with one run a model drawn at random: Var(Σ_m e_m) + mean Σ_m e_m(1 − e_m).
 
-    The effective number of votes of "Nine judges, two effective votes" (2026) is the same design effect. r is a
+    The n_eff of "Nine judges, two effective votes" (Kohli 2026, arXiv 2605.29800) is the same design effect. r is a
     pairwise measure of diversity of Kuncheva & Whitaker (2003). The ambiguity of Krogh & Vedelsby (1995), by which the
     mean of the votes is better than its members, is (V − (V + C)/M)/M plus the variance of the accuracies."""
     single = (means.failures * (1 - means.failures)).sum(axis=-1)
