@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zoo.homogeneity.results import Pairs, PerModel, Result, Scalar
+from zoo.options import Configurable
 
 if TYPE_CHECKING:
     from zoo.homogeneity.bootstrap import Bootstrap
@@ -19,7 +20,7 @@ Direction = Literal["more alike", "less alike"]
 
 
 @dataclass
-class Measure(ABC):
+class Measure(Configurable, ABC):
     """A function from a panel to numbers about likeness. A dataclass: its fields are its options.
 
     name: how it is asked for; title: how a report calls it, in words. needs: what the panel must hold beside
@@ -38,6 +39,7 @@ class Measure(ABC):
     accuracy_adjusted: ClassVar[bool]
     source: ClassVar[str]
     scope: ClassVar[Scope]
+    _section: ClassVar[str] = "measure"
 
     @abstractmethod
     def compute(self, panel: Panel, bootstrap: Bootstrap) -> Result:
