@@ -123,6 +123,20 @@ def test_equal_correlations_are_the_design_effect(models, r):
     assert h.effective_number(means) < 1 / r
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_it_agrees_with_the_ambiguity_of_krogh_and_vedelsby(seed):
+    """Squared loss of the mean of the votes = mean loss − ambiguity, and the ambiguity is one of V and V + C."""
+    panel = simulate(Truth(models=5, replicas=1, examples=200, accuracy=(0.5, 0.6, 0.7, 0.8, 0.9)), seed)
+    wrong = (panel.predictions != panel.labels).astype(float)
+    ambiguity = ((wrong - wrong.mean(axis=0)) ** 2).mean()
+    accuracies = wrong.mean(axis=1)
+    single = (accuracies * (1 - accuracies)).sum()
+    number = h.headline(panel, EXACT).effective_models.value
+    whole = 5 * single / number  # V + C
+    assert ambiguity == pytest.approx((single - whole / 5) / 5 + accuracies.var())
+    assert (wrong.mean(axis=0) ** 2).mean() == pytest.approx((wrong**2).mean() - ambiguity)
+
+
 def test_an_exact_copy_lowers_the_number_of_votes_a_little():
     """It doubles one voice. Three independent models and one of them again: M V/(V + C) = 4·4v/(4v + 2v)."""
     wrong = every_outcome(3, 30)
@@ -185,14 +199,13 @@ def test_the_number_of_votes_of_two_models_is_read_off_their_correlation(seed, a
     assert found == pytest.approx(2 * (v + w) / (v + w + 2 * r * math.sqrt(v * w)))
 
 
-def test_the_value_without_one_example_is_the_value_of_the_others():
+def test_the_value_without_one_example_is_the_value_of_the_others(monkeypatch):
+    monkeypatch.setattr(h, "_ELEMENTS", 50)  # in tiles
     panel = simulate(Truth(models=3, replicas=2, examples=40, accuracy=0.5), 0)
     rows = h.Means.rows(h.failure_shares(panel))
-    left = h.Means.of(h.without_each(rows))
-    for i in (0, 7, 39):
-        rest = h.Means.of(np.delete(rows, i, axis=1).mean(axis=1))
-        assert h.effective_number(left)[i] == pytest.approx(h.effective_number(rest), abs=1e-12)
-        assert h.against_joint_failure(left)[i] == pytest.approx(h.against_joint_failure(rest), abs=1e-12)
+    for of in (h.effective_number, h.against_joint_failure):
+        expected = [of(h.Means.of(np.delete(rows, i, axis=1).mean(axis=1))) for i in range(40)]
+        np.testing.assert_allclose(h.without_each(rows, of), expected, atol=1e-12)
 
 
 class TestLeftOut:
@@ -250,6 +263,7 @@ def test_too_few_examples():
     found = h.headline(simulate(Truth(models=3, replicas=1, examples=3, accuracy=0.5), 0), PLAN)
     assert "there are 3" in found.effective_models.reason
     assert "there are 3" in found.joint_failure.reason
+    assert h.left_out(simulate(Truth(models=3, replicas=1, examples=1), 0)) == {}
 
 
 class TestFewJointFailures:

@@ -33,7 +33,7 @@ _ELEMENTS = 2**24  # floats of one tile
 
 @dataclass(frozen=True)
 class Sums:
-    """Over the examples that both models of a pair answer wrongly, (M, M) float64, the diagonal without meaning.
+    """Over the examples that both models of a pair answer wrongly, (M, M) float64, the diagonal 0.
 
     both: their number; agree: how many get the same wrong answer; expected: Σ e; squares: Σ e²."""
 
@@ -116,6 +116,7 @@ def sums(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, devic
     found = torch.zeros(4, models, models, dtype=torch.float64, device=device)
     for part in _tiled(labels, predictions, options, device):
         found += _products(part, int(options.max()))
+    found *= 1 - torch.eye(models, dtype=torch.float64, device=device)
     return Sums(*found.cpu().numpy())
 
 
@@ -148,10 +149,12 @@ def _drawn(panel: Panel, options: np.ndarray, plan: Bootstrap) -> np.ndarray:
     """Draws of r, (D, Q) float64 over the pairs a < b, from the sums over the sets of runs."""
     import torch
 
+    if not plan.draws:
+        return np.empty((0, len(panel.models) * (len(panel.models) - 1) // 2))
     first, second = (torch.as_tensor(side, device=plan.device) for side in np.triu_indices(len(panel.models), k=1))
     whole = [_examples(panel.labels, panel.predictions[runs], options, plan.device) for runs in sets_of_runs(panel)]
     step = max(1, _ELEMENTS // len(panel.labels))
-    rows = [np.empty((0, len(first)))]
+    rows = []
     for weights in tiles(len(panel.labels), plan):
         drawn = tensor(weights, plan.device)
         columns = []
@@ -190,8 +193,6 @@ def shared_wrong_answers(panel: Panel, plan: Bootstrap) -> Pairs:
     options = np.full(examples, len(panel.classes), dtype=np.int64)
     every = [sums(panel.labels, panel.predictions[runs], options, plan.device) for runs in sets_of_runs(panel)]
     mean = Sums(*(np.mean([getattr(one, field.name) for one in every], axis=0) for field in fields(Sums)))
-    for part in vars(mean).values():
-        np.fill_diagonal(part, 0)
     draws = _drawn(panel, options, plan)
     upper = np.full((len(draws), models, models), np.nan)
     upper[:, *np.triu_indices(models, k=1)] = draws
