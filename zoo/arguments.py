@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.options import ANY_TEXT, EMPTY, Description, describe
+
+COLUMNS = 80
 
 T = TypeVar("T")
 
@@ -35,3 +39,27 @@ def _value(name: str, text: str, kind: type) -> Any:
         return kind(text)
     except ValueError:
         raise ConfigError(f"{name}={text}: it must be a {'whole ' if kind is int else ''}number.") from None
+
+
+def described(kind: type[Any]) -> str:
+    """The options of the dataclass for a help text of 80 columns: `name=default`, then meaning and what it takes."""
+    options = describe(kind)
+    margin = 2 + max(len(_assigned(item)) for item in options)
+    return "\n".join(
+        textwrap.fill(
+            f"{_assigned(item):{margin}}{_told(item)}",
+            COLUMNS,
+            subsequent_indent=" " * margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for item in options
+    )
+
+
+def _assigned(item: Description) -> str:
+    return f"{item.name}={'' if item.default in ('required', EMPTY) else item.default}"
+
+
+def _told(item: Description) -> str:
+    return item.meaning if item.takes == ANY_TEXT else f"{item.meaning} · {item.takes}"
