@@ -26,19 +26,21 @@ def parse(arguments: Sequence[str], kind: type[T]) -> T:
         name, equals, value = argument.partition("=")
         if not equals or name not in known:
             raise ConfigError(f"No option '{name}'.{did_you_mean(name, known)} Options: {', '.join(known)}.")
-        said[name] = _value(name, value, type(known[name].default))
+        try:
+            said[name] = _value(value, type(known[name].default))
+        except ValueError:
+            takes = next(item.takes for item in describe(kind) if item.name == name)
+            raise ConfigError(f"{argument}: it must be {takes}.") from None
     return kind(**said)
 
 
-def _value(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{name}={text}: it is true or false.")
-        return text.lower() == "true"
-    try:
+def _value(text: str, kind: type) -> Any:
+    """Raises ValueError for a text that stands for no value of this type."""
+    if kind is not bool:
         return kind(text)
-    except ValueError:
-        raise ConfigError(f"{name}={text}: it must be a {'whole ' if kind is int else ''}number.") from None
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
 
 
 def described(kind: type[Any]) -> str:
