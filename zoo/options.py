@@ -123,8 +123,9 @@ class Configurable:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if own := vars(cls).get("__post_init__"):
-            cls.__post_init__ = _checked_before(own)  # type: ignore[method-assign]
+        ends = cls.__post_init__  # a mixin's counts as the class's own
+        if ends is not Configurable.__post_init__ and not hasattr(ends, "__wrapped__"):
+            cls.__post_init__ = _checked_before(ends)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         check(self)
