@@ -60,7 +60,7 @@ class Request(Configurable):
         choices=("one", "all", "none"),
     )
     target: str = option("", "validation accuracy that training times are taken to; without it 98 % of the best")
-    seed: int = option(0, "of the order of the turns", ge=0)
+    seed: int = option(0, "seed of the order of the turns", ge=0)
 
     def __post_init__(self) -> None:
         if not self.study:
