@@ -44,7 +44,8 @@ class Reporter(Protocol):
 @dataclass
 class Trained:
     """The outcome. history: one row an epoch; the module holds the best weights; compile: whether it was compiled, as
-    the run's record says it."""
+    the run's record says it; validation: what those weights answer, (examples, classes) float32, None where the
+    training validated in a lower precision, and the answers that are stored are still to be computed."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -54,6 +55,7 @@ class Trained:
     micro_batch: int = 0
     stopped: str = "budget"
     compile: Mapping[str, Any] = field(default_factory=lambda: {"compile": "none"})
+    validation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -278,9 +280,7 @@ class _Loop:
         return torch.stack(losses).sum()
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
-        bf16 = self.job.placement.precision is Precision.bf16
-        # Not `enabled=bf16`: a device without bfloat16 warns of an autocast even when that is off.
-        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with devices.autocast(self.device, self.job.placement.precision):
             answers = self.call(*part.inputs)
         answers = evaluation.check_logits(answers, len(part), self.job.classes)
         loss = loss_of(self.trainer.loss, answers, part.labels) * share
@@ -290,14 +290,10 @@ class _Loop:
     def halve(self, batch: Batch) -> None:
         size = min(self.micro_batch, len(batch))
         if size == 1:
-            raise TrainingError(
-                "Memory does not suffice even for one example at a time.\n"
-                "Use a smaller model or shorter inputs (model.max_length), or another device (trainer.device=cpu)."
-            )
+            raise TrainingError(evaluation.NO_MEMORY)
         self.micro_batch = self.outcome.micro_batch = size // 2
         self.call.halved()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        devices.release_memory()
         log.warning("out of memory: going on with micro-batches of %d (batch size unchanged)", self.micro_batch)
 
     def look(self) -> None:
@@ -317,11 +313,23 @@ class _Loop:
                 f"Try a smaller trainer.learning_rate, trainer.clip=1, or trainer.precision=fp32."
             )
 
-    def judge(self) -> None:
-        """Evaluate on validation, write the history's row and keep the weights when they are the best so far."""
+    def answers(self) -> np.ndarray:
+        """Logits of the validation split, (examples, classes) float32."""
         # What memory sufficed for in training is enough for twice as many without gradients.
         size = min(self.micro_batch, self.trainer.batch_size)
-        answers = evaluation.logits(self.module, self.job.validation, size, self.job.classes)
+        precision, split = self.job.placement.precision, self.job.validation
+
+        def answered(size: int) -> np.ndarray:
+            return evaluation.logits(self.module, split, size, self.job.classes, precision=precision)
+
+        return evaluation.within_memory(size, answered)
+
+    def judge(self) -> None:
+        """Evaluate on validation, write the history's row and keep the weights when they are the best so far.
+
+        In the precision of the training, which is two to three times as fast in bfloat16: choosing an epoch needs no
+        more. In float32 these answers are what is stored, and so those of the best epoch are kept."""
+        answers = self.answers()
         labels = self.job.validation.labels.cpu().numpy()
         accuracy, loss = judged(answers, labels)
         # The last step's weights have no further loss to betray them.
@@ -342,6 +350,8 @@ class _Loop:
         if self.best is None or (accuracy, -loss) > self.best:
             self.best, self.since_best = (accuracy, -loss), 0
             self.outcome.best_epoch = len(self.outcome.history)
+            if self.job.placement.precision is Precision.fp32:
+                self.outcome.validation = answers
             if not self.spent():
                 state = self.module.state_dict()
                 self.best_weights = {name: value.detach().clone() for name, value in state.items()}
