@@ -164,7 +164,7 @@ class _Loop:
         self.trainer = job.trainer
         self.device = job.placement.device
         self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
-        self.step = step_of(self.optimizer)
+        self.step = step_of(self.optimizer, self.trainer.clip)
         self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.rng = np.random.default_rng(job.seed)
         self.micro_batch = self.trainer.micro_batch or self.trainer.batch_size
@@ -257,12 +257,12 @@ class _Loop:
                 in_another_way = self.call.failed(error)
                 if not in_another_way and not evaluation.is_out_of_memory(error):
                     raise
+            self.call.drop()
             self.optimizer.zero_grad(set_to_none=True)
             if not in_another_way:
                 self.halve(batch)
-        if self.trainer.clip:
-            torch.nn.utils.clip_grad_norm_(self.trained_weights, self.trainer.clip)
         self.step()
+        self.call.clear()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
@@ -285,6 +285,7 @@ class _Loop:
         answers = evaluation.check_logits(answers, len(part), self.job.classes)
         loss = loss_of(self.trainer.loss, answers, part.labels) * share
         loss.backward()  # type: ignore[no-untyped-call]
+        self.call.settle()
         return loss.detach()
 
     def halve(self, batch: Batch) -> None:
