@@ -250,21 +250,50 @@ class _Loop:
     def descend(self, batch: Batch) -> torch.Tensor:
         """One optimizer step; halves the micro-batch for as long as memory does not suffice."""
         while True:
+            in_another_way = False
             try:
                 loss = self.gradients(batch)
-                break
             except Exception as error:
                 in_another_way = self.call.failed(error)
                 if not in_another_way and not evaluation.is_out_of_memory(error):
                     raise
+            else:
+                if self.update():
+                    break
             self.call.drop()
             self.optimizer.zero_grad(set_to_none=True)
             if not in_another_way:
                 self.halve(batch)
-        self.step()
         self.call.clear()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def update(self) -> bool:
+        """Clip, and let the optimizer take its step. Returns False when memory did not suffice for the state that the
+        first step of an optimizer makes; weights and state are then as they were.
+
+        Raises TrainingError where a step that ran out of memory has moved weights: again it would move them twice."""
+        before = None if self.optimizer.state else self.sums()
+        try:
+            self.step()
+            return True
+        except Exception as error:
+            if not evaluation.is_out_of_memory(error):
+                raise
+            if before != self.sums():
+                raise TrainingError(
+                    "Memory ran out amid a step of the optimizer, when weights may have been moved already.\n"
+                    "Use a smaller model or batch (trainer.batch_size), or an optimizer with less of a state "
+                    "(trainer.optimizer=sgd)."
+                ) from error
+            self.optimizer.state.clear()  # of some weights it may be there in part
+            return False
+
+    def sums(self) -> list[float]:
+        """Of each trained weight: whether one was moved. A fused step does not show in a tensor's version."""
+        found = torch.stack([weight.detach().sum(dtype=torch.float64) for weight in self.trained_weights])
+        values: list[float] = found.tolist()
+        return values
 
     def gradients(self, batch: Batch) -> torch.Tensor:
         """Accumulate the gradient of the batch's mean loss in parts of the micro-batch's size. Returns that loss."""
@@ -314,6 +343,26 @@ class _Loop:
                 f"Try a smaller trainer.learning_rate, trainer.clip=1, or trainer.precision=fp32."
             )
 
+    def keep_weights(self) -> None:
+        """Copy the module's weights: on their device, or in main memory where that has no room for another copy."""
+        state = {name: value.detach() for name, value in self.module.state_dict().items()}
+        try:
+            for name, value in state.items():
+                if name in self.best_weights:
+                    self.best_weights[name].copy_(value)
+                else:
+                    self.best_weights[name] = value.clone()
+            return
+        except Exception as error:
+            if not evaluation.is_out_of_memory(error):
+                raise
+            if self.device.type == "cpu":
+                raise TrainingError(
+                    "Memory does not suffice for a copy of the weights of the best epoch.\n"
+                    "Use a smaller model, or train one epoch (trainer.epochs=1), which needs no copy."
+                ) from error
+        self.best_weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
+
     def answers(self) -> np.ndarray:
         """Logits of the validation split, (examples, classes) float32."""
         # What memory sufficed for in training is enough for twice as many without gradients.
@@ -354,6 +403,5 @@ class _Loop:
             if self.job.placement.precision is Precision.fp32:
                 self.outcome.validation = answers
             if not self.spent():
-                state = self.module.state_dict()
-                self.best_weights = {name: value.detach().clone() for name, value in state.items()}
+                self.keep_weights()
         self.reporter.epoch(self.outcome.history[-1])
