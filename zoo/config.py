@@ -404,8 +404,9 @@ def from_record(kind: str, options: Mapping[str, Any], registry: Registry) -> An
         ) from error
     try:
         return _instance(typing.cast("DictConfig", node), kind, registry)
-    except (TypeError, ValueError) as error:  # a reference such as ${oc.env:HOME} may stand for a value of any kind
-        raise ConfigError(f"The recorded options of {kind} '{entry.name}' are not of its kinds: {error}") from error
+    except (ConfigError, TypeError, ValueError) as error:
+        # out of range, or a reference such as ${oc.env:HOME}, which may stand for a value of any kind
+        raise ConfigError(f"The recorded options of {kind} '{entry.name}' are not what it takes: {error}") from error
 
 
 def _asked_for() -> tuple[str, ...]:

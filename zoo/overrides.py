@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from zoo.config import REPORT_NAME, RunSchema, TrainerOptions, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
-from zoo.options import fields_of
+from zoo.options import describe, fields_of
 
 if TYPE_CHECKING:
     from zoo.config import RunConfig
@@ -240,11 +240,23 @@ def _options(section: str, arguments: list[str], registry: Registry) -> list[str
     return [] if schema is None else [item.name for item in dataclasses.fields(schema)]
 
 
-def _bad_value(found: re.Match[str], _arguments: list[str], _registry: Registry) -> ZooError:
-    what = found[1].strip().rstrip(".")
-    what = re.sub(r" of type '\w+'", "", what)
+def _bad_value(found: re.Match[str], arguments: list[str], registry: Registry) -> ZooError:
+    takes = _takes(found[2], arguments, registry)
+    value = re.search(r"[Vv]alue '(.*?)'", found[1])
+    if takes and value and "[" not in found[2]:
+        return ConfigError(f"{found[2]}={value[1]}: it must be {takes}.")
+    what = re.sub(r" of type '\w+'", "", found[1].strip().rstrip("."))
     what = re.sub(r"Invalid value '(.*?)', expected one of (\[.*?\])", r"'\1' is none of \2", what)
-    return ConfigError(f"{found[2]}: {what}.")
+    return ConfigError(f"{found[2]}: {what}.{f' It takes {takes}.' if takes else ''}")
+
+
+def _takes(full: str, arguments: list[str], registry: Registry) -> str:
+    """What the option takes, as it is declared; empty where the parts that are chosen declare different things."""
+    section, _, name = full.partition("[")[0].rpartition(".")
+    parts = [entry.cls for entry in chosen(arguments, section, registry)] if section in registry.entries else []
+    parts += [part for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
+    words = {item.takes for part in parts for item in describe(part) if item.name == name}
+    return words.pop() if len(words) == 1 else ""
 
 
 def _several(found: re.Match[str], arguments: list[str], _registry: Registry) -> ZooError:
