@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.homogeneity.behaviour import behaviour, undefined_pairs
-from zoo.homogeneity.bootstrap import Bootstrap, interval, minding, scalar, too_few, undefined, undefined_share
+from zoo.homogeneity.bootstrap import (
+    Bootstrap,
+    interval,
+    minding,
+    scalar,
+    too_few,
+    undefined,
+    undefined_share,
+    unseen_reasons,
+)  # fmt: skip
 from zoo.homogeneity.results import MIN_EXAMPLES, Pairs, PerModel, Scalar
 
 if TYPE_CHECKING:
@@ -87,9 +96,9 @@ def kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     n = np.full((models, models), examples, dtype=np.int64)
     own, own_low, own_high = _only_diagonal(found, plan)
     reliability = Pairs(own, own_low, own_high, n)
-    return Pairs(
-        value, low, high, n, _reasons(panel, found, value, draws, reliability), parts={"reliability": reliability}
-    )
+    told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
+    told |= _reasons(panel, found, value, draws, reliability)
+    return Pairs(value, low, high, n, told, parts={"reliability": reliability})
 
 
 def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:
@@ -203,7 +212,8 @@ def excess_kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     kinships = attenuation_corrected(found.value)
     value, draws = excess(kinships), excess(attenuation_corrected(found.draws))
     low, high = interval(draws, plan.confidence)
-    shares, told = undefined_share(draws), {}
+    shares = undefined_share(draws)
+    told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
     cause = _first_gap(panel, found, kinships)
     for i, j in zip(*np.triu_indices(models), strict=True):
         if i == j:
@@ -354,4 +364,5 @@ def reliability(panel: Panel, plan: Bootstrap) -> PerModel:
     found = Correlations.of(panel, plan)
     value, low, high = (np.diagonal(part).copy() for part in _only_diagonal(found, plan))
     told = {m: _trouble(panel.models[m], found, m) for m in range(models)}
-    return PerModel(value, low, high, n, {m: text for m, text in told.items() if text})
+    fixed = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
+    return PerModel(value, low, high, n, fixed | {m: text for m, text in told.items() if text})
