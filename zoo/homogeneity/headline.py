@@ -1,0 +1,273 @@
+"""The headline: as how many independent models do these count, when they vote and when one of them should be right?
+
+Both numbers are made of e_m(i), the share of model m's runs that fail example i (0 or 1 with one run), so they need no
+replicas. One run a model is thought to be drawn at random, the runs of different models independently: products of
+shares are then unbiased. Each number is a function of a handful of means over the examples (`Means`), so a draw of the
+bootstrap is a handful of weighted means, and a value without one example is a closed form.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from zoo.homogeneity.bootstrap import Bootstrap, bca, drawn_means, minding, too_few, undefined_share
+from zoo.homogeneity.results import MIN_EXAMPLES, Scalar
+
+if TYPE_CHECKING:
+    from zoo.store.panel import Panel
+
+Why = Literal["constant", "perfect"]
+
+FEW_FAILURES = 30
+"""With fewer failures a model than this, on average, intervals are too narrow: see reports/coverage."""
+FEW_JOINT_FAILURES = 10
+"""With fewer examples than this that all models fail, there is a bound in place of an interval."""
+
+ONE_MODEL = "two models at least are needed, and there is one"
+TOO_FEW_LEFT = "two models at least are needed that are neither constant nor perfect"
+AVOIDING = "the failures avoid each other so evenly that no number of independent models matches them"
+NEVER_RIGHT = "all models but one fail every example, so there is nothing that they could cover"
+NEVER_TOGETHER = f"no example is failed by all models: fewer than {FEW_JOINT_FAILURES}, so there is only a bound"
+RARELY_TOGETHER = f"fewer than {FEW_JOINT_FAILURES} examples are failed by all models, so there is only a bound"
+FEW = f"fewer than {FEW_FAILURES} failures a model: the interval is a lower estimate of the uncertainty"
+
+_EVEN = 1e-12  # variance of the number of failures, relative to that of independent ones, that is rounding
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number of the headline.
+
+    value, low, high: None where undefined; n: the examples. reason: why it is undefined, or what to mind about it; ""
+    for nothing. bound: `at_least` where there is no interval and `low` is a bound on one side; `high` is then None, and
+    value is None where the sample has no joint failure at all.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str = ""
+    bound: Literal["at_least"] | None = None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The two numbers of the first two sentences.
+
+    models: indices of the models that count, ascending; left_out: the others, and why. joint_failures: n·S, how many
+    examples all of them fail (a share of runs counts as a part of an example). few_failures: fewer than `FEW_FAILURES`
+    a model.
+    """
+
+    models: tuple[int, ...]
+    left_out: Mapping[int, Why]
+    effective_models: Estimate
+    joint_failure: Estimate
+    joint_failures: float
+    few_failures: bool
+
+
+def failure_shares(panel: Panel) -> np.ndarray:
+    """e_m(i): share of a model's runs that fail each example, (M, N) float64 in [0, 1]."""
+    wrong = panel.predictions != panel.labels
+    owner = np.asarray(panel.runs)
+    return np.stack([wrong[owner == m].mean(axis=0) for m in range(len(panel.models))])
+
+
+def left_out(panel: Panel) -> dict[int, Why]:
+    """The models that do not count: `constant`, each of its runs gives one answer to every example; `perfect`, none of
+    its runs is ever wrong. Neither can fail together with others more or less than chance has it.
+
+    A model that always fails with various answers is none of the two and counts as independent of the others."""
+    owner = np.asarray(panel.runs)
+    found: dict[int, Why] = {}
+    for m in range(len(panel.models)):
+        answers = panel.predictions[owner == m]
+        if (answers == answers[:, :1]).all():
+            found[m] = "constant"
+        elif (answers == panel.labels).all():
+            found[m] = "perfect"
+    return found
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the examples, for the sample, for draws or for samples without one example: arrays of one shape (...),
+    failures (..., M).
+
+    failures: 1 − a_m; squares: of Σ_m e_m, the number of failures; noise: of Σ_m e_m(1 − e_m), the variance between the
+    runs of a model, 0 with one run each; together: of ∏_m e_m, S.
+    """
+
+    failures: np.ndarray
+    squares: np.ndarray
+    noise: np.ndarray
+    together: np.ndarray
+
+    @staticmethod
+    def rows(shares: np.ndarray) -> np.ndarray:
+        """What is averaged, (M + 3, N), from e (M, N)."""
+        counts, noise = shares.sum(axis=0), (shares * (1 - shares)).sum(axis=0)
+        return np.concatenate([shares, np.stack([counts**2, noise, shares.prod(axis=0)])])
+
+    @classmethod
+    def of(cls, averaged: np.ndarray) -> Means:
+        """From the means of the `rows`, (..., M + 3)."""
+        return cls(averaged[..., :-3], averaged[..., -3], averaged[..., -2], averaged[..., -1])
+
+
+def effective_number(means: Means) -> np.ndarray:
+    """M V/(V + C), V = Σ_m a_m(1 − a_m), C = Σ_{m≠k} cov(e_m, e_k): the design effect (Kish 1965) for votes. Returns
+    (...) float64, above 0; NaN where the failures have no variance or avoid each other perfectly.
+
+    The mean of M votes varies as much from example to example as that of so many independent models whose failures
+    have the same mean variance. M for failures that are uncorrelated, 1 for M copies, M/(1 + (M − 1)r) at equal
+    variances and correlations r, and above M where failures avoid each other. V + C is the variance of the number of
+    failures with one run a model drawn at random: Var(Σ_m e_m) + mean Σ_m e_m(1 − e_m).
+
+    The effective number of votes of "Nine judges, two effective votes" (2026) is the same design effect. r is a
+    pairwise measure of diversity of Kuncheva & Whitaker (2003). The ambiguity of Krogh & Vedelsby (1995), by which the
+    mean of the votes is better than its members, is (V − (V + C)/M)/M plus the variance of the accuracies."""
+    single = (means.failures * (1 - means.failures)).sum(axis=-1)
+    whole = means.squares - means.failures.sum(axis=-1) ** 2 + means.noise
+    with np.errstate(divide="ignore", invalid="ignore"):
+        number: np.ndarray = np.where(
+            whole > _EVEN * single, means.failures.shape[-1] * single / np.where(whole > 0, whole, 1.0), np.nan
+        )
+    return number
+
+
+def against_joint_failure(means: Means, together: np.ndarray | None = None) -> np.ndarray:
+    """1 + (M − 1)(ln S_max − ln S)/(ln S_max − ln S_ind): how many independent models fail together as rarely. Returns
+    (...) float64; NaN where S is 0 or S_max = S_ind.
+
+    S = mean ∏_m e_m; S_ind = ∏(1 − a_m), that of independent models; S_max = min(1 − a_m), that of a set of which
+    the best covers all that the others do. 1 at S_max, M at S_ind, above M below it; at equal accuracies it is
+    ln S/ln(1 − a). together: S, where it is another than that of the means, e.g. an end of its interval."""
+    shared = means.together if together is None else together
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(means.failures)
+        most, gap = logs.min(axis=-1), logs.min(axis=-1) - logs.sum(axis=-1)
+        beyond = (most - np.log(shared)) / gap
+    number: np.ndarray = 1 + (means.failures.shape[-1] - 1) * np.where(np.isfinite(beyond) & (gap > 0), beyond, np.nan)
+    return number
+
+
+def without_each(rows: np.ndarray) -> np.ndarray:
+    """The means of all examples but one, for each in turn: (N, K) from (K, N)."""
+    examples = rows.shape[1]
+    left: np.ndarray = ((rows.sum(axis=1, keepdims=True) - rows) / (examples - 1)).T
+    return left
+
+
+_latest: list[tuple[weakref.ref[Any], Bootstrap, Headline]] = []
+
+
+def headline(panel: Panel, plan: Bootstrap) -> Headline:
+    """Both numbers of the panel, each with its interval, its bound, or a reason. The last result is kept, because the
+    measures and the report ask for the same."""
+    if _latest and _latest[0][0]() is panel and _latest[0][1] == plan:
+        return _latest[0][2]
+    made = _headline(panel, plan)
+    _latest[:] = [(weakref.ref(panel), plan, made)]
+    return made
+
+
+def _headline(panel: Panel, plan: Bootstrap) -> Headline:
+    gone, examples = left_out(panel), len(panel.labels)
+    kept = tuple(m for m in range(len(panel.models)) if m not in gone)
+    if examples < MIN_EXAMPLES or len(kept) < 2:
+        reason = too_few(examples) if examples < MIN_EXAMPLES else TOO_FEW_LEFT if gone else ONE_MODEL
+        nothing = Estimate(None, None, None, examples, reason)
+        return Headline(kept, gone, nothing, nothing, 0.0, True)
+    rows = Means.rows(failure_shares(panel)[list(kept)])
+    draws, point = Means.of(drawn_means(rows, plan)), Means.of(rows.mean(axis=1))
+    jackknife = Means.of(without_each(rows))
+    few = few_failures(point, examples)
+    return Headline(
+        kept,
+        gone,
+        _votes(point, draws, jackknife, examples, plan),
+        _joint(point, draws, jackknife, examples, plan),
+        float(point.together * examples),
+        few,
+    )
+
+
+def few_failures(point: Means, examples: int) -> bool:
+    """Whether the models that count fail fewer than `FEW_FAILURES` examples each, on average."""
+    return bool(point.failures.mean() * examples < FEW_FAILURES)
+
+
+def _votes(point: Means, draws: Means, jackknife: Means, examples: int, plan: Bootstrap) -> Estimate:
+    value = effective_number(point)
+    if np.isnan(value):
+        return Estimate(None, None, None, examples, AVOIDING)
+    few = FEW if few_failures(point, examples) else ""
+    return _interval(value, effective_number(draws), effective_number(jackknife), examples, plan, few)
+
+
+def _joint(point: Means, draws: Means, jackknife: Means, examples: int, plan: Bootstrap) -> Estimate:
+    # The bound's own S: S_max = S_ind makes it undefined for every S, whatever S is.
+    bound = against_joint_failure(point, joint_failure_end(point, examples, plan.confidence))
+    if np.isnan(bound):
+        return Estimate(None, None, None, examples, NEVER_RIGHT)
+    value = against_joint_failure(point)
+    if point.together * examples >= FEW_JOINT_FAILURES:
+        few = FEW if few_failures(point, examples) else ""
+        return _interval(value, against_joint_failure(draws), against_joint_failure(jackknife), examples, plan, few)
+    known = float(value) if np.isfinite(value) else None
+    # S never exceeds S_max in truth, so the bound may be held at 1; the value, which is an estimate, may not.
+    reason = NEVER_TOGETHER if known is None else RARELY_TOGETHER
+    return Estimate(known, max(float(bound), 1.0), None, examples, reason, "at_least")
+
+
+def joint_failure_end(point: Means, examples: int, confidence: float) -> np.ndarray:
+    """The upper end of S: Clopper & Pearson's (1934), for n·S failures of n, which need not be whole."""
+    from scipy.special import betaincinv
+
+    count = point.together * examples
+    left = np.maximum(examples - count, 1e-9)
+    upper: np.ndarray = betaincinv(count + 1, left, (1 + confidence) / 2)
+    return upper
+
+
+def _interval(
+    value: np.ndarray, draws: np.ndarray, jackknife: np.ndarray, examples: int, plan: Bootstrap, few: str
+) -> Estimate:
+    low, high = bca(value, draws, jackknife, plan.confidence)
+    reason = "; ".join(filter(None, [few, minding(float(undefined_share(draws)))]))
+    if not np.isfinite(low):
+        return Estimate(float(value), None, None, examples, reason)
+    return Estimate(float(value), float(low), float(high), examples, reason)
+
+
+def effective_models(panel: Panel, plan: Bootstrap) -> Scalar:
+    """As how many independent models these count in a vote; see `effective_number`. Undefined for fewer than two models
+    that are neither constant nor perfect.
+
+    An exact copy lowers it a little, because it doubles one voice. Interval: over examples, the runs taken as they are
+    (`zoo.homogeneity.bootstrap.bca`)."""
+    return _scalar(headline(panel, plan).effective_models)
+
+
+def effective_against_joint_failure(panel: Panel, plan: Bootstrap) -> Scalar:
+    """How many independent models fail together as rarely as these; see `against_joint_failure`.
+
+    With fewer than `FEW_JOINT_FAILURES` joint failures there is no interval; the part `at_least` is then the bound,
+    from the upper Clopper-Pearson end of S."""
+    found = headline(panel, plan).joint_failure
+    if found.bound is None:
+        return _scalar(found)
+    bound = Scalar(found.low, None, None, found.n)
+    return Scalar(found.value, None, None, found.n, found.reason, {"at_least": bound})
+
+
+def _scalar(found: Estimate) -> Scalar:
+    return Scalar(found.value, found.low, found.high, found.n, found.reason)
