@@ -140,15 +140,16 @@ def test_a_recipe_of_something_else_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "trainer.epochs=0: it must be more than 0."),
-        ({"epochs": float("inf")}, "trainer.epochs=inf: it must be a finite number."),
-        ({"learning_rate": float("nan")}, "trainer.learning_rate=nan: it must be a finite number."),
-        ({"batch_size": -1}, "trainer.batch_size=-1: it must be more than 0."),
-        ({"steps": 0}, "trainer.steps=0: it must be more than 0, or null."),
-        ({"seconds": -0.5}, "trainer.seconds=-0.5: it must be more than 0, or null."),
-        ({"threads": 0}, "trainer.threads=0: it must be more than 0, or null."),
-        ({"clip": -1.0}, "trainer.clip=-1.0: it must be 0 or more."),
-        ({"warmup": 1.0}, "trainer.warmup=1.0: it must be a share of the steps, from 0 to below 1."),
+        ({"epochs": 0}, "trainer.epochs=0: it must be a number above 0, or null."),
+        ({"epochs": float("inf")}, "trainer.epochs=inf: it must be finite: a number above 0, or null."),
+        ({"learning_rate": float("nan")}, "trainer.learning_rate=nan: it must be finite: a number above 0, or null."),
+        ({"batch_size": -1}, "trainer.batch_size=-1: it must be a whole number of 1 or more, or null."),
+        ({"steps": 0}, "trainer.steps=0: it must be a whole number of 1 or more, or null."),
+        ({"seconds": -0.5}, "trainer.seconds=-0.5: it must be a number above 0, or null."),
+        ({"threads": 0}, "trainer.threads=0: it must be a whole number of 1 or more, or null."),
+        ({"clip": -1.0}, "trainer.clip=-1.0: it must be a number of 0 or more, or null."),
+        ({"warmup": 1.0}, "trainer.warmup=1.0: it must be a number from 0 to below 1, or null."),
+        ({"resident_mib": -1}, "trainer.resident_mib=-1: it must be a whole number of 0 or more."),
     ],
 )
 def test_options_out_of_range_are_refused(options: Mapping[str, Any], message: str) -> None:
@@ -200,9 +201,13 @@ def test_the_dataset_that_is_named_wins_over_the_tasks(compose: Any) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["seed=-1"], "seed=-1: it must be from 0 to 4294967295."),
-        (["seed=4294967296"], "seed=4294967296: it must be from 0 to 4294967295."),
-        (["probe=-1"], "probe=-1: it must be 0 or more."),
+        (["seed=-1"], "seed=-1: it must be a whole number from 0 to 4294967295."),
+        (["seed=4294967296"], "seed=4294967296: it must be a whole number from 0 to 4294967295."),
+        (
+            ["seed=2", "replicas=4294967295"],
+            "replicas=4294967295: it must be at most 4294967294: the last seed is 4294967295.",
+        ),
+        (["probe=-1"], "probe=-1: it must be a whole number of 0 or more."),
         (["model.features=${nope}"], "model.features: Interpolation key 'nope' not found."),
         (["model.features=???"], "model.features: Structured config of type `MLPOptions` has missing mandatory value"),
     ],
@@ -301,3 +306,30 @@ def test_what_a_run_recorded_becomes_the_same_model_again() -> None:
         config.from_record("model", {"name": "mlp", "hiden": [7]}, installed)
     with pytest.raises(UnknownName, match="Did you mean 'mlp'"):
         config.from_record("model", {"name": "mlpp"}, installed)
+
+
+@dataclass
+class Learner(zoo.Predictor):
+    """Keeps what it learned beside its options, in fields of types that no config holds."""
+
+    rate: float = zoo.option(0.5, "how fast it learns", gt=0)
+    learned: torch.Tensor | None = field(init=False, default=None)
+
+    name: ClassVar[str] = "learner"
+    modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text"})
+
+    def fit(self, train: Any, validation: Any, seed: int) -> None:
+        self.learned = seed  # type: ignore[assignment]
+
+    def predict_proba(self, examples: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_what_a_model_learns_is_none_of_its_options() -> None:
+    assert list(OmegaConf.structured(config.schema(entry(Learner)))) == ["name", "rate"]
+    installed = with_plugins()
+    together = dataclasses.replace(installed, entries={"model": {"learner": entry(Learner)}})
+    made = config.from_record("model", {"name": "learner", "rate": 2.0}, together)
+    before = config.plain(made)
+    made.fit(None, None, 1)
+    assert config.plain(made) == before == {"name": "learner", "rate": 2.0}

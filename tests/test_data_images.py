@@ -109,7 +109,7 @@ def bomb(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
 
 
-def test_all_broken_pictures_are_listed_or_left_out(tmp_path, caplog):
+def test_all_broken_pictures_are_listed_or_left_out(tmp_path):
     fill(tmp_path, 20, 0, ".jpg")
     whole = (tmp_path / "ant" / "0.jpg").read_bytes()
     (tmp_path / "ant" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -118,7 +118,7 @@ def test_all_broken_pictures_are_listed_or_left_out(tmp_path, caplog):
     bomb(tmp_path / "bee" / "bomb.png")
     text = message(ImageFolder(str(tmp_path), size=8))
     lines = text.splitlines()
-    assert lines[0] == "4 of 44 pictures cannot be read. Mend or remove them, or say skip_broken=true:"
+    assert lines[0] == "4 of 44 pictures cannot be read. Repair or remove them, or say skip_broken=true:"
     assert [line.partition(": ")[0].rpartition("/")[2] for line in lines[1:]] == [
         "cut.jpg",
         "text.png",
@@ -128,8 +128,10 @@ def test_all_broken_pictures_are_listed_or_left_out(tmp_path, caplog):
     assert "truncated" in lines[1]
     assert "pixels; refused" in lines[3]
     assert "an empty file" in lines[4]
-    assert sizes(zoo.load(ImageFolder(str(tmp_path), size=8, skip_broken=True))) == (28, 4, 8)
-    assert "4 of 44 pictures are broken and left out" in caplog.text
+    splits = zoo.load(ImageFolder(str(tmp_path), size=8, skip_broken=True))
+    assert sizes(splits) == (28, 4, 8)
+    assert "Class 'ant', folder ant: 2 broken pictures were left out." in splits.notes
+    assert "Class 'bee', folder bee: 2 broken pictures were left out." in splits.notes
 
 
 def test_a_long_list_of_broken_pictures_is_cut_short(tmp_path):
@@ -155,7 +157,101 @@ def test_bad_folders_are_named(tmp_path):
     assert "train split (8 examples" in message(ImageFolder(str(tmp_path)))
     (tmp_path / "val").mkdir()
     (tmp_path / "dev").mkdir()
-    assert "more than one validation folder: val and dev" in message(ImageFolder(str(tmp_path)))
+    assert "more than one could be the validation split: dev/ and val/" in message(ImageFolder(str(tmp_path)))
+
+
+def classes_of(root: Path, **options) -> tuple[str, ...]:
+    return zoo.load(ImageFolder(str(root), size=8, **options)).classes
+
+
+def test_a_class_without_one_picture_is_refused_with_what_lies_there(tmp_path):
+    def added(name: str, **files: bytes) -> str:
+        root = tmp_path / name
+        fill(root / "train", 6, 0)
+        fill(root / "test", 3, 1)
+        for file, content in files.items():
+            path = root / "train" / "ox" / file.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return message(ImageFolder(str(root), size=8, skip_broken=True))
+
+    tif = added("tif", a_dot_tif=b"x", b_dot_TIF=b"x")
+    assert "Class 'ox': no picture in" in tif
+    assert "2 files of other kinds (.tif 2)" in tif
+    assert "16 files in folders below it (left)" in added("nested", **{f"left__{i}_dot_png": b"x" for i in range(16)})
+    assert "It holds no files." in added("empty", _dot_keep=b"", Thumbs_dot_db=b"x")
+    assert "none of its 2 pictures" in added("broken", a_dot_png=b"x", b_dot_jpg=b"")
+
+
+def test_what_is_passed_over_in_a_class_folder_is_noted_with_class_folder_and_count(tmp_path):
+    fill(tmp_path / "train", 6, 0)
+    fill(tmp_path / "test", 3, 1)
+    for name in ("a.tif", "b.tiff", "notes.txt", "README", "deeper/c.png"):
+        (tmp_path / "train" / "ant" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "train" / "ant" / name).write_bytes(b"x")
+    (tmp_path / "extra").mkdir()
+    notes = zoo.load(ImageFolder(str(tmp_path), size=8)).notes
+    assert (
+        "Class 'ant', folder train/ant: passed over 4 files of other kinds (.tif 1, .tiff 1, .txt 1, no suffix 1) and "
+        "1 files in folders below it (deeper)."
+    ) in notes
+    assert "Not read, since its name is that of no split: extra/." in notes
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("training", "testing"), ("Train", "Test"), ("TRAIN", "eval"), ("train", "validate")]
+)
+def test_split_folders_go_by_several_names_in_any_capitals(tmp_path, train, test):
+    fill(tmp_path / train, 8, 0)
+    fill(tmp_path / test, 4, 1)
+    assert sizes(zoo.load(ImageFolder(str(tmp_path), size=8))) == (14, 2, 8)
+
+
+def test_a_folder_that_may_be_the_test_is_not_ignored(tmp_path):
+    fill(tmp_path / "train", 8, 0)
+    fill(tmp_path / "holdout", 4, 1)
+    assert "there is also: holdout/" in message(ImageFolder(str(tmp_path)))
+
+
+def test_class_folders_that_differ_in_capitals_are_refused_unless_named(tmp_path):
+    fill(tmp_path, 8, 0)
+    for index in range(8):
+        path = tmp_path / "Ant" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture(500 + index).save(path)
+    assert "the labels 'Ant' (8 times) and 'ant' (8 times)" in message(ImageFolder(str(tmp_path), size=8))
+    assert classes_of(tmp_path, classes=["ant", "Ant", "bee"]) == ("ant", "Ant", "bee")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("training", "testing"), ("Train", "TEST"), ("train", "dev"), ("", "test")]
+)
+def test_arrays_of_a_file_go_by_several_names(tmp_path, train, test):
+    random, path = np.random.default_rng(0), tmp_path / "a.npz"
+    made = {}
+    for prefix, count in ((train, 20), (test, 8)):
+        start = f"{prefix}_" if prefix else ""
+        made[f"{start}images"] = random.integers(0, 256, (count, 5, 5), dtype=np.uint8)
+        made[f"{start}labels"] = np.arange(count) % 2
+    np.savez(path, **made)
+    assert sizes(zoo.load(Arrays(str(path)))) == (18, 2, 8)
+
+
+def test_arrays_that_may_be_the_test_are_not_ignored(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 5, 5), dtype=np.uint8)
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=pixels, train_labels=np.arange(20) % 2, holdout_images=pixels)
+    assert "there is also: holdout_images" in message(Arrays(str(path)))
+
+
+def test_arrays_of_texts_and_other_kinds_are_refused_in_plain_words(tmp_path):
+    path = tmp_path / "a.npz"
+    labels = np.arange(20) % 2
+    for images in (np.array(["x"] * 20), np.zeros(20), np.array(3.0), np.zeros((20, 5, 5), "datetime64[s]")):
+        np.savez(path, images=images, labels=labels)
+        assert "images" in message(Arrays(str(path)))
+    np.savez(path, images=np.zeros((20, 5, 5), np.uint8), labels=np.array([b"a", b"b"] * 10))
+    assert "a bytes" in message(Arrays(str(path)))
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"size": 10_000}, {"channels": 2}, {"test_fraction": 1.0}])
@@ -224,7 +320,7 @@ def test_bad_arrays_are_named(tmp_path):
         return message(Arrays(str(path)))
 
     good = {"images": images(30), "labels": np.arange(30) % 2}
-    assert "no array 'images'. It has: image, labels. Did you mean 'image'?" in saved(
+    assert "no array 'images' or 'train_images'. It has: image, labels. Did you mean 'image'?" in saved(
         image=good["images"], labels=good["labels"]
     )
     assert "'images' has the shape (30, 6, 5) and 'labels' (29,)" in saved(**good | {"labels": np.arange(29) % 2})

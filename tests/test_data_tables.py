@@ -2,11 +2,16 @@
 
 import gzip
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import zoo
@@ -225,7 +230,7 @@ def test_bad_places_are_named(tmp_path):
     assert "It holds: reviews.csv" in message(path=str(tmp_path / "{split}.csv"))
     write(tmp_path / "train.csv", GOOD)
     write(tmp_path / "train.tsv", GOOD)
-    assert "more than one file could be the train split: train.csv and train.tsv" in message(path=str(tmp_path))
+    assert "more than one could be the train split: train.csv and train.tsv" in message(path=str(tmp_path))
 
 
 def test_a_class_missing_from_one_file_is_named(tmp_path):
@@ -238,3 +243,102 @@ def test_the_options_are_a_schema_that_hydra_takes():
     config = OmegaConf.merge(OmegaConf.structured(Table), {"path": "a.csv", "classes": ["x", "y"]})
     table = OmegaConf.to_object(config)
     assert table == Table("a.csv", classes=["x", "y"])
+
+
+LAYOUTS = [("train", "test"), ("training", "testing"), ("Train", "Test"), ("TRAIN", "EVAL"), ("train", "evaluation"),
+           ("train", "dev"), ("Training", "Validate")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("train", "test"), LAYOUTS)
+@pytest.mark.parametrize("pattern", [False, True])
+def test_split_files_go_by_several_names_in_any_capitals(tmp_path, train, test, pattern):
+    write(tmp_path / f"{train}.csv", csv(ROWS[:40]))
+    write(tmp_path / f"{test}.csv", csv(ROWS[40:]))
+    splits = zoo.load(Table(str(tmp_path / "{split}.csv") if pattern else str(tmp_path)))
+    assert sizes(splits) == (36, 4, 20)
+
+
+def test_eval_is_validation_beside_a_test(tmp_path):
+    for name, rows in {"train": ROWS[:40], "eval": ROWS[40:46], "test": ROWS[46:]}.items():
+        write(tmp_path / name / f"{name}.csv", csv(rows))
+    assert sizes(zoo.load(Table(str(tmp_path / "{split}" / "{split}.csv")))) == (40, 6, 14)
+
+
+@pytest.mark.parametrize("pattern", [False, True])
+def test_a_file_that_may_be_the_test_is_refused_by_name_and_beside_a_test_noted(tmp_path, pattern):
+    path = str(tmp_path / "{split}.csv") if pattern else str(tmp_path)
+    write(tmp_path / "train.csv", csv(ROWS[:30]))
+    write(tmp_path / "holdout.csv", csv(ROWS[30:40]))
+    assert "there is also: holdout.csv" in message(path=path)
+    write(tmp_path / "dev.csv", csv(ROWS[40:50]))
+    assert "there is also: holdout.csv" in message(path=path)
+    write(tmp_path / "test.csv", csv(ROWS[50:]))
+    assert "Not read, since its name is that of no split: holdout.csv." in zoo.load(Table(path)).notes
+
+
+ORDERS = """
+import sys, zoo
+from zoo.data.tables import Table
+print(*zoo.load(Table(sys.argv[1])).classes)
+"""
+
+
+def test_the_order_of_classes_does_not_depend_on_the_hash_seed(tmp_path):
+    rows = [(f"text number {i}", ["01", "1", "2", "02", "-0", "0"][i % 6]) for i in range(60)]
+    path = write(tmp_path / "codes.csv", csv(rows))
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", ORDERS, path],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in range(4)
+    }  # fmt: skip
+    assert told == {"-0 0 01 1 02 2\n"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "classes"),
+    [
+        (("0.0", "1.0"), {}, ("0", "1")),
+        (("0.50", "1.0"), {}, ("0.5", "1")),
+        (("1.0", "2.0"), {"classes": ["1.0", "2.0"]}, ("1.0", "2.0")),
+        (("1", "2"), {"classes": ["1.0", "2.0"]}, ("1.0", "2.0")),
+        (("1.0", "0.0"), {"classes": ["bad", "good"]}, ("bad", "good")),
+        (("v1.0", "1.0"), {}, ("1.0", "v1.0")),
+        (("e\u0301t\u00e9", "hiver"), {}, ("hiver", "\u00e9t\u00e9")),
+    ],
+)
+def test_a_label_has_one_spelling(tmp_path, labels, options, classes):
+    path = write(tmp_path / "a.csv", csv((f"text {i}", labels[i % 2]) for i in range(40)))
+    assert zoo.load(Table(path, **options)).classes == classes
+
+
+def test_names_or_indices_is_decided_once_for_all_splits(tmp_path):
+    write(tmp_path / "train.csv", csv((f"text {i}", str(1 + i % 3)) for i in range(30)))
+    write(tmp_path / "test.csv", csv((f"more {i}", str(i % 2)) for i in range(10)))
+    # The test file alone could be read as indices, or as names without 0.
+    assert "label '3' is outside the classes" in message(path=str(tmp_path), classes=["0", "1", "2"])
+    write(tmp_path / "test.csv", csv((f"more {i}", ["a", "b", "c"][i % 3]) for i in range(10)))
+    assert "names of classes, or all of them are integers" in message(path=str(tmp_path), classes=["a", "b", "c"])
+
+
+def test_two_spellings_of_a_class_are_refused_with_their_counts(tmp_path):
+    path = write(tmp_path / "a.csv", csv((f"text {i}", ["Good", "good", "bad"][i % 3]) for i in range(30)))
+    text = message(path=path)
+    assert "'Good' (10 times) and 'good' (10 times) differ in capitals or blanks only" in text
+    assert text.endswith("name every class: classes=[a,b,c]")
+    assert zoo.load(Table(path, classes=["Good", "bad", "good"])).classes == ("Good", "bad", "good")
+
+
+def test_the_advice_for_a_path_with_a_comma_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a,b.csv", csv(ROWS))
+    advised = message(path="b.csv").splitlines()[-1].partition("say ")[2]
+    (word,) = shlex.split(advised)
+    parsed = OverridesParser.create().parse_overrides([f"dataset.{word}"])
+    assert parsed[0].value() == "a,b.csv"
+
+
+def test_fields_of_any_length_are_read(tmp_path):
+    rows = [(f"{'long ' * 40_000}{i}", "ab"[i % 2]) for i in range(10)]
+    assert len(zoo.load(Table(write(tmp_path / "a.csv", csv(rows)))).train) > 0

@@ -16,6 +16,7 @@ from zoo.homogeneity import behaviour as b
 from zoo.homogeneity import formulas
 from zoo.homogeneity.bootstrap import Bootstrap, replica_weights, tiles
 from zoo.homogeneity.formulas import FORMULAS
+from zoo.homogeneity.results import NO_REPLICAS
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 EXACT = Bootstrap(draws=0)
@@ -168,7 +169,7 @@ def test_a_perfect_model_has_no_error_correlation_and_says_so():
     assert np.isnan(phi.low[0, 1])
     assert np.isfinite(phi.value[0, 2])
     assert (0, 2) not in phi.reasons
-    assert "one run" in phi.reasons[0, 0]
+    assert phi.reasons[0, 0] == NO_REPLICAS
     q = b.pairs(panel, "q_statistic", plan)
     assert "0/0" in q.reasons[0, 1]
     kappa = b.pairs(panel, "error_consistency", plan)

@@ -36,7 +36,7 @@ TRUTHS = {
 
 @dataclass(frozen=True)
 class Study:
-    """Of PANELS panels: φ, kinship and excess of the pair (0, 1) and the effective number, with bounds, (panels,) each;
+    """Of PANELS panels: φ, kinship and excess of the pair (0, 1) and the recipe diversity, with bounds, (panels,) each;
     more: p-values of the pair being more alike than replicas."""
 
     true: dict[str, float]
@@ -66,7 +66,7 @@ def study(name: str) -> Study:
     phi = truth.error_correlation()
     kinships = k.attenuation_corrected(phi)
     true = {"phi": phi[0, 1], "kinship": kinships[0, 1], "excess": k.excess(kinships)[0, 1],
-            "effective": float(k.effective_number(kinships))}  # fmt: skip
+            "recipes": float(k.vendi_score(kinships))}  # fmt: skip
     rows, more = [], []
     with only_phi():
         for seed in range(PANELS):
@@ -74,11 +74,11 @@ def study(name: str) -> Study:
             found = k.Correlations.of(panel, PLAN)
             low, high = interval(found.draws, PLAN.confidence)
             pairs = [k.kinship(panel, PLAN), k.excess_kinship(panel, PLAN)]
-            effective = k.effective_models(panel, PLAN)
+            recipes = k.recipe_diversity(panel, PLAN)
             rows.append(
                 [(found.value[0, 1], low[0, 1], high[0, 1])]
                 + [(pair.value[0, 1], pair.low[0, 1], pair.high[0, 1]) for pair in pairs]
-                + [(effective.value, effective.low, effective.high)]
+                + [(recipes.value, recipes.low, recipes.high)]
             )
             more.append(k.claims(panel, PLAN).more_than_replicas[0, 1])
     table = np.array(rows, dtype=np.float64)
@@ -90,12 +90,12 @@ def covered(found: Study, key: str) -> int:
     return int(((found.low[key] <= found.true[key]) & (found.true[key] <= found.high[key])).sum())
 
 
-@pytest.mark.parametrize("key", ["phi", "kinship", "excess", "effective"])
+@pytest.mark.parametrize("key", ["phi", "kinship", "excess", "recipes"])
 @pytest.mark.parametrize("name", TRUTHS)
 def test_intervals_cover_the_truth_and_values_are_unbiased(name, key):
     found = study(name)
     assert covered(found, key) >= binom.ppf(1e-3, PANELS, 0.93)
-    if (name, key) not in (("independent", "excess"), ("independent", "effective")):
+    if (name, key) not in (("independent", "excess"), ("independent", "recipes")):
         # At these two the interval is wider than it need be: no factor to fit, and the edge of the scale.
         assert covered(found, key) <= binom.ppf(1 - 1e-3, PANELS, 0.97)
     error = found.value[key] - found.true[key]

@@ -13,7 +13,7 @@ from scipy.stats import binom
 from zoo.homogeneity import failures as f
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.capacity import capacity
-from zoo.homogeneity.kinship import effective_models
+from zoo.homogeneity.headline import LEFT_OUT, TOO_FEW_LEFT, effective_models
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 PLAN = Bootstrap(draws=200)
@@ -152,22 +152,38 @@ def test_marginal_diversity_is_the_change_when_a_model_leaves(panel):
     assert (found.low < found.value).all()
 
 
-def test_what_a_model_adds_to_the_effective_number_is_the_difference_of_the_corrected_numbers():
-    panel = simulate(Truth(models=4, replicas=2, examples=800, difficulty=0.05), 3)
-    plan = Bootstrap(draws=400)
-    whole = effective_models(panel, plan).value
-    found = f.marginal_diversity(panel, plan).parts["effective"]
+def without(panel: SimulatedPanel, model: int) -> SimulatedPanel:
+    kept = [run for run, owner in enumerate(panel.runs) if owner != model]
+    return SimulatedPanel(
+        tuple(name for i, name in enumerate(panel.models) if i != model),
+        tuple(np.unique([panel.runs[run] for run in kept], return_inverse=True)[1].tolist()),
+        tuple(panel.seeds[run] for run in kept), panel.ids, panel.classes, panel.labels,
+        panel.predictions[kept], None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_what_a_model_adds_to_the_effective_number_is_the_difference_of_the_numbers(replicas):
+    panel = simulate(Truth(models=4, replicas=replicas, examples=800, difficulty=0.05), 3)
+    whole = effective_models(panel, PLAN).value
+    found = f.marginal_diversity(panel, PLAN).parts["effective"]
     for m in range(4):
-        kept = [run for run, owner in enumerate(panel.runs) if owner != m]
-        rest = SimulatedPanel(
-            tuple(name for i, name in enumerate(panel.models) if i != m),
-            tuple(np.unique([panel.runs[run] for run in kept], return_inverse=True)[1].tolist()),
-            tuple(panel.seeds[run] for run in kept), panel.ids, panel.classes, panel.labels,
-            panel.predictions[kept], None,
-        )  # fmt: skip
-        # Not the same to the last digit: with a model less, the replicas of the others are drawn otherwise.
-        assert found.value[m] == pytest.approx(whole - effective_models(rest, plan).value, abs=0.02)
+        assert found.value[m] == pytest.approx(whole - effective_models(without(panel, m), PLAN).value, abs=1e-9)
         assert found.low[m] < found.value[m] < found.high[m]
+    assert found.reasons == {}
+
+
+def test_a_model_that_does_not_count_adds_nothing_to_the_effective_number_and_takes_nothing():
+    panel = simulate(Truth(models=4, replicas=1, examples=300), 3)
+    alone = f.marginal_diversity(without(panel, 2), PLAN).parts["effective"]
+    for answers, why in ((np.zeros_like(panel.labels), "constant"), (panel.labels, "perfect")):
+        panel.predictions[2] = answers
+        found = f.marginal_diversity(panel, PLAN).parts["effective"]
+        assert found.reasons == {2: LEFT_OUT[why]}
+        np.testing.assert_allclose(found.value[[0, 1, 3]], alone.value, atol=1e-12)
+        assert np.isnan(found.value[2])
+    panel.predictions[:] = panel.labels
+    assert f.marginal_diversity(panel, PLAN).parts["effective"].reasons == dict.fromkeys(range(4), TOO_FEW_LEFT)
 
 
 def test_a_copy_adds_nothing():

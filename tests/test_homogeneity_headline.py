@@ -123,6 +123,20 @@ def test_equal_correlations_are_the_design_effect(models, r):
     assert h.effective_number(means) < 1 / r
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_it_agrees_with_the_ambiguity_of_krogh_and_vedelsby(seed):
+    """Squared loss of the mean of the votes = mean loss − ambiguity, and the ambiguity is one of V and V + C."""
+    panel = simulate(Truth(models=5, replicas=1, examples=200, accuracy=(0.5, 0.6, 0.7, 0.8, 0.9)), seed)
+    wrong = (panel.predictions != panel.labels).astype(float)
+    ambiguity = ((wrong - wrong.mean(axis=0)) ** 2).mean()
+    accuracies = wrong.mean(axis=1)
+    single = (accuracies * (1 - accuracies)).sum()
+    number = h.headline(panel, EXACT).effective_models.value
+    whole = 5 * single / number  # V + C
+    assert ambiguity == pytest.approx((single - whole / 5) / 5 + accuracies.var())
+    assert (wrong.mean(axis=0) ** 2).mean() == pytest.approx((wrong**2).mean() - ambiguity)
+
+
 def test_an_exact_copy_lowers_the_number_of_votes_a_little():
     """It doubles one voice. Three independent models and one of them again: M V/(V + C) = 4·4v/(4v + 2v)."""
     wrong = every_outcome(3, 30)
@@ -250,6 +264,7 @@ def test_too_few_examples():
     found = h.headline(simulate(Truth(models=3, replicas=1, examples=3, accuracy=0.5), 0), PLAN)
     assert "there are 3" in found.effective_models.reason
     assert "there are 3" in found.joint_failure.reason
+    assert h.left_out(simulate(Truth(models=3, replicas=1, examples=1), 0)) == {}
 
 
 class TestFewJointFailures:

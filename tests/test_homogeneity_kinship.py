@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 
 from zoo.homogeneity import kinship as k
 from zoo.homogeneity.bootstrap import Bootstrap
+from zoo.homogeneity.results import NO_REPLICAS
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 PLAN = Bootstrap(draws=100)
@@ -54,6 +55,46 @@ def test_excess_against_least_squares_of_scipy(models):
             assert found[b, a] == found[a, b]
 
 
+@pytest.mark.parametrize("models", [10, 20, 40])
+def test_one_fit_for_all_pairs_is_close_to_a_fit_for_each(models):
+    """The closer the more models there are; what a pair adds is found either way."""
+    kinships = np.stack([matrix(models, seed) for seed in range(3)])
+    slow, quick = k.excess(kinships), k.excess_of_many(kinships)
+    pairs = np.triu_indices(models, k=1)
+    apart = np.abs(slow - quick)[:, *pairs]
+    assert apart.max() < 0.05 / models
+    assert quick[:, 0, 1].min() > 0.03
+    np.testing.assert_array_equal(np.isnan(quick), np.isnan(slow))
+    loadings = np.linspace(0.3, 0.9, models)
+    assert np.nanmax(np.abs(k.excess_of_many(np.outer(loadings, loadings)))) < 1e-6
+
+
+def test_excess_of_many_with_a_gap_is_undefined_everywhere_and_of_nothing_is_0():
+    gap = matrix(40, 0)
+    gap[0, 4] = gap[4, 0] = np.nan
+    found = k.excess_of_many(np.stack([gap, matrix(40, 0), np.eye(40)]))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1], k.excess_of_many(matrix(40, 0)), atol=1e-9)
+    np.testing.assert_allclose(found[2], k.excess(np.eye(40)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("fitted", "draws"), [(100, 3), (3, 3)])
+def test_draws_of_one_fit_lie_around_the_value(fitted, draws, monkeypatch):
+    random = np.random.default_rng(0)
+    value = matrix(12, 0)
+    noise = random.normal(scale=0.02, size=(300, 12, 12))
+    drawn = value + np.triu(noise, 1) + np.swapaxes(np.triu(noise, 1), 1, 2)
+    exact, around = k.excess_and_draws(value, drawn)
+    monkeypatch.setattr(k, "_FITTED", fitted)
+    monkeypatch.setattr(k, "_FITTED_DRAWS", draws)
+    quick, close = k.excess_and_draws(value, drawn)
+    pairs = np.triu_indices(12, k=1)
+    np.testing.assert_allclose(quick[pairs], exact[pairs], atol=1e-12 if fitted == 100 else 4e-3)
+    spread = around[:, *pairs].std(axis=0)
+    assert np.abs((close[:, *pairs].mean(axis=0) - quick[pairs]) / spread).max() < 0.3
+    np.testing.assert_allclose(close[:, *pairs].std(axis=0), spread, rtol=0.05)
+
+
 def test_excess_is_zero_for_one_factor_and_finds_what_a_pair_adds():
     loadings = np.array([0.9, 0.5, 0.7, 0.8, 0.3])
     one = np.outer(loadings, loadings)
@@ -84,17 +125,17 @@ def test_excess_with_a_gap_is_undefined_everywhere():
     np.testing.assert_allclose(found[1], k.excess(matrix(5, 0)))
 
 
-def test_effective_number_closed_forms():
+def test_vendi_score_closed_forms():
     """M for models that share nothing, 1 for one model M times, g for g groups of equal size; a 2 × 2 by hand."""
-    assert k.effective_number(np.eye(7)) == pytest.approx(7)
-    assert k.effective_number(np.ones((7, 7))) == pytest.approx(1)
+    assert k.vendi_score(np.eye(7)) == pytest.approx(7)
+    assert k.vendi_score(np.ones((7, 7))) == pytest.approx(1)
     groups = np.kron(np.eye(3), np.ones((2, 2)))
-    assert k.effective_number(groups) == pytest.approx(3)
+    assert k.vendi_score(groups) == pytest.approx(3)
     up, down = 0.75, 0.25  # eigenvalues of K/2 at kinship .5
     by_hand = np.exp(-(up * np.log(up) + down * np.log(down)))
-    assert k.effective_number(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(by_hand)
-    assert k.effective_number(np.array([[1, 1.3], [1.3, 1]])) == pytest.approx(1)  # not positive: made so
-    assert np.isnan(k.effective_number(np.array([[1, np.nan], [np.nan, 1]])))
+    assert k.vendi_score(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(by_hand)
+    assert k.vendi_score(np.array([[1, 1.3], [1.3, 1]])) == pytest.approx(1)  # not positive: made so
+    assert np.isnan(k.vendi_score(np.array([[1, np.nan], [np.nan, 1]])))
 
 
 @given(st.integers(4, 6), st.integers(0, 1000), st.randoms(use_true_random=False))
@@ -105,19 +146,18 @@ def test_the_order_of_the_models_does_not_matter(models, seed, random):
     random.shuffle(order)
     moved = kinships[np.ix_(order, order)]
     np.testing.assert_allclose(k.excess(moved), k.excess(kinships)[np.ix_(order, order)], atol=1e-6)
-    assert k.effective_number(moved) == pytest.approx(k.effective_number(kinships))
-    assert 1 - 1e-9 <= k.effective_number(kinships) <= models + 1e-9
+    assert k.vendi_score(moved) == pytest.approx(k.vendi_score(kinships))
+    assert 1 - 1e-9 <= k.vendi_score(kinships) <= models + 1e-9
 
 
 def test_kinship_has_reasons_without_replicas():
     single = simulate(Truth(models=2, replicas=1, examples=200), 0)
     found = k.kinship(single, PLAN)
     assert np.isnan(found.value).all()
-    assert "run it with more seeds" in found.reasons[0, 1]
-    assert set(found.reasons) == {(0, 0), (0, 1), (1, 1)}
-    assert "more seeds" in k.effective_models(single, PLAN).reason
+    assert found.reasons == dict.fromkeys([(0, 0), (0, 1), (1, 1)], NO_REPLICAS)  # one reason, to be said once
+    assert k.recipe_diversity(single, PLAN).reason == NO_REPLICAS
     assert "4 models at least" in k.excess_kinship(single, PLAN).reasons[0, 1]
-    assert "more seeds" in k.reliability(single, PLAN).reasons[1]
+    assert k.reliability(single, PLAN).reasons == {0: NO_REPLICAS, 1: NO_REPLICAS}
     claims = k.claims(single, PLAN)
     assert np.isnan(claims.more_than_replicas).all()
     assert np.isfinite(claims.less_than_independent[0, 1])  # φ needs no replicas
@@ -131,9 +171,53 @@ def test_one_model_without_replicas_spoils_only_its_own_pairs():
     found = k.kinship(panel, PLAN)
     assert np.isfinite(found.value[:3, :3]).all()
     assert np.isnan(found.value[3]).all()
-    assert "model_3 has one run" in found.reasons[0, 3]
-    assert "model_3 has one run" in k.excess_kinship(panel, PLAN).reasons[0, 1]
-    assert "model_3 has one run" in k.effective_models(panel, PLAN).reason
+    assert found.reasons[0, 3] == NO_REPLICAS
+    excess = k.excess_kinship(panel, PLAN)
+    assert "there are 3" in excess.reasons[0, 1]
+    assert excess.reasons[0, 3] == NO_REPLICAS
+    assert k.recipe_diversity(panel, PLAN).reason == NO_REPLICAS
+
+
+def test_excess_leaves_out_whom_it_cannot_measure_and_is_that_of_the_others():
+    """A model without replicas has no excess kinship, a perfect one no excess of φ; the others' are as without it."""
+    whole = simulate(Truth(models=5, replicas=2, examples=400, difficulty=0.3), 0)
+    four = SimulatedPanel(**{
+        **vars(whole), "models": whole.models[:4], "runs": whole.runs[:8], "seeds": whole.seeds[:8],
+        "predictions": whole.predictions[:8],
+    })  # fmt: skip
+    lacking = SimulatedPanel(**{
+        **vars(whole), "runs": whole.runs[:9], "seeds": whole.seeds[:9], "predictions": whole.predictions[:9],
+    })  # fmt: skip
+    predictions = whole.predictions.copy()
+    predictions[8:] = whole.labels
+    perfect = SimulatedPanel(**{**vars(whole), "predictions": predictions})
+    for panel, measure, why in (
+        (lacking, k.excess_kinship, NO_REPLICAS), (perfect, k.excess_error_correlation, k.ALWAYS),
+    ):  # fmt: skip
+        found, alone = measure(panel, Bootstrap(draws=50)), measure(four, Bootstrap(draws=50))
+        np.testing.assert_allclose(found.value[:4, :4], alone.value, atol=1e-9)
+        pairs = np.triu_indices(4, k=1)
+        assert (found.low[pairs] < found.value[pairs]).all()
+        assert (found.value[pairs] < found.high[pairs]).all()
+        assert np.isnan(found.value[4]).all()
+        assert {found.reasons[m, 4] for m in range(4)} == {why}
+        assert (0, 1) not in found.reasons
+
+
+def test_excess_of_the_error_correlation_needs_no_replicas():
+    """It is the excess of φ, and in a large sample that of the true φ: a pair of its own stands out."""
+    truth = Truth(models=5, replicas=1, examples=60_000, difficulty=0.25, pair=0.25, noise=0.2)
+    panel = simulate(truth, 1)
+    found = k.excess_error_correlation(panel, Bootstrap(draws=40))
+    phi = np.corrcoef(panel.predictions != panel.labels)
+    np.testing.assert_allclose(found.value, k.excess(phi), atol=1e-8)
+    true = k.excess(truth.error_correlation())
+    assert true[0, 1] > 0.1
+    assert found.value[0, 1] == pytest.approx(true[0, 1], abs=0.02)
+    assert found.low[0, 1] < found.value[0, 1] < found.high[0, 1]
+    np.testing.assert_allclose(found.value, true, atol=0.02)
+    assert found.reasons == {(m, m): k.NO_EXCESS_WITH_ITSELF for m in range(5)}
+    assert "there are 3" in k.excess_error_correlation(simulate(Truth(models=3, replicas=1), 0), PLAN).reasons[0, 1]
 
 
 def test_replicas_that_do_not_fail_together_are_flagged():
@@ -160,7 +244,7 @@ def test_perfect_and_equal_models():
     found = k.kinship(equal, PLAN)
     assert (found.value[np.triu_indices(4, k=1)] > 1).all()  # the same run in both: more than replicas of a recipe
     assert (k.claims(equal, PLAN).more_than_replicas_adjusted[np.triu_indices(4, k=1)] < 0.001).all()
-    assert k.effective_models(equal, PLAN).value == pytest.approx(1)
+    assert k.recipe_diversity(equal, PLAN).value == pytest.approx(1)
 
 
 def test_identical_replicas_have_kinship_one():
@@ -169,7 +253,7 @@ def test_identical_replicas_have_kinship_one():
     found = k.kinship(same, PLAN)
     np.testing.assert_allclose(found.value, 1)
     np.testing.assert_allclose(found.parts["reliability"].value[np.diag_indices(4)], 1)
-    assert k.effective_models(same, PLAN).value == pytest.approx(1)
+    assert k.recipe_diversity(same, PLAN).value == pytest.approx(1)
     claims = k.claims(same, PLAN)
     assert not (claims.more_than_replicas < 0.05).any()  # no spread to judge by: undefined, not significant
 
@@ -180,7 +264,7 @@ def test_without_draws_there_are_values_and_no_intervals():
     found = k.kinship(panel, plan)
     assert np.isfinite(found.value).all()
     assert np.isnan(found.low).all()
-    effective = k.effective_models(panel, plan)
+    effective = k.recipe_diversity(panel, plan)
     assert effective.low is None
     assert "no draws" in effective.reason
     assert np.isnan(k.claims(panel, plan).less_than_independent).all()
@@ -188,12 +272,12 @@ def test_without_draws_there_are_values_and_no_intervals():
         k.claims(panel, Bootstrap(draws=1))
 
 
-def test_effective_models_is_the_corrected_score():
+def test_recipe_diversity_is_the_corrected_score():
     panel = simulate(Truth(models=4, replicas=3, examples=500), 0)
-    found = k.effective_models(panel, PLAN)
+    found = k.recipe_diversity(panel, PLAN)
     correlations = k.Correlations.of(panel, PLAN)
-    score = k.effective_number(k.attenuation_corrected(correlations.value))
-    draws = k.effective_number(k.attenuation_corrected(correlations.draws))
+    score = k.vendi_score(k.attenuation_corrected(correlations.value))
+    draws = k.vendi_score(k.attenuation_corrected(correlations.draws))
     assert found.parts["score"].value == pytest.approx(score)
     assert found.value == pytest.approx(2 * score - draws.mean())
     assert found.low < found.value < found.high
@@ -205,6 +289,6 @@ def test_one_example():
     for found in (k.kinship(single, PLAN), k.excess_kinship(single, PLAN)):
         assert np.isnan(found.value).all()
         assert "there are 1" in found.reasons[0, 1]
-    assert "there are 1" in k.effective_models(single, PLAN).reason
+    assert "there are 1" in k.recipe_diversity(single, PLAN).reason
     assert "there are 1" in k.reliability(single, PLAN).reasons[0]
     assert np.isnan(k.claims(single, PLAN).less_than_independent).all()

@@ -8,7 +8,7 @@ import pytest
 from zoo.homogeneity import behaviour as b
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.failures import fleiss_kappa
-from zoo.homogeneity.kinship import benjamini_yekutieli, effective_number
+from zoo.homogeneity.kinship import benjamini_yekutieli, vendi_score
 from zoo.homogeneity.leaderboard import paired_p_values
 from zoo.homogeneity.simulate import Truth, simulate
 
@@ -83,4 +83,4 @@ def test_vendi_score():
         points = random.normal(size=(size, size + 2))
         points /= np.linalg.norm(points, axis=1, keepdims=True)
         similar = points @ points.T
-        assert effective_number(similar) == pytest.approx(vendi.score_K(similar), abs=1e-6)
+        assert vendi_score(similar) == pytest.approx(vendi.score_K(similar), abs=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -416,7 +417,7 @@ def test_generated_answers_are_right_or_wrong(tmp_path):
     ("options", "message"),
     [
         ({"target": lambda index: "maybe"}, r"line 1: the target is 'maybe'"),
-        ({"target": lambda index: str(1 - index)}, r"the log's 'acc' is not what target and likelihoods say"),
+        ({"target": lambda index: str(1 - index)}, r"the log's own metric is not what target and likelihoods say"),
         ({"change": {"filtered_resps": [["nan", "False"], ["0", "True"]], "acc": None}}, "they have to be numbers"),
         ({"change": {"filtered_resps": ["a text"], "acc": 0.5}}, r"neither likelihoods of choices nor a metric"),
     ],
@@ -488,3 +489,144 @@ def test_numbers_that_are_not_finite_never_reach_the_metrics(tmp_path):
     run = study.open(done.folder).runs[0]
     assert np.isfinite(run.predictions().logits).all(), "a probability of 0 has a finite logit"
     assert math.isfinite(run.metrics()["log_loss"]["value"])
+
+
+# What a column of classes means
+
+
+def graded(path: Path, labels, predictions, header=HEADER) -> Path:
+    rows = [("m", 0, f"e{i}", label, said) for i, (label, said) in enumerate(zip(labels, predictions, strict=True))]
+    return table(path, header, rows)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("labels", "predictions", "classes"),
+    [
+        (["0.0", "1.0"] * 10, ["1", "1", "0", "1"] * 5, ("0", "1")),
+        (["neg", "pos"] * 10, ["1", "1", "0", "1"] * 5, ("neg", "pos")),
+        (["0", "1"] * 10, ["pos", "pos", "neg", "pos"] * 5, ("neg", "pos")),
+        (["0", "1"] * 10, ["1.0", "1.0", "0.0", "1.0"] * 5, ("0", "1")),
+        (
+            ["e\u0301t\u00e9", "hiver"] * 10,
+            ["hiver", "hiver", "\u00e9te\u0301", "hiver"] * 5,
+            ("hiver", "\u00e9t\u00e9"),
+        ),
+    ],
+)
+def test_a_column_holds_names_or_indices_in_whatever_spelling(tmp_path, suffix, labels, predictions, classes):
+    (done,) = read([graded(tmp_path / f"a{suffix}", labels, predictions)], tmp_path / "runs")
+    assert done.accuracy == 0.75
+    assert panel.build(guards.compare(study.open(tmp_path / "runs"))).classes == classes
+
+
+def test_integer_classes_named_by_columns_may_be_indexed_by_the_labels(tmp_path):
+    header = ("model", "example_id", "label", "prob_1", "prob_2", "prob_3")
+    rows = [("m", f"e{i}", i % 3, *(0.8 if place == i % 3 else 0.1 for place in range(3))) for i in range(12)]
+    (done,) = read([table(tmp_path / "a.csv", header, rows)], tmp_path / "runs")
+    assert done.accuracy == 1.0
+    assert any("every label was read as an index into the classes 1, 2, 3" in note for note in done.notes)
+
+
+def test_predictions_follow_the_labels_where_they_could_be_both(tmp_path):
+    path = graded(tmp_path / "a.csv", ["0", "1", "2", "1"], ["1", "1", "2", "1"])
+    (done,) = read([path], tmp_path / "runs", Options(classes=("1", "2", "3")))
+    assert done.accuracy == 0.75
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        (
+            ["Positive", "Negative"] * 4,
+            ["positive", "negative"] * 4,
+            r"'Negative' \(4 times\) and 'negative' \(4 times\)",
+        ),
+        (["a b", "c"] * 4, ["a  b", "c"] * 4, r"differ in capitals or blanks only"),
+        (["neg", "pos"] * 4, ["neg", "pos", "0", "1"] * 2, "in 4 rows the prediction is an integer such as '0'"),
+        (["neg", "0"] * 4, ["neg", "pos"] * 4, "in 4 rows the label is an integer such as '0'"),
+    ],
+)
+def test_columns_that_mix_spellings_are_refused(tmp_path, labels, predictions, message):
+    with pytest.raises(DataError, match=message):
+        read([graded(tmp_path / "a.csv", labels, predictions)], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_names_with_numbers_among_them_are_names(tmp_path):
+    (done,) = read([graded(tmp_path / "a.csv", ["0", "1", "2+"], ["0", "2+", "2+"])], tmp_path / "runs")
+    assert done.accuracy == pytest.approx(2 / 3)
+
+
+def test_the_order_of_codes_does_not_depend_on_the_hash_seed(tmp_path):
+    path = graded(tmp_path / "a.csv", ["01", "1", "2", "02"] * 3, ["1", "1", "2", "02"] * 3)
+    code = "import sys; from zoo.importing import main; sys.exit(main([sys.argv[1], '--runs-dir', sys.argv[2]]))"
+    told = []
+    for seed in range(4):
+        command = [sys.executable, "-c", code, str(path), str(tmp_path / "runs")]
+        ran = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True)
+        told.append(ran.stdout.split()[0])
+    assert len(set(told)) == 1
+
+
+def test_fields_of_any_length_are_read(tmp_path):
+    rows = [(*row, "x" * 200_000) for row in ROWS]
+    assert len(read([table(tmp_path / "a.csv", (*HEADER, "prompt"), rows)], tmp_path / "runs")) == 4
+
+
+def generated(path: Path, answers, **change) -> Path:
+    """A log of a generative task, a row for each (document, whether it is right), as versions without filters wrote."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"doc_id": doc, "doc": {}, "target": "42", "arguments": [["q", {}]], "resps": [["x"]], "filtered_resps": ["x"],
+         "exact_match": float(right), "doc_hash": f"{doc:064x}", **change}
+        for doc, right in answers
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_two_filters_without_a_name_are_told_apart_by_order_only(tmp_path):
+    strict, flexible = [(doc, doc % 2) for doc in range(6)], [(doc, 1) for doc in range(6)]
+    path = generated(tmp_path / "m" / NAME, strict + flexible)
+    with pytest.raises(DataError, match="2 answers to each of its 6 documents") as caught:
+        read([path], tmp_path / "runs")
+    advised = str(caught.value).partition("task: ")[2].split(" or ")
+    found = [read([path], tmp_path / "runs", Options(filter=way.split()[1]))[0] for way in advised]
+    assert [(one.examples, one.accuracy) for one in found] == [(6, 0.5), (6, 1.0)]
+    with pytest.raises(DataError, match="--filter 3 is none of them"):
+        read([path], tmp_path / "runs", Options(filter="3"))
+    with pytest.raises(DataError, match="answered 2 times, others 1"):
+        read([generated(path, [*strict, (0, 1)])], tmp_path / "runs")
+
+
+def test_a_document_answered_twice_under_one_filter_is_refused(tmp_path):
+    path = generated(tmp_path / "m" / NAME, [(0, 1), (1, 1), (0, 0)], filter="strict-match")
+    with pytest.raises(DataError, match="line 3: document 0 is answered a second time"):
+        read([path], tmp_path / "runs")
+
+
+def test_a_log_that_has_acc_norm_alone_is_read_by_it(tmp_path):
+    path = tmp_path / "m" / NAME
+    log(path, choices=["no", "a much longer continuation"])
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        del record["acc"]
+        scores = [float(score) for score, _ in record["filtered_resps"]]
+        norm = [scores[0] / len("no"), scores[1] / len("a much longer continuation")]
+        record |= {"metrics": ["acc_norm"], "acc_norm": float(norm.index(max(norm)) == int(record["target"]))}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    (done,) = read([path], tmp_path / "runs")
+    assert done.accuracy == np.mean([record["acc_norm"] for record in records])
+    assert any("acc_norm" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("right", [0.7, 1.0])
+def test_advice_about_a_metric_works_when_followed(tmp_path, right):
+    path = log(tmp_path / "m" / NAME, target=lambda index: [1, 0], change={"acc": right})
+    with pytest.raises(DataError, match="neither the number nor the text of a choice") as caught:
+        read([path], tmp_path / "runs")
+    advised = str(caught.value).partition("--metric ")[2]
+    assert bool(advised) == (right == 1.0)
+    if advised:
+        assert read([path], tmp_path / "runs", Options(metric=advised.strip()))[0].accuracy == 1.0

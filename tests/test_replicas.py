@@ -197,7 +197,7 @@ def test_the_command_shows_all_of_them_and_a_sweep_counts_each(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("replicas=0",), "replicas=0: it must be 1 or more"),
+        (("replicas=0",), "replicas=0: it must be a whole number of 1 or more"),
         (("replicas=2", "model=cnn"), "batch norm, whose running statistics cannot be vectorised"),
         (("replicas=2", "trainer.compile=default"), "goes with neither trainer.compile nor trainer.micro_batch"),
     ],

@@ -71,12 +71,13 @@ def test_the_help_names_what_is_installed_and_every_option(tmp_path: Path) -> No
         "trainer.epochs",
         "seed",
         "rerun",
-        "adamw|adam|sgd",
+        "adamw, adam or sgd",
         "--cfg job",
     ):
         assert word in done.stdout
     assert "Options of model cnn: " in done.stdout
     assert "model.kernels" in done.stdout
+    assert "texts: words that a convolution spans, one convolution each" in done.stdout
     assert "dataset.path" in done.stdout
     assert "model.trainable_layers" not in done.stdout
     assert "\x1b" not in done.stdout

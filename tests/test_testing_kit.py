@@ -93,7 +93,7 @@ class Pixels(nn.Module):
 class Sound(zoo.TorchModel):
     """Keeps the contract."""
 
-    width: int = 8
+    width: int = zoo.option(8, "numbers in the one hidden layer", ge=1)
 
     name: ClassVar[str] = "sound"
     modalities: ClassVar[frozenset[zoo.Modality]] = BOTH
@@ -183,6 +183,24 @@ def test_a_missing_docstring_is_only_a_warning() -> None:
 
     findings = check_model(Silent)
     assert problems(findings, "warning") == {"docstring": "it has no docstring"}
+
+
+@pytest.mark.parametrize("declared", [5, zoo.option(5, ""), zoo.option(5, " "), field(default=5)])
+def test_an_option_without_a_meaning_is_a_warning_that_names_it(declared: Any) -> None:
+    odd = dataclass(type("Mute", (Sound,), {"__doc__": "Mute.", "__annotations__": {"depth": int}, "depth": declared}))
+    (warned,) = [finding for finding in check_model(odd) if finding.verdict == "warning"]
+    assert (warned.check, warned.got) == ("meanings", "the help cannot say what depth means")
+    assert warned.mend == 'Declare it with its meaning and range, e.g. depth: int = zoo.option(8, "width of …", ge=1).'
+
+
+def test_what_is_no_option_needs_no_meaning() -> None:
+    @dataclass
+    class Stateful(Sound):
+        """Keeps something from call to call."""
+
+        seen: int = field(init=False, default=0)
+
+    assert not problems(check_model(Stateful), "warning")
 
 
 MODULE = """
@@ -617,7 +635,7 @@ MODULE_FAULTS = {
     ),
     "recipe out of range": (
         faulty(recipe=lambda self, modality: {"batch_size": 0}),
-        {"recipe": "trainer.batch_size=0: it must be more than 0."},
+        {"recipe": "trainer.batch_size=0: it must be a whole number of 1 or more."},
     ),
     "unknown optimizer": (
         faulty(recipe=lambda self, modality: {"optimizer": "adamax"}),
@@ -861,8 +879,8 @@ def _reviews(count: int, start: int = 0) -> zoo.Labelled:
 class Reviews(zoo.Dataset):
     """Numbered reviews."""
 
-    test_examples: int = 120
-    classes: list[str] = field(default_factory=lambda: ["bad", "good"])
+    test_examples: int = zoo.option(120, "how many examples to test with")
+    classes: list[str] = zoo.option(["bad", "good"], "names of the classes")
 
     name: ClassVar[str] = "reviews"
     modality: ClassVar[zoo.Modality] = "text"

@@ -24,6 +24,7 @@ from zoo.homogeneity.measures import Measure
 from zoo.homogeneity.results import Pairs, PerModel, Scalar
 from zoo.hookspecs import hookimpl
 from zoo.models import Dense, Encoded, Encoder, FrozenPart, InputSpec, Modality, Predictor, Tokens, TorchModel
+from zoo.options import option, require
 from zoo.tasks import Task
 from zoo.units import Slots, Units, transformer_units
 
@@ -67,5 +68,7 @@ __all__ = [
     "ZooError",
     "hookimpl",
     "load",
+    "option",
+    "require",
     "transformer_units",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from zoo.errors import ConfigError
 from zoo.models import Modality, Predictor
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,21 +56,20 @@ class Linear(Predictor):
     Text: word 1- and 2-grams, or character 1- to 3-grams where the training text is mainly Chinese, Japanese or
     Korean; sublinear counts, terms of at least `min_df` training texts. Images: pixels / 255.
 
-    C: inverse strengths of the L2 penalty to try, each > 0: from the smallest up, until the validation log-loss rises;
-    the one with the least stays, the smallest of equals. min_df: at least 1.
+    The strengths `C` are tried from the smallest up, until the validation log-loss rises; the one with the least stays,
+    the smallest of equals.
     """
 
-    C: list[float] = field(default_factory=lambda: [0.001, 0.01, 0.1, 1.0, 10.0, 100.0])
-    min_df: int = 2
+    C: list[float] = option(
+        [0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
+        "inverse strengths of the L2 penalty to try; the validation split chooses one",
+        gt=0,
+        empty=False,
+    )
+    min_df: int = option(2, "training texts that a term must occur in", ge=1)
 
     name: ClassVar[str] = "linear"
     modalities: ClassVar[frozenset[Modality]] = _BOTH
-
-    def __post_init__(self) -> None:
-        if not self.C or any(value <= 0 for value in self.C):
-            raise ConfigError(f"model.C takes one or more numbers over 0, as in model.C=[0.1,1,10]; got {self.C}.")
-        if self.min_df < 1:
-            raise ConfigError(f"model.min_df takes a whole number from 1 up; got {self.min_df}.")
 
     def fit(self, train: Split, validation: Split, seed: int) -> None:
         """Fit on `train`, choose `C` on `validation`. The solver draws nothing, so `seed` changes nothing."""

@@ -6,22 +6,21 @@ The dataclass of a model, dataset or task is its schema: each is registered in H
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
-import inspect
 import math
 import re
-import sys
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Dataset
 from zoo.errors import ConfigError, NameCollision, PluginError
 from zoo.models import Model
+from zoo.options import Configurable, field_types, fields_of, option, require
 from zoo.tasks import Task
 
 if TYPE_CHECKING:
@@ -97,75 +96,81 @@ class Language(enum.Enum):
     zh = "zh"
 
 
-def _option(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"help": meaning})
-
-
 @dataclass
-class Trainer:
-    """How a model is trained, all values decided. What `TrainerOptions` leaves open has its default here."""
+class Trainer(Configurable):
+    """How a model is trained, all values decided."""
 
-    epochs: float = 10.0
-    steps: int | None = None
-    seconds: float | None = None
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    optimizer: Optimizer = Optimizer.adamw
-    schedule: Schedule = Schedule.linear
-    warmup: float = 0.06
-    clip: float = 1.0
-    patience: int | None = None
-    loss: Loss = Loss.cross_entropy
-    device: Device = Device.auto
-    precision: Precision = Precision.auto
-    compile: Compile = Compile.none
-    threads: int | None = None
-    micro_batch: int | None = None
-    resident_mib: int = 2048
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            _require(name, value, not isinstance(value, float) or math.isfinite(value), "a finite number")
-        for name in ("batch_size", "learning_rate", "epochs"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "more than 0")
-        for name in ("steps", "seconds", "patience", "threads", "micro_batch"):
-            value = getattr(self, name)
-            _require(name, value, value is None or value > 0, "more than 0, or null")
-        for name in ("weight_decay", "clip", "resident_mib"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        _require("warmup", self.warmup, 0 <= self.warmup < 1, "a share of the steps, from 0 to below 1")
-
-
-def _require(name: str, value: Any, holds: bool, want: str) -> None:
-    if not holds:
-        raise ConfigError(f"trainer.{name}={value}: it must be {want}.")
-
-
-@dataclass
-class TrainerOptions:
-    """Training options. null: the model's recipe decides, or else the harness's default."""
-
-    epochs: float | None = _option(None, "passes over the training split; the first budget reached ends training")
-    steps: int | None = _option(None, "budget in optimizer steps")
-    seconds: float | None = _option(None, "budget in seconds of training")
-    batch_size: int | None = _option(None, "examples a step")
-    learning_rate: float | None = _option(None, "peak learning rate, after the warm-up")
-    weight_decay: float | None = _option(None, "decoupled weight decay (AdamW) or L2 (Adam, SGD)")
-    optimizer: Optimizer | None = _option(None, "adamw, adam or sgd")
-    schedule: Schedule | None = _option(None, "linear, cosine or constant after the warm-up")
-    warmup: float | None = _option(None, "share of the steps with a rising learning rate")
-    clip: float | None = _option(None, "largest norm of the gradient; 0 switches clipping off")
-    patience: int | None = _option(None, "stop after so many epochs without a better validation accuracy")
-    loss: Loss | None = _option(None, "cross_entropy or mse")
-    device: Device = _option(Device.auto, "auto, cpu, cuda or mps")
-    precision: Precision = _option(Precision.auto, "auto, fp32 or bf16")
-    compile: Compile = _option(
+    epochs: float = option(
+        10.0, "passes over the training split; the first of the three budgets that is reached ends training", gt=0
+    )
+    steps: int | None = option(None, "budget in optimizer steps", ge=1)
+    seconds: float | None = option(None, "budget in seconds of training", gt=0)
+    batch_size: int = option(64, "examples a step", ge=1)
+    learning_rate: float = option(1e-3, "peak learning rate, after the warm-up", gt=0)
+    weight_decay: float = option(0.01, "decoupled weight decay (AdamW) or L2 (Adam, SGD)", ge=0)
+    optimizer: Optimizer = option(Optimizer.adamw, "AdamW, Adam, or SGD with momentum 0.9")
+    schedule: Schedule = option(Schedule.linear, "how the learning rate falls after the warm-up")
+    warmup: float = option(0.06, "share of the steps in which the learning rate rises", ge=0, lt=1)
+    clip: float = option(1.0, "largest norm of the gradient; 0 switches clipping off", ge=0)
+    patience: int | None = option(
+        None, "stop after so many epochs without a better validation accuracy; null: do not stop early", ge=1
+    )
+    loss: Loss = option(Loss.cross_entropy, "cross-entropy, or squared error of the softmax against the one-hot label")
+    device: Device = option(Device.auto, "where the computation runs; auto takes CUDA, then MPS, then the CPU")
+    precision: Precision = option(
+        Precision.auto, "float32, bfloat16 autocast, or whichever of the two the device is faster with"
+    )
+    compile: Compile = option(
         Compile.none, "torch.compile: default, or graphs (CUDA graphs); auto measures in long trainings what pays"
     )
-    threads: int | None = _option(None, "CPU threads; 1 gives bitwise the same results twice; null chooses by size")
-    micro_batch: int | None = _option(None, "examples a forward pass; null: the whole batch, halved if memory ends")
-    resident_mib: int = _option(2048, "encoded data up to this size stay in the device's memory, larger are streamed")
+    threads: int | None = option(
+        None, "CPU threads; 1 gives bitwise the same results twice; null chooses by the size of the model", ge=1
+    )
+    micro_batch: int | None = option(
+        None, "examples a forward pass; null: the whole batch, halved when memory runs out", ge=1
+    )
+    resident_mib: int = option(
+        2048, "encoded data up to this size stay in the device's memory, larger are streamed", ge=0
+    )
+
+    _section: ClassVar[str] = "trainer"
+
+
+def _left_open(name: str) -> Any:
+    """The option of `Trainer` with None for its default: the recipe decides, or else the default there."""
+    return field(default=None, metadata=Trainer.__dataclass_fields__[name].metadata)
+
+
+def _as_decided(name: str) -> Any:
+    """The option of `Trainer` as it is, for what no recipe may suggest."""
+    declared = Trainer.__dataclass_fields__[name]
+    return field(default=declared.default, metadata=declared.metadata)
+
+
+@dataclass
+class TrainerOptions(Configurable):
+    """Training options. null: the model's recipe decides, or else the harness's default."""
+
+    epochs: float | None = _left_open("epochs")
+    steps: int | None = _left_open("steps")
+    seconds: float | None = _left_open("seconds")
+    batch_size: int | None = _left_open("batch_size")
+    learning_rate: float | None = _left_open("learning_rate")
+    weight_decay: float | None = _left_open("weight_decay")
+    optimizer: Optimizer | None = _left_open("optimizer")
+    schedule: Schedule | None = _left_open("schedule")
+    warmup: float | None = _left_open("warmup")
+    clip: float | None = _left_open("clip")
+    patience: int | None = _left_open("patience")
+    loss: Loss | None = _left_open("loss")
+    device: Device = _as_decided("device")
+    precision: Precision = _as_decided("precision")
+    compile: Compile = _as_decided("compile")
+    threads: int | None = _as_decided("threads")
+    micro_batch: int | None = _as_decided("micro_batch")
+    resident_mib: int = _as_decided("resident_mib")
+
+    _section: ClassVar[str] = "trainer"
 
 
 SEEDS = 2**32  # numpy's and scikit-learn's generators take no more
@@ -207,24 +212,34 @@ def _stretched(trainer: Trainer, epochs: float, keep_patience: bool) -> Trainer:
 
 
 @dataclass
-class RunSchema:
+class RunSchema(Configurable):
     """The options at the root of a run."""
 
     model: Any = None
     dataset: Any = None
     task: Any = None
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
-    seed: int = _option(0, "seeds weights, order of batches and dropout")
-    replicas: int = _option(1, "so many seeds, from `seed` on, trained at once as one vectorised model: a run each")
-    runs_dir: str = _option("runs", "folder in which runs are kept")
-    rerun: bool = _option(False, "run again although a complete run is there")
-    keep_weights: bool = _option(True, "store the trained weights with the run")
-    report: Report = _option(Report.auto, "auto: a sweep ends with a report in reports_dir; off: it does not")
-    reports_dir: str = _option("reports", "folder in which reports are kept")
-    report_name: str = _option("", "the report's name; without it <task>-<dataset>")
-    language: Language = _option(Language.en, "of the report: en or zh")
-    examples: bool = _option(True, "false keeps every text and image of the data out of the report")
-    probe: int = _option(500, "test examples whose layer outputs are stored as features; 0 stores none")
+    seed: int = option(0, "seeds weights, order of batches and dropout", ge=0, le=SEEDS - 1)
+    replicas: int = option(
+        1, "so many seeds, from `seed` on, trained at once as one vectorised model: a run each", ge=1
+    )
+    runs_dir: str = option("runs", "folder in which runs are kept")
+    rerun: bool = option(False, "run again although a complete run is there")
+    keep_weights: bool = option(True, "store the trained weights with the run")
+    report: Report = option(Report.auto, "auto: a sweep ends with a report in reports_dir; off: it does not")
+    reports_dir: str = option("reports", "folder in which reports are kept")
+    report_name: str = option("", "the report's name; without it <task>-<dataset>")
+    language: Language = option(Language.en, "language of the report")
+    examples: bool = option(True, "false keeps every text and image of the data out of the report")
+    probe: int = option(500, "test examples whose layer outputs are stored as features; 0 stores none", ge=0)
+
+    def __post_init__(self) -> None:
+        last = self.seed + self.replicas - 1
+        require(self, "replicas", last < SEEDS, f"at most {SEEDS - self.seed}: the last seed is {SEEDS - 1}")
+
+
+PARTS = ("model", "dataset", "task", "trainer")
+"""The options of `RunSchema` that have options of their own."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +306,7 @@ def schema(entry: Entry) -> type:
     if entry.kind == "task":
         defaults = [{"override /dataset@_global_.dataset": entry.cls.dataset}, "_self_"]
         fields.append(("defaults", list[Any], field(default_factory=lambda: list(defaults))))
-    for item in dataclasses.fields(entry.cls):
+    for item in fields_of(entry.cls):
         kept = {key: getattr(item, key) for key in ("default", "default_factory", "metadata")}
         fields.append((item.name, hints[item.name], field(**kept)))
     made = dataclasses.make_dataclass(f"{entry.cls.__name__}Options", fields, kw_only=True)
@@ -303,22 +318,6 @@ def schema(entry: Entry) -> type:
             f"{str(error).splitlines()[0]}"
         ) from error
     return made
-
-
-def field_types(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields, by name. Other annotations (ClassVar) may name what is not imported."""
-    found: dict[str, Any] = {}
-    for item in dataclasses.fields(cls):
-        owner = next(base for base in cls.__mro__ if item.name in inspect.get_annotations(base))
-        only = types.SimpleNamespace(__annotations__={item.name: inspect.get_annotations(owner)[item.name]})
-        try:
-            found |= typing.get_type_hints(only, vars(sys.modules[owner.__module__]))
-        except NameError as error:
-            raise PluginError(
-                f"{cls.__module__}.{cls.__name__}.{item.name}: its type cannot be read ({error}). "
-                f"Import it at the top of the module, not only under TYPE_CHECKING."
-            ) from error
-    return found
 
 
 def check_yaml(registry: Registry) -> None:
@@ -371,13 +370,9 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
     parts = {kind: _instance(config[kind], kind, registry) for kind in ("model", "dataset", "task")}
     trainer = _resolved(config.trainer)
     assert isinstance(trainer, TrainerOptions)
-    decide(trainer, {})  # out-of-range values are refused before anything is read
-    if config.probe < 0:
-        raise ConfigError(f"probe={config.probe}: it must be 0 or more.")
-    if not 0 <= config.seed < SEEDS:
-        raise ConfigError(f"seed={config.seed}: it must be from 0 to {SEEDS - 1}.")
-    if not 1 <= config.replicas <= SEEDS - config.seed:
-        raise ConfigError(f"replicas={config.replicas}: it must be 1 or more, and the last seed at most {SEEDS - 1}.")
+    root = [item.name for item in dataclasses.fields(RunSchema) if item.name not in PARTS]
+    with _plainly():
+        RunSchema(**{name: config[name] for name in root})  # refuses what is out of range before anything is read
     return RunConfig(
         replicas=config.replicas,
         trainer=trainer,
@@ -423,17 +418,24 @@ def _asked_for() -> tuple[str, ...]:
 def _instance(node: DictConfig, kind: str, registry: Registry) -> Any:
     entry = registry.find(kind, node.name)
     options = _resolved(node)
-    names = [item.name for item in dataclasses.fields(entry.cls)]
-    return entry.cls(**{name: getattr(options, name) for name in names})
+    return entry.cls(**{item.name: getattr(options, item.name) for item in fields_of(entry.cls)})
 
 
 def _resolved(node: DictConfig) -> Any:
     """The dataclass of a section, references such as ${oc.env:HOME} followed."""
     from omegaconf import OmegaConf
+
+    with _plainly():
+        return OmegaConf.to_object(node)
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """A value that is missing, or refers to what is not there, as ConfigError."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return OmegaConf.to_object(node)
+        yield
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
 
@@ -442,7 +444,8 @@ def plain(value: Any) -> Any:
     """Dataclasses, enums and paths as JSON knows them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": type(value).name} if isinstance(value, Model | Dataset | Task) else {}
-        return named | {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        items = fields_of(type(value)) if named else dataclasses.fields(value)  # what a model learned is no option
+        return named | {item.name: plain(getattr(value, item.name)) for item in items}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import inspect
-import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from zoo import overrides, progress
-from zoo.config import RunSchema, TrainerOptions, field_types, variants
+from zoo.config import PARTS, RunSchema, Trainer, TrainerOptions, variants
+from zoo.options import Description, describe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +28,8 @@ For example
 
 --cfg job prints the composed configuration, --hydra-help what Hydra itself can do."""
 
+TRAINING = "Training options. null: what the model's recipe suggests, or else the value in brackets"
+
 
 def show(arguments: list[str], installed: Registry) -> None:
     """Print the page; the options of every model, dataset and task named in `arguments` are on it."""
@@ -41,8 +41,8 @@ def show(arguments: list[str], installed: Registry) -> None:
     screen.print(f"{'experiment':<10} {', '.join(variants(installed, 'experiment'))}", markup=False)
     if installed.broken:
         screen.print(installed.broken_note().strip(), markup=False)
-    _show_options(screen, "Options", _options("", RunSchema, ("model", "dataset", "task", "trainer")))
-    _show_options(screen, "Training options", _options("trainer.", TrainerOptions))
+    _show_options(screen, "Options", _options("", RunSchema, PARTS))
+    _show_options(screen, TRAINING, _training_options())
     for entry in _named(arguments, installed):
         title = f"Options of {entry.kind} {entry.name}: {entry.summary}"
         _show_options(screen, title, _options(f"{entry.kind}.", entry.cls))
@@ -54,56 +54,29 @@ def _named(arguments: list[str], installed: Registry) -> Iterable[Entry]:
             yield from overrides.chosen(arguments, kind, installed)
 
 
-def _show_options(screen: Console, title: str, table: Table) -> None:
+def _show_options(screen: Console, title: str, options: Sequence[Description]) -> None:
+    """A table of three columns that fits 80: what does not fit a line goes on in the next one, nothing is cut."""
     screen.print(f"\n{title}", markup=False)  # not as the table's own title, which breaks at the table's edge
-    if table.row_count:
-        screen.print(table)
+    if not options:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("option", overflow="fold", min_width=min(40, max(len(item.name) for item in options)))
+    table.add_column("default", overflow="fold", max_width=20)
+    table.add_column("meaning · what it takes", overflow="fold")
+    for item in options:
+        table.add_row(*map(Text, (item.name, item.default, " · ".join(filter(None, (item.meaning, item.takes))))))
+    screen.print(table)
 
 
-def _options(prefix: str, schema: type[Any], leave_out: tuple[str, ...] = ()) -> Table:
-    table = Table("option", "type", "default", "meaning", box=None)
-    hints, described = field_types(schema), _described(schema)
-    for item in dataclasses.fields(schema):
-        if item.name not in leave_out:
-            meaning = item.metadata.get("help") or described.get(item.name, "")
-            table.add_row(
-                *(Text(cell) for cell in (prefix + item.name, _type(hints[item.name]), _default(item), meaning))
-            )
-    return table
+def _options(prefix: str, schema: type[Any], leave_out: Sequence[str] = ()) -> list[Description]:
+    described = (item for item in describe(schema) if item.name not in leave_out)
+    return [replace(item, name=prefix + item.name) for item in described]
 
 
-def _described(schema: type[Any]) -> dict[str, str]:
-    """What a docstring says of the options, in lines such as `hidden: widths of the layers`, by name."""
-    names = {item.name for item in dataclasses.fields(schema)}
-    told: dict[str, str] = {}
-    current = ""
-    for line in (inspect.getdoc(schema) or "").splitlines():
-        head, colon, rest = line.partition(": ")
-        if colon and head in names:
-            current, told[head] = head, rest
-        elif current and line.startswith(" "):
-            told[current] += " " + line.strip()
-        else:
-            current = ""
-    return told
-
-
-def _type(hint: Any) -> str:
-    if inspect.isclass(hint) and issubclass(hint, enum.Enum):
-        return "|".join(member.name for member in hint)
-    if args := typing.get_args(hint):
-        inner = " | ".join("null" if arg is type(None) else _type(arg) for arg in args)
-        return f"list[{inner}]" if typing.get_origin(hint) is list else inner
-    return getattr(hint, "__name__", str(hint))
-
-
-def _default(item: dataclasses.Field[Any]) -> str:
-    if item.default_factory is not dataclasses.MISSING:
-        return str(item.default_factory())
-    if item.default is dataclasses.MISSING:
-        return "required"
-    if item.default is None:
-        return "null"
-    if isinstance(item.default, enum.Enum):
-        return item.default.name
-    return str(item.default).lower() if isinstance(item.default, bool) else str(item.default)
+def _training_options() -> list[Description]:
+    """With the value that counts where neither the user nor the recipe says one."""
+    decided = {f"trainer.{item.name}": item.default for item in describe(Trainer)}
+    return [
+        replace(item, default=f"null ({decided[item.name]})") if item.default == "null" != decided[item.name] else item
+        for item in _options("trainer.", TrainerOptions)
+    ]

@@ -1,6 +1,6 @@
 """What a model is to the harness: `TorchModel` (the engine trains it) or `Predictor` (opaque).
 
-A model is a dataclass: its fields are its options, and they are its config schema at the same time.
+A model is a dataclass: its fields are its options (see `zoo.options`), and they are its config schema at the same time.
 Importing this module, like importing a model plugin, must not import torch; annotations may name it.
 """
 
@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from zoo.options import Configurable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,11 +116,12 @@ class FrozenPart:
 
 
 @dataclass
-class Model(ABC):
+class Model(Configurable, ABC):
     """What every model states about itself. Plugins subclass `TorchModel` or `Predictor`, not this."""
 
     name: ClassVar[str]
     modalities: ClassVar[frozenset[Modality]]
+    _section: ClassVar[str] = "model"
 
     def fingerprint(self) -> str:
         """A hash of what the options only point at, such as the weights in a checkpoint folder; part of a run's key.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from zoo.config import REPORT_NAME, RunSchema, TrainerOptions, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
+from zoo.options import fields_of
 
 if TYPE_CHECKING:
     from zoo.config import RunConfig
@@ -152,7 +153,7 @@ def _owners(arguments: list[str], registry: Registry) -> dict[str, set[str]]:
         owners.setdefault(item.name, set()).add("trainer")
     for kind in ("model", "dataset", "task"):
         for entry in chosen(arguments, kind, registry):
-            for item in dataclasses.fields(entry.cls):
+            for item in fields_of(entry.cls):
                 owners.setdefault(item.name, set()).add(kind)
     return owners
 
@@ -234,7 +235,7 @@ def _options(section: str, arguments: list[str], registry: Registry) -> list[str
     """The options of a section of the config, of what the command line chose there; none for one of Hydra's own."""
     if section in registry.entries:
         entries = chosen(arguments, section, registry)
-        return sorted({item.name for entry in entries for item in dataclasses.fields(entry.cls)})
+        return sorted({item.name for entry in entries for item in fields_of(entry.cls)})
     schema = {"trainer": TrainerOptions, "": RunSchema}.get(section)
     return [] if schema is None else [item.name for item in dataclasses.fields(schema)]
 
@@ -247,8 +248,10 @@ def _bad_value(found: re.Match[str], _arguments: list[str], _registry: Registry)
 
 
 def _several(found: re.Match[str], arguments: list[str], _registry: Registry) -> ZooError:
+    option, _, values = found[1].partition("=")
     return ConfigError(
-        f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}"
+        f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}\n"
+        f"If it is one value with a comma in it, quote it twice: {option}=\"'{values}'\""
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from zoo.errors import Incompatible
 from zoo.models import Modality
+from zoo.options import Configurable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Task(ABC):
+class Task(Configurable, ABC):
     """Modality, label space and metrics. A dataclass: its fields are its options and its config schema.
 
     dataset: the name of the dataset that `task=<name>` picks when none is given.
@@ -28,6 +29,7 @@ class Task(ABC):
     name: ClassVar[str]
     modality: ClassVar[Modality]
     dataset: ClassVar[str]
+    _section: ClassVar[str] = "task"
 
     def check(self, splits: Splits) -> None:
         """Raise Incompatible when the dataset cannot serve this task. Default: the modality must match."""

@@ -97,21 +97,21 @@ def calibrate(panels: int) -> None:
             found = kinship.Correlations.of(panel, plan)  # type: ignore[arg-type]
             k, e = (measure(panel, plan) for measure in (kinship.kinship, kinship.excess_kinship))  # type: ignore[arg-type]
             low, high = interval(found.draws, plan.confidence)
-            effective = kinship.effective_models(panel, plan)  # type: ignore[arg-type]
+            recipes = kinship.recipe_diversity(panel, plan)  # type: ignore[arg-type]
             claims = kinship.claims(panel, plan)  # type: ignore[arg-type]
-            size = float(kinship.effective_number(true))
+            size = float(kinship.vendi_score(true))
             excess = kinship.excess(true)
             rows.append([
                 ((low <= phi) & (phi <= high))[pairs].mean(),
                 ((k.low <= true) & (true <= k.high))[pairs].mean(), (k.value - true)[pairs].mean(),
                 ((e.low <= excess) & (excess <= e.high))[pairs].mean(), (e.value - excess)[pairs].mean(),
-                (effective.low or 0) <= size <= (effective.high or 0), (effective.value or 0) - size,
+                (recipes.low or 0) <= size <= (recipes.high or 0), (recipes.value or 0) - size,
                 claims.more_than_replicas[0, 1] < 0.05, (claims.less_than_independent[pairs] < 0.05).mean(),
             ])  # fmt: skip
         means = np.nanmean(np.array(rows, dtype=np.float64), axis=0)
         print(f"  {name} ({truth.models} models, {truth.replicas} replicas, {truth.examples} examples)\n"
               f"    φ covered {means[0]:.3f}; kinship {means[1]:.3f}, bias {means[2]:+.3f}; excess {means[3]:.3f}, "
-              f"bias {means[4]:+.3f}; effective {means[5]:.3f}, bias {means[6]:+.3f}; "
+              f"bias {means[4]:+.3f}; recipe diversity {means[5]:.3f}, bias {means[6]:+.3f}; "
               f"p < .05: replicas {means[7]:.3f}, independent {means[8]:.3f}", flush=True)  # fmt: skip
 
 

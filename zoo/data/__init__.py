@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zoo.models import Modality
+from zoo.options import Configurable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,20 +38,22 @@ class Labelled:
 @dataclass(frozen=True)
 class Data:
     """What `Dataset.read` returns. classes: names, index = label. Without `validation`, a tenth of `train` is taken
-    for it (stratified, the same every time)."""
+    for it (stratified, the same every time). notes: what was passed over, in words."""
 
     classes: Sequence[str]
     train: Labelled
     test: Labelled
     validation: Labelled | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass
-class Dataset(ABC):
+class Dataset(Configurable, ABC):
     """Named examples with fixed splits. A dataclass: its fields are its options and its config schema."""
 
     name: ClassVar[str]
     modality: ClassVar[Modality]
+    _section: ClassVar[str] = "dataset"
 
     @abstractmethod
     def read(self) -> Data:

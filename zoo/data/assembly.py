@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo.data import Data, Dataset, Labelled
+from zoo.data.labels import in_order, index_of, one_spelling, outsider, readings, refuse_lookalikes
 from zoo.errors import ConfigError, DataError, did_you_mean
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,21 +21,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "validate", "valid", "val", "dev", "development", "devel"),
+    "test": ("test", "testing", "tst"),
 }
-"""The names a split may go by in files and folders."""
+"""The names a split may go by in files, folders, arrays and tables, in whatever capitals."""
+
+EITHER = ("eval", "evaluation", "evaluate")
+"""Names of the test where there is no other, and of validation beside a test."""
 
 WHOLE = "whole"
 """Stands for a split when there is only one body of examples, to be cut in three."""
-
-
-def option(default: Any, meaning: str) -> Any:
-    """A dataclass field with the line that `--help` shows."""
-    if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"help": meaning})
-    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True)
@@ -47,34 +47,38 @@ class Raw:
 class UserData(Dataset):
     """A dataset out of the user's own files: the options that say how one body of examples is cut in three.
 
-    Raises ConfigError unless both fractions are in (0, 1) and something is left to train on.
+    Raises ConfigError unless something is left to train on.
     """
 
-    validation_fraction: float = option(0.1, "part that becomes validation, when no splits are given")
-    test_fraction: float = option(0.2, "part that becomes test, when no splits are given")
+    validation_fraction: float = option(0.1, "part that becomes validation, when no splits are given", gt=0, lt=1)
+    test_fraction: float = option(0.2, "part that becomes test, when no splits are given", gt=0, lt=1)
     split_seed: int = option(0, "picks which examples go where, when no splits are given")
 
     def __post_init__(self) -> None:
-        for name in ("validation_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"dataset.{name}={getattr(self, name)}: it must be between 0 and 1, e.g. 0.1.")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"dataset.validation_fraction={self.validation_fraction} and dataset.test_fraction="
                 f"{self.test_fraction} leave nothing to train on. Together they must be below 1."
             )
 
-    def assemble(self, splits: Mapping[str, Raw], classes: Sequence[str]) -> Data:
+    def assemble(self, splits: Mapping[str, Raw], classes: Sequence[str], notes: Sequence[str] = ()) -> Data:
         """Data out of what was read; one body of examples is cut in three, stratified, duplicates kept together.
 
-        classes: the names in order. Empty: all labels that occur, sorted (by number when all are integers).
-        Raises DataError for a label outside the classes.
+        classes: the names in order. Empty: all labels that occur, sorted (by number when all are integers). notes: what
+        was passed over. Raises DataError for a label outside the classes, and for two labels that differ in capitals
+        or blanks alone unless classes names them.
         """
-        names = list(classes) or _sorted_names({label for raw in splits.values() for label in raw.labels})
-        labelled = {split: Labelled(raw.examples, _indices(raw, names), raw.origins) for split, raw in splits.items()}
+        splits = _spelled(splits, classes)
+        names = list(classes)
+        if not names:
+            counts = Counter(label for raw in splits.values() for label in raw.labels)
+            refuse_lookalikes(counts, self.title(), "name every class: classes=[a,b,c]")
+            names = in_order(counts)
+        indices = _indices(splits, names)
+        labelled = {split: Labelled(raw.examples, indices[split], raw.origins) for split, raw in splits.items()}
         if WHOLE in labelled:
-            return _cut(labelled[WHOLE], names, self)
-        return Data(names, labelled["train"], labelled["test"], labelled.get("validation"))
+            return replace(_cut(labelled[WHOLE], names, self), notes=notes)
+        return Data(names, labelled["train"], labelled["test"], labelled.get("validation"), notes)
 
 
 def titled(name: str, path: str) -> str:
@@ -97,49 +101,98 @@ def existing(path: str, option_name: str, example: str) -> Path:
         near = [item.name for item in found.parent.iterdir()] if found.parent.is_dir() else []
         raise DataError(
             f"No file or folder '{path}' (looked for {found.absolute()}).{did_you_mean(found.name, near)}\n"
-            "A relative path counts from the folder in which the command is called."
+            f"A relative path counts from the folder in which the command is called.{_comma(option_name, found, near)}"
         )
     return found
 
 
-def locate(path: str, suffixes: Sequence[str], example: str) -> dict[str, Path]:
-    """The files of a dataset, by split; under `WHOLE` when there is one file for all.
+def _comma(option_name: str, found: Path, near: Sequence[str]) -> str:
+    """The advice for a path that is a part of a name with commas: on the command line a comma begins another value."""
+    for name in near:
+        if "," in name and found.name in name.split(","):
+            whole = found.parent / name
+            return f"\nOn a command line a comma begins another value; say {option_name}=\"'{whole}'\""
+    return ""
+
+
+def locate(path: str, suffixes: Sequence[str], example: str) -> tuple[dict[str, Path], list[str]]:
+    """The files of a dataset, by split (`WHOLE` when there is one file for all), and notes of what was passed over.
 
     path: one file; a folder with train.*, validation.* and test.*; or a pattern with `{split}` in it. Without a test
     file, validation is the test. Raises DataError for files that are missing or ambiguous.
     """
     if "{split}" in path:
-        candidates = {
-            split: [file for name in names if (file := Path(path.replace("{split}", name)).expanduser()).is_file()]
-            for split, names in ALIASES.items()
-        }
-        where = f"the pattern '{path}'"
+        where, files = f"the pattern '{path}'", _matching(path)
     else:
         found = existing(path, "path", example)
         if not found.is_dir():
-            return {WHOLE: found}
-        candidates = {
-            split: [file for name in names for suffix in suffixes if (file := found / f"{name}{suffix}").is_file()]
-            for split, names in ALIASES.items()
-        }
+            return {WHOLE: found}, []
         where = f"the folder '{path}'"
-    for split, files in candidates.items():
-        if len(files) > 1:
-            names = " and ".join(file.name for file in files)
-            raise DataError(f"In {where} more than one file could be the {split} split: {names}. Keep one of them.")
-    files_by_split = {split: files[0] for split, files in candidates.items() if files}
-    if "train" not in files_by_split:
+        files = [(name, file) for file in sorted(found.iterdir()) if (name := _stem(file, suffixes)) is not None]
+    splits, others = by_split(files, where, lambda file: file.name)
+    if "train" not in splits:
         raise DataError(f"In {where} there is no train file.\n{_what_is_there(path, suffixes)}")
-    return arranged(files_by_split)
+    return arranged(splits, others, where)
 
 
-def arranged(found: dict[str, T]) -> dict[str, T]:
-    """The splits there are, so that there is a test: validation where it is missing, `WHOLE` where both are."""
+def _stem(file: Path, suffixes: Sequence[str]) -> str | None:
+    """The file's name without its suffix, the longest that fits; None for other files and hidden ones."""
+    lower = file.name.lower()
+    fits = [suffix for suffix in suffixes if lower.endswith(suffix)]
+    if file.name.startswith(".") or not fits or not file.is_file():
+        return None
+    return file.name[: -len(max(fits, key=len))]
+
+
+def _matching(pattern: str) -> list[tuple[str, Path]]:
+    """The files whose paths are the pattern with one name wherever it says `{split}`: that name, and the file."""
+    whole = str(Path(pattern).expanduser())
+    first, *rest = map(re.escape, whole.split("{split}"))
+    wanted = re.compile(first + r"([^/\\]+)" + r"\1".join(rest))
+    found = sorted(glob.glob(glob.escape(whole).replace("{split}", "*")))
+    return [(match[1], Path(file)) for file in found if (match := wanted.fullmatch(file)) and Path(file).is_file()]
+
+
+def by_split(named: Iterable[tuple[str, T]], where: str, shown: Callable[[T], str]) -> tuple[dict[str, T], list[str]]:
+    """What goes by the name of a split, by split, and what goes by none, as it is shown.
+
+    named: (name, thing). Raises DataError when two things could be the same split."""
+    role = {alias: split for split, aliases in ALIASES.items() for alias in aliases}
+    candidates: dict[str, list[T]] = {}
+    others: list[str] = []
+    either: list[T] = []
+    for name, thing in named:
+        if name.lower() in EITHER:
+            either.append(thing)
+        elif name.lower() in role:
+            candidates.setdefault(role[name.lower()], []).append(thing)
+        else:
+            others.append(shown(thing))
+    if either:
+        candidates.setdefault("validation" if "test" in candidates else "test", []).extend(either)
+    for split, things in candidates.items():
+        if len(things) > 1:
+            listed = " and ".join(map(shown, things))
+            raise DataError(f"In {where} more than one could be the {split} split: {listed}. Keep one of them.")
+    return {split: things[0] for split, things in candidates.items()}, others
+
+
+def arranged(found: Mapping[str, T], others: Sequence[str], where: str) -> tuple[dict[str, T], list[str]]:
+    """The splits there are, so that there is a test: validation where it is missing, `WHOLE` where both are; and notes
+    of what was passed over. others: what lies beside the splits and goes by no split's name.
+
+    Raises DataError when there is no test and one of the others may be meant for it."""
     if "test" in found:
-        return found
+        return dict(found), [f"Not read, since its name is that of no split: {name}." for name in others]
+    if others:
+        known = ", ".join((*ALIASES["test"], *EITHER))
+        raise DataError(
+            f"In {where} nothing goes by the name of a test split, and there is also: {', '.join(others[:8])}"
+            f"{' …' if len(others) > 8 else ''}.\nIf one of them is the test, rename it ({known}); else move it away."
+        )
     if "validation" in found:
-        return {"train": found["train"], "test": found["validation"]}
-    return {WHOLE: found["train"]}
+        return {"train": found["train"], "test": found["validation"]}, []
+    return {WHOLE: found["train"]}, []
 
 
 def _what_is_there(path: str, suffixes: Sequence[str]) -> str:
@@ -168,50 +221,27 @@ def _cut(whole: Labelled, classes: Sequence[str], options: UserData) -> Data:
     return Data(classes, train, test, validation)
 
 
-def kind(value: object) -> str:
-    """The type of a value, for a message: `a str`, `an int`."""
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+def _spelled(splits: Mapping[str, Raw], classes: Sequence[str]) -> dict[str, Raw]:
+    """The labels of all splits as one column: what is a number in one split is the same number in the others."""
+    together = one_spelling([label for raw in splits.values() for label in raw.labels], classes)
+    found, start = {}, 0
+    for split, raw in splits.items():
+        found[split] = replace(raw, labels=together[start : start + len(raw.labels)])
+        start += len(raw.labels)
+    return found
 
 
-def label_name(value: object, where: Callable[[], str]) -> str:
-    """The label as a class is called: a text without surrounding blanks, an integer, or a bool.
-
-    Raises DataError for a missing one and for anything else.
-    """
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{where()}: the label is missing. Every example needs one; leave the example out otherwise.")
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # a column of integers in which one is missing is read as floats
-    raise DataError(
-        f"{where()}: the label is {value!r}, {kind(value)}. It has to be a text or an integer; "
-        "numbers to be predicted are no classes."
-    )
-
-
-def _indices(raw: Raw, classes: Sequence[str]) -> list[int]:
+def _indices(splits: Mapping[str, Raw], classes: Sequence[str]) -> dict[str, list[int]]:
+    """The labels of each split as indices. Names or indices: decided once, for all splits together."""
     index = {name: position for position, name in enumerate(classes)}
-    try:
-        return [index[label] for label in raw.labels]
-    except KeyError:
-        pass
-    if all(label.isdecimal() for label in raw.labels):
-        index = {label: int(label) for label in set(raw.labels) if int(label) < len(classes)}
-        if len(index) == len(set(raw.labels)):
-            return [index[label] for label in raw.labels]
-    row, label = next((row, label) for row, label in enumerate(raw.labels) if label not in index)
+    found = readings((label for raw in splits.values() for label in raw.labels), classes)
+    if found:
+        return {split: [index_of(label, index, found[0]) for label in raw.labels] for split, raw in splits.items()}
+    column = [(origin, label) for raw in splits.values() for origin, label in zip(raw.origins, raw.labels, strict=True)]
+    origin, label = column[outsider([label for _, label in column], classes)]
     raise DataError(
-        f"{raw.origins[row]}: the label '{label}' is outside the classes {', '.join(classes[:12])}"
+        f"{origin}: the label '{label:.80}' is outside the classes {', '.join(classes[:12])}"
         f"{' …' if len(classes) > 12 else ''}.{did_you_mean(label, classes)}\n"
-        "Mend the label, or name every class: classes=[a,b,c] (integers count them from 0)."
+        "Correct the label, or name every class: classes=[a,b,c]. The labels are names of classes, or all of them are "
+        "integers that count the classes from 0."
     )
-
-
-def _sorted_names(names: set[str]) -> list[str]:
-    if all(name.removeprefix("-").isdecimal() for name in names):
-        return sorted(names, key=int)
-    return sorted(names)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from zoo.data.assembly import kind
+from zoo.data.labels import kind
 from zoo.errors import ConfigError, PluginError
 from zoo.models import Dense, Encoded, Encoder, Tokens
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import ALIASES, WHOLE, Raw, UserData, arranged, kind, label_name, option, titled
-from zoo.data.images import check_format, to_pixels
+from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, titled
+from zoo.data.images import to_pixels
+from zoo.data.labels import kind, label_name
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +27,9 @@ class Hub(UserData):
     """Texts of a Hugging Face dataset. Needs the extra: pip install 'zoo-harness[hub]'.
 
     `path` is a name on the hub (owner/name) or a local folder. Splits are taken by their names (validation also as
-    valid, val, dev). Without validation a tenth of train serves; without test, validation is the test. What was
-    downloaded once is read offline (HF_HUB_OFFLINE=1). Datasets that bring code are refused. Name a `revision` if the
-    result is to be the same for ever.
+    valid, val, dev …; test as testing, eval …). Without validation a tenth of train serves; without test, validation is
+    the test. What was downloaded once is read offline (HF_HUB_OFFLINE=1). Datasets that bring code are refused. Name a
+    `revision` if the result is to be the same for ever.
     """
 
     path: str = option("", "name on the hub (owner/name) or a local folder")
@@ -47,9 +49,9 @@ class Hub(UserData):
 
     def read(self) -> Data:
         """Load every split. Raises DataError."""
-        tables = _load(Place(self.path, self.config, self.revision, self.test))
+        tables, notes = _load(Place(self.path, self.config, self.revision, self.test))
         splits = {split: _rows(table, self.text, self.label, self.classes) for split, table in tables.items()}
-        return self.assemble(splits, self.classes or _class_names(tables, self.label))
+        return self.assemble(splits, self.classes or _class_names(tables, self.label), notes)
 
 
 @dataclass
@@ -65,16 +67,12 @@ class HubImages(UserData):
     test: str = option("", "which of the splits is the test; default: test, or else validation")
     image: str = option("image", "column that holds the picture")
     label: str = option("label", "column that holds the label")
-    size: int = option(64, "height and width in pixels to which every picture is brought")
-    channels: int = option(3, "3 for colour, 1 for grey")
+    size: int = option(64, "height and width in pixels to which every picture is brought", ge=1, le=4096)
+    channels: int = option(3, "3 for colour, 1 for grey", choices=(1, 3))
     classes: list[str] = option([], "class names in order; default: those of the dataset")
 
     name: ClassVar[str] = "hub_images"
     modality: ClassVar[Modality] = "image"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_format(self.size, self.channels)
 
     def title(self) -> str:
         """The name and what the files are called."""
@@ -82,12 +80,12 @@ class HubImages(UserData):
 
     def read(self) -> Data:
         """Load every split. Raises DataError."""
-        tables = _load(Place(self.path, self.config, self.revision, self.test))
+        tables, notes = _load(Place(self.path, self.config, self.revision, self.test))
         splits = {}
         for split, table in tables.items():
             raw = _rows(table, self.image, self.label, self.classes)
             splits[split] = Raw(self._pixels(raw), raw.labels, raw.origins)
-        return self.assemble(splits, self.classes or _class_names(tables, self.label))
+        return self.assemble(splits, self.classes or _class_names(tables, self.label), notes)
 
     def _pixels(self, raw: Raw) -> np.ndarray:
         import numpy as np
@@ -113,8 +111,10 @@ class Place:
     test: str
 
 
-def _load(place: Place) -> dict[str, Any]:
-    """The tables of a dataset, by split. Raises DataError when it cannot be had or would run code."""
+def _load(place: Place) -> tuple[dict[str, Any], list[str]]:
+    """The tables of a dataset, by split, and notes of those passed over.
+
+    Raises DataError when it cannot be had or would run code."""
     path = place.path
     if not path.strip():
         raise DataError("No path was given. Name the dataset, e.g. path=owner/name or a local folder.")
@@ -131,14 +131,16 @@ def _load(place: Place) -> dict[str, Any]:
             )
         builder.download_and_prepare()
         tables: Mapping[str, Any] = builder.as_dataset()
-    found = {split: tables[name] for split, names in ALIASES.items() for name in reversed(names) if name in tables}
-    if place.test and place.test in tables:
-        found = {split: table for split, table in found.items() if table is not tables[place.test]}
-        found["test"] = tables[place.test]
-    for wanted in ("train", place.test or "train"):
-        if wanted not in found and wanted not in tables:
-            raise DataError(f"Dataset '{path}' has no split '{wanted}'. Its splits: {', '.join(tables)}.")
-    return arranged(found)
+    named = [(name, name) for name in tables if name != place.test]
+    if place.test and place.test not in tables:
+        raise DataError(f"Dataset '{path}' has no split '{place.test}'. Its splits: {', '.join(tables)}.")
+    found, others = by_split(named, f"dataset '{path}'", str)
+    if place.test:
+        found["test"] = place.test
+    if "train" not in found:
+        raise DataError(f"Dataset '{path}' has no split 'train'. Its splits: {', '.join(tables)}.")
+    names, notes = arranged(found, others, f"dataset '{path}'")
+    return {split: tables[name] for split, name in names.items()}, notes
 
 
 @contextlib.contextmanager

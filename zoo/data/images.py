@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,15 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import ALIASES, WHOLE, Raw, UserData, arranged, existing, label_name, locate, option, titled
-from zoo.errors import ConfigError, DataError, did_you_mean
+from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, existing, locate, titled
+from zoo.data.labels import label_name
+from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
+from zoo.options import option
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+LITTER = frozenset({"thumbs.db", "desktop.ini"})
+"""What file managers leave in folders, in lower case."""
 NAMED = 10
 """How many broken images a message names before it only counts."""
 
@@ -29,23 +34,21 @@ NAMED = 10
 class ImageFolder(UserData):
     """Your own pictures: root/split/class/*.jpg (jpeg, png, bmp, gif, webp), with the class as the folder's name.
 
-    The splits are the folders train, validation (valid, val, dev) and test. Without validation a tenth of train serves;
-    without test, validation is the test. Without any of them (root/class/*) the whole is cut by the two fractions.
-    Every picture is turned upright (EXIF), put on white where it is transparent, scaled to `size` at its short side and
-    cropped to the middle square. Of an animation the first frame counts. Files with other extensions are passed over.
+    The splits are the folders train, validation (valid, val, dev …) and test (testing, eval …), in any capitals.
+    Without validation a tenth of train serves; without test, validation is the test. Without any of them (root/class/*)
+    the whole is cut by the two fractions. Every picture is turned upright (EXIF), put on white where it is transparent,
+    scaled to `size` at its short side and cropped to the middle square. Of an animation the first frame counts. What
+    else lies in a class folder is noted; a class folder without one picture is refused.
     """
 
     root: str = option("", "folder that holds train/, validation/ and test/, each with one folder a class")
-    size: int = option(64, "height and width in pixels to which every picture is brought")
-    channels: int = option(3, "3 for colour, 1 for grey")
+    size: int = option(64, "height and width in pixels to which every picture is brought", ge=1, le=4096)
+    channels: int = option(3, "3 for colour, 1 for grey", choices=(1, 3))
     skip_broken: bool = option(False, "leave broken pictures out, instead of stopping with a list of them")
+    classes: list[str] = option([], "class folders in order; default: all there are, sorted")
 
     name: ClassVar[str] = "image_folder"
     modality: ClassVar[Modality] = "image"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_format(self.size, self.channels)
 
     def title(self) -> str:
         """The name and what the files are called."""
@@ -56,86 +59,123 @@ class ImageFolder(UserData):
         root = existing(self.root, "root", "photos")
         if not root.is_dir():
             raise DataError(f"root={self.root} is a file. Name the folder that holds the split or class folders.")
-        splits = {split: _pictures(folder) for split, folder in _split_folders(root).items()}
-        classes = sorted({path.parent.name for paths in splits.values() for path in paths})
-        if not classes:
+        folders, notes = _split_folders(root)
+        by_class = {split: _class_folders(folder, root) for split, folder in folders.items()}
+        notes += [note for found in by_class.values() for one in found if (note := one.passed_over(root))]
+        splits = {split: [path for one in found for path in one.pictures] for split, found in by_class.items()}
+        if not any(splits.values()):
             raise DataError(
                 f"No pictures under {root}. Expected: {root.name}/train/<class>/*.jpg or {root.name}/<class>/*.jpg "
                 f"({', '.join(SUFFIXES)})."
             )
         read = {split: self._decoded(paths, root) for split, paths in splits.items()}
-        self._report(sum(map(len, splits.values())), [line for _, broken in read.values() for line in broken])
-        return self.assemble({split: raw for split, (raw, _) in read.items()}, classes)
+        broken = {path: trouble for _, bad in read.values() for path, trouble in bad.items()}
+        notes += self._left_out(sum(map(len, splits.values())), root, broken)
+        for one in (one for found in by_class.values() for one in found):
+            if broken.keys() >= set(one.pictures):
+                raise DataError(
+                    f"Class '{one.folder.name}': none of its {len(one.pictures)} pictures in {one.folder} can be read."
+                    "\n"
+                    f"The first: {broken[one.pictures[0]]}. Replace them, or remove the folder."
+                )
+        return self.assemble({split: raw for split, (raw, _) in read.items()}, self.classes, notes)
 
-    def _decoded(self, paths: Sequence[Path], root: Path) -> tuple[Raw, list[str]]:
-        """The whole pictures, and a line for each broken one."""
+    def _decoded(self, paths: Sequence[Path], root: Path) -> tuple[Raw, dict[Path, str]]:
+        """The whole pictures, and what is wrong with each broken one."""
         import numpy as np
 
         images = np.empty((len(paths), self.size, self.size, self.channels), np.uint8)
         whole: list[Path] = []
-        broken: list[str] = []
+        broken: dict[Path, str] = {}
         for path, result in zip(paths, _decode_all(paths, self.size, self.channels), strict=True):
             if isinstance(result, str):
-                broken.append(f"{path}: {result}")
+                broken[path] = result
             else:
                 images[len(whole)] = result
                 whole.append(path)
-        names = [path.parent.name for path in whole]
+        names = [label_name(path.parent.name, lambda path=path: str(path)) for path in whole]  # type: ignore[misc]
         return Raw(images[: len(whole)], names, [str(path.relative_to(root)) for path in whole]), broken
 
-    def _report(self, total: int, broken: Sequence[str]) -> None:
-        """Say which pictures are broken: as an error, or as a warning when they are to be skipped."""
+    def _left_out(self, total: int, root: Path, broken: Mapping[Path, str]) -> list[str]:
+        """A note for each class folder with broken pictures. Raises DataError unless they are to be skipped."""
         if not broken:
-            return
-        more = f"\n… and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-        listed = "\n".join(broken[:NAMED]) + more
-        if self.skip_broken:
-            logging.getLogger("zoo").warning(
-                "%d of %d pictures are broken and left out:\n%s", len(broken), total, listed
-            )
-        else:
+            return []
+        if not self.skip_broken:
+            listed = [f"{path}: {trouble}" for path, trouble in broken.items()]
+            more = f"\n… and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
             raise DataError(
-                f"{len(broken)} of {total} pictures cannot be read. Mend or remove them, or say skip_broken=true:\n"
-                f"{listed}"
+                f"{len(broken)} of {total} pictures cannot be read. Repair or remove them, or say skip_broken=true:\n"
+                + "\n".join(listed[:NAMED])
+                + more
             )
+        return [
+            f"Class '{folder.name}', folder {folder.relative_to(root)}: {count} broken pictures were left out."
+            for folder, count in Counter(path.parent for path in broken).items()
+        ]
 
 
-def check_format(size: int, channels: int) -> None:
-    """Raise ConfigError unless the pictures can be brought to this format."""
-    if not 1 <= size <= 4096:
-        raise ConfigError(f"dataset.size={size}: it must be from 1 to 4096 pixels, e.g. 64.")
-    if channels not in (1, 3):
-        raise ConfigError(f"dataset.channels={channels}: it must be 3 (colour) or 1 (grey).")
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of the splits that there are, arranged; the root itself when it holds the classes."""
-    folders = {path.name: path for path in root.iterdir() if path.is_dir()}
-    found: dict[str, Path] = {}
-    for split, names in ALIASES.items():
-        present = [name for name in names if name in folders]
-        if len(present) > 1:
-            raise DataError(f"{root} holds more than one {split} folder: {' and '.join(present)}. Keep one of them.")
-        if present:
-            found[split] = folders[present[0]]
+def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folders of the splits that there are, arranged, and notes; the root itself when it holds the classes."""
+    folders = [(path.name, path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    found, others = by_split(folders, str(root), lambda path: f"{path.name}/")
     if not found:
-        return {WHOLE: root}
+        return {WHOLE: root}, []
     if "train" not in found:
         raise DataError(
             f"{root} has {' and '.join(path.name for path in found.values())} but no folder train."
-            f"{did_you_mean('train', folders)}"
+            f"{did_you_mean('train', [name for name, _ in folders])}"
         )
-    return arranged(found)
+    return arranged(found, others, str(root))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The pictures in the class folders, sorted by class and name; hidden files are passed over."""
-    return [
-        path
-        for kind in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        for path in sorted(kind.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+@dataclass(frozen=True)
+class _ClassFolder:
+    """One class in one split: the pictures, sorted by name, and what else lies there: files by suffix, folders."""
+
+    folder: Path
+    pictures: tuple[Path, ...]
+    other_files: Mapping[str, int]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> _ClassFolder:
+        """Look into a class folder. Hidden files, and those that file managers leave, are nobody's pictures."""
+        inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        files = [path for path in inside if path.is_file() and path.name.lower() not in LITTER]
+        return cls(
+            folder,
+            tuple(path for path in files if path.suffix.lower() in SUFFIXES),
+            Counter(path.suffix.lower() or "no suffix" for path in files if path.suffix.lower() not in SUFFIXES),
+            tuple(path.name for path in inside if path.is_dir()),
+        )
+
+    def passed_over(self, root: Path) -> str:
+        """What was passed over here, in words; empty when nothing was."""
+        told = []
+        if self.other_files:
+            kinds = ", ".join(f"{suffix} {count}" for suffix, count in sorted(self.other_files.items()))
+            told.append(f"{sum(self.other_files.values())} files of other kinds ({kinds})")
+        if self.folders:
+            inside = sum(path.is_file() for name in self.folders for path in (self.folder / name).rglob("*"))
+            told.append(f"{inside} files in folders below it ({', '.join(self.folders[:4])})")
+        if not told:
+            return ""
+        return f"Class '{self.folder.name}', folder {self.folder.relative_to(root)}: passed over {' and '.join(told)}."
+
+
+def _class_folders(folder: Path, root: Path) -> list[_ClassFolder]:
+    """The class folders of a split, sorted by name. Raises DataError for one without a single picture."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [_ClassFolder.of(path) for path in inside]
+    for one in found:
+        if not one.pictures:
+            holds = one.passed_over(root) or "It holds no files."
+            raise DataError(
+                f"Class '{one.folder.name}': no picture in {one.folder}. {holds}\n"
+                f"Pictures are files ({', '.join(SUFFIXES)}) right in the class's folder. Convert or move them there, "
+                "or remove the folder."
+            )
+    return found
 
 
 def _decode_all(paths: Sequence[Path], size: int, channels: int) -> Iterator[np.ndarray | str]:
@@ -188,11 +228,10 @@ class Arrays(UserData):
     """Your own images as NumPy arrays: an npz with `images`, (n, height, width, channels) uint8, and `labels`.
 
     `path` is one npz, which is cut in three by the two fractions, or which holds `train_images`, `train_labels`,
-    `validation_images` … (valid, val, dev) and `test_images` …; or a folder with train.npz, validation.npz and
-    test.npz; or a pattern such as `data/{split}.npz`. Labels are integers or texts. Grey images may be
-    (n, height, width). Without validation a tenth of train serves; without test, validation is the test.
-    The class names may stand in the file as `classes`. Arrays of Python objects are refused, because reading them
-    would run code.
+    `validation_images` … (valid, val, dev …) and `test_images` … (testing, eval …); or a folder with train.npz,
+    validation.npz and test.npz; or a pattern such as `data/{split}.npz`. Labels are integers or texts. Grey images may
+    be (n, height, width). Without validation a tenth of train serves; without test, validation is the test. The class
+    names may stand in the file as `classes`. Arrays of Python objects are refused, because reading them would run code.
     """
 
     path: str = option(
@@ -209,14 +248,16 @@ class Arrays(UserData):
 
     def read(self) -> Data:
         """Read every array. Raises DataError naming file and array."""
-        found = locate(self.path, (".npz",), "images.npz")
+        found, notes = locate(self.path, (".npz",), "images.npz")
         arrays = {split: _read_npz(file) for split, file in found.items()}
-        classes = self.classes or next((list(map(str, a["classes"])) for a in arrays.values() if "classes" in a), [])
+        classes = self.classes or next(
+            (list(map(str, a["classes"].flat)) for a in arrays.values() if "classes" in a), []
+        )
         if WHOLE in found:
-            splits = _within(found[WHOLE], arrays[WHOLE])
+            splits, notes = _within(found[WHOLE], arrays[WHOLE])
         else:
             splits = {split: _pair(found[split], arrays[split], "") for split in found}
-        return self.assemble(splits, classes)
+        return self.assemble(splits, classes, notes)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -227,8 +268,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             loaded: Any = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 raise DataError(f"{path} holds a single array. Save both: np.savez(path, images=…, labels=…)")
-            return dict(loaded)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays: dict[str, np.ndarray] = {}
+            for name in loaded:
+                if name.lower() in arrays:
+                    raise DataError(f"{path} holds two arrays '{name.lower()}' that differ in capitals only.")
+                arrays[name.lower()] = loaded[name]
+            return arrays
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, RuntimeError) as error:
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
             raise DataError(
                 f"{path} holds Python objects, or is no npz; objects are not read, because that would run code.\n"
@@ -237,12 +283,22 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} is no whole npz file: {error}.") from None
 
 
-def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Raw]:
-    """The splits inside one file, by the prefixes of its arrays."""
-    prefixes = {split: f"{name}_" for split, names in ALIASES.items() for name in names if f"{name}_images" in arrays}
-    if "train" not in prefixes:
-        return {WHOLE: _pair(path, arrays, "")}
-    return arranged({split: _pair(path, arrays, prefix) for split, prefix in prefixes.items()})
+def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw], list[str]]:
+    """The splits inside one file, by what stands before `_images` in the names of its arrays, and notes. Plain `images`
+    are the training split where there are others."""
+    named = [(name.removesuffix("_images"), name) for name in arrays if name.endswith("_images")]
+    found, others = by_split(named, str(path), str)
+    if "images" in arrays and "train" in found:
+        raise DataError(f"{path} holds 'images' and '{found['train']}'. Only one can be the train split.")
+    if "images" in arrays:
+        found["train"] = "images"
+    if "train" not in found:
+        raise DataError(
+            f"{path} has no array 'images' or 'train_images'. It has: {', '.join(arrays) or 'none'}."
+            f"{did_you_mean('images', arrays)}\nSave it with np.savez(path, images=…, labels=…)"
+        )
+    names, notes = arranged(found, others, str(path))
+    return {split: _pair(path, arrays, name.removesuffix("images")) for split, name in names.items()}, notes
 
 
 def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:
@@ -255,10 +311,15 @@ def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:
             )
     images: Any = arrays[f"{prefix}images"]
     labels = arrays[f"{prefix}labels"]
-    if labels.ndim != 1 or len(labels) != len(images):
+    if labels.ndim != 1 or not images.ndim or len(labels) != len(images):
         raise DataError(
             f"{path}: '{prefix}images' has the shape {images.shape} and '{prefix}labels' {labels.shape}. "
             "There has to be one label for each image."
+        )
+    if images.dtype.kind not in "biuf" or images.ndim not in (3, 4):
+        raise DataError(
+            f"{path}: '{prefix}images' holds {images.dtype} in the shape {images.shape}. Images have to be one array "
+            "(n, height, width, channels) of uint8, or (n, height, width) for grey ones."
         )
     images = images[..., None] if images.ndim == 3 else images
     origins = [f"{path.name} {prefix}images[{index}]" for index in range(len(images))]

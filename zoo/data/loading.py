@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from zoo.data import Data, Dataset, Labelled, Split, SplitName, Splits
-from zoo.data.assembly import kind
+from zoo.data.labels import kind
 from zoo.errors import DataError, PluginError, ZooError, did_you_mean
 from zoo.models import Modality
 
@@ -84,7 +84,7 @@ def prepare(dataset: Dataset) -> Splits:
         if labelled is not None
     }
     _check_one_shape(list(parts.values()))
-    notes: list[str] = []
+    notes: list[str] = list(data.notes)
     dropped: dict[str, int] = {"train": 0, "validation": 0}
     for name, others in (("validation", ("test",)), ("train", ("validation", "test"))):
         if name in parts:

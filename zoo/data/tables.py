@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Literal
 
 from zoo.data import Data
-from zoo.data.assembly import Raw, UserData, kind, label_name, locate, option, titled
+from zoo.data.assembly import Raw, UserData, locate, titled
+from zoo.data.labels import kind, label_name
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
+from zoo.options import option
 
 PLAIN = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN), ".parquet")
@@ -25,9 +27,10 @@ class Table(UserData):
     """Your own texts: a csv, tsv, jsonl or parquet file (also .gz), or one file for each split.
 
     `path` is one file, which is cut in three by the two fractions (stratified, duplicates kept together, the same every
-    time for one `split_seed`); or a folder with train.*, validation.* (valid, val, dev) and test.*; or a pattern such
-    as `data/{split}.csv`. Without a validation file a tenth of train serves; without a test file validation is the
-    test. The first line of a csv or tsv names the columns. Tsv fields are taken as they are, with no quoting.
+    time for one `split_seed`); or a folder with train.*, validation.* (valid, val, dev …) and test.* (testing, eval …),
+    in any capitals; or a pattern such as `data/{split}.csv`. Without a validation file a tenth of train serves; without
+    a test file validation is the test. The first line of a csv or tsv names the columns. Tsv fields are taken as they
+    are, with no quoting.
     """
 
     path: str = option("", "a file, a folder with train.* validation.* test.*, or a pattern such as data/{split}.csv")
@@ -47,8 +50,8 @@ class Table(UserData):
     def read(self) -> Data:
         """Read every file. Raises DataError naming file, line (or row) and value."""
         columns = Columns(self.text, self.label, self.encoding, self.separator)
-        found = locate(self.path, SUFFIXES, "reviews.csv")
-        return self.assemble({split: read_file(file, columns) for split, file in found.items()}, self.classes)
+        found, notes = locate(self.path, SUFFIXES, "reviews.csv")
+        return self.assemble({split: read_file(file, columns) for split, file in found.items()}, self.classes, notes)
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,9 @@ def _delimited(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
     separator = columns.separator or ("\t" if tabs else ",")
     if len(separator) != 1:
         raise DataError(f"separator='{separator}' is not one character. Examples: separator=';' or separator='|'")
-    limit = csv.field_size_limit(2**31 - 1)
     line = 1
     try:
-        with _lines(path, columns.encoding) as lines:
+        with long_fields(), _lines(path, columns.encoding) as lines:
             # The registered format of tsv has no quotes: a lone quotation mark must not swallow the rows after it.
             quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
             rows = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
@@ -175,6 +177,16 @@ def _delimited(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
             f"{path} line {line}: malformed CSV in the row that begins here ({error}).\n"
             'A text with a quotation mark in it stands in quotation marks, and the mark in it twice: "say ""yes"""'
         ) from None
+
+
+@contextlib.contextmanager
+def long_fields() -> Iterator[None]:
+    """Within it csv reads fields of any length; its own limit is 128 KiB."""
+    import csv
+
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
     finally:
         csv.field_size_limit(limit)
 

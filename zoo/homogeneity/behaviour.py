@@ -26,7 +26,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )  # fmt: skip
 from zoo.homogeneity.formulas import FORMULAS, Formula, Moments
-from zoo.homogeneity.results import MIN_EXAMPLES, Pairs
+from zoo.homogeneity.results import MIN_EXAMPLES, NO_REPLICAS, Pairs
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,8 @@ _BLOCK = 256  # rows of a block when only the upper triangle of a product is com
 _EXACT_WORK = 2e10  # multiplications up to which probabilities are summed in float64
 _DIVERGENCE_WORK = 2e8  # (pairs × examples × classes) up to which the Jensen-Shannon divergence takes all examples
 _NOISE_DRAWS = 200  # draws from which the noise in the differences between replicas is read: a mean, so few suffice
+
+TWO_CLASSES = "of two classes, two wrong answers are always the same"
 
 
 @dataclass(frozen=True)
@@ -536,10 +538,10 @@ def _reasons(panel: Panel, found: Behaviour, name: str) -> dict[tuple[int, int],
     told = {}
     for i, j in zip(*np.nonzero(np.triu((lost > 0) | (total == 0) | (shares > 0))), strict=True):
         if total[i, j] == 0:
-            text = f"{panel.models[i]} has one run: a replica baseline needs two"
+            text = NO_REPLICAS
         elif lost[i, j] == total[i, j]:
             two = name == "both_wrong_agreement" and found.answers.classes == 2
-            text = "of two classes, two wrong answers are always the same" if two else FORMULAS[name].why
+            text = TWO_CLASSES if two else FORMULAS[name].why
         elif lost[i, j]:
             text = f"{lost[i, j]:.0f} of {total[i, j]:.0f} pairs of runs are undefined and do not count"
         else:

@@ -28,7 +28,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )  # fmt: skip
 from zoo.homogeneity.capacity import capacity
-from zoo.homogeneity.kinship import Correlations, attenuation_corrected, effective_number
+from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
 from zoo.homogeneity.results import MIN_EXAMPLES, PerModel, Scalar
 
 if TYPE_CHECKING:
@@ -38,12 +38,6 @@ OfSet = Callable[["Panel", Bootstrap], Scalar]
 """A measure of the set as a function."""
 
 _CAPACITY_WORK = 1.5e7  # examples × models × max(models, classes) × replicas up to which all examples are taken
-
-
-def failure_shares(panel: Panel) -> np.ndarray:
-    """Share of a model's replicas that fail each example, (M, N) float64."""
-    wrong = (panel.predictions != panel.labels).astype(np.float64)
-    return _by_model(wrong, panel)
 
 
 def _by_model(values: np.ndarray, panel: Panel) -> np.ndarray:
@@ -238,7 +232,7 @@ def _credit(counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return credit
 
 
-def _sets(panel: Panel) -> list[np.ndarray]:
+def sets_of_runs(panel: Panel) -> list[np.ndarray]:
     """Sets of one run a model, (M,) run indices each: the t-th replica of every model, those with fewer going round."""
     owner = np.asarray(panel.runs)
     runs = [np.flatnonzero(owner == m) for m in range(len(panel.models))]
@@ -299,7 +293,7 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
     if (gap := _too_small(panel)) is not None:
         return gap
     shares = failure_shares(panel)
-    credit = np.mean([vote_credit(panel.predictions[chosen], panel.labels) for chosen in _sets(panel)], axis=0)
+    credit = np.mean([vote_credit(panel.predictions[chosen], panel.labels) for chosen in sets_of_runs(panel)], axis=0)
     wins = vote_wins(len(shares), len(panel.classes))
     found = _of_means(np.concatenate([credit[None], shares]), plan, {
         "value": lambda m: m[0] + m[1:].min(axis=0) - 1,
@@ -316,18 +310,18 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
 def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:
     """What the set's oracle accuracy loses when a model leaves, in [0, 1].
 
-    parts: `vote`, what the accuracy of the majority vote loses; `effective`, what the effective number of models loses
-    (undefined without replicas). Below 0: the set is better off without the model."""
+    parts: `vote`, what the accuracy of the majority vote loses; `effective`, what the effective number of models loses,
+    undefined for those that do not count in it. Below 0: the set is better off without the model."""
     models, examples = len(panel.models), len(panel.labels)
     if (gap := _too_small(panel)) is not None:
         return _blank(models, examples, gap.reason)
     shares = failure_shares(panel)
-    votes = np.mean([_vote_losses(panel, chosen) for chosen in _sets(panel)], axis=0)
+    votes = np.mean([_vote_losses(panel, chosen) for chosen in sets_of_runs(panel)], axis=0)
     n = np.full(models, examples, dtype=np.int64)
     lost = PerModel(
         votes.mean(axis=1), *signed_interval(votes.mean(axis=1), drawn_means(votes, plan), examples, plan), n
     )
-    parts = {"vote": lost, "effective": _effective_losses(panel, plan)}
+    parts = {"vote": lost, "effective": _effective_losses(panel, shares, plan)}
     alone = _others(shares) * (1 - shares)
     return PerModel(alone.mean(axis=1), *mean_interval(alone, plan), n, parts=parts)
 
@@ -360,26 +354,20 @@ def _blank(models: int, examples: int, reason: str) -> PerModel:
     )
 
 
-def _effective_losses(panel: Panel, plan: Bootstrap) -> PerModel:
+def _effective_losses(panel: Panel, shares: np.ndarray, plan: Bootstrap) -> PerModel:
     models, examples = len(panel.models), len(panel.labels)
-    found = Correlations.of(panel, plan)
-    kinships = attenuation_corrected(found.value)
-    draws = attenuation_corrected(found.draws)
-    if not np.isfinite(kinships).all():
-        return _blank(models, examples, "the effective number of models is undefined: a kinship is")
-    whole, whole_draws = effective_number(kinships), effective_number(draws)
-    value, drawn = np.empty(models), np.empty((plan.draws, models))
-    for m in range(models):
-        rest = np.delete(np.arange(models), m)
-        value[m] = whole - effective_number(kinships[np.ix_(rest, rest)])
-        drawn[:, m] = whole_draws - effective_number(draws[:, rest[:, None], rest])
-    if np.isfinite(drawn).any():
-        # Corrected as `kinship.effective_models` is, of which each is a difference.
-        bias = np.nanmean(drawn, axis=0) - value
-        value, drawn = value - bias, drawn - 2 * bias
-    low, high = interval(drawn, plan.confidence)
-    fixed = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
-    return PerModel(value, low, high, np.full(models, examples, dtype=np.int64), fixed)
+    gone = left_out(panel)
+    kept = np.array([m for m in range(models) if m not in gone], dtype=np.int64)
+    if len(kept) < 2:
+        return _blank(models, examples, TOO_FEW_LEFT)
+    rows = lost_rows(shares[kept])
+    value, low, high = np.full((3, models), np.nan)
+    value[kept] = votes_lost(rows.mean(axis=1))
+    low[kept], high[kept] = interval(votes_lost(drawn_means(rows, plan)), plan.confidence)
+    told = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
+    told |= {m: LEFT_OUT[why] for m, why in gone.items()}
+    told |= {int(m): AVOIDING for m in kept if np.isnan(value[m])}
+    return PerModel(value, low, high, np.full(models, examples, dtype=np.int64), told)
 
 
 def rashomon_capacity(panel: Panel, plan: Bootstrap) -> Scalar:
@@ -390,7 +378,7 @@ def rashomon_capacity(panel: Panel, plan: Bootstrap) -> Scalar:
         return gap
     if panel.probabilities is None:
         return undefined(examples, "it needs the probabilities of every run, and some run has none")
-    sets = _sets(panel)
+    sets = sets_of_runs(panel)
     models = len(panel.models)
     most = int(_CAPACITY_WORK / (models * max(models, len(panel.classes)) * len(sets)))
     taken = np.arange(examples)

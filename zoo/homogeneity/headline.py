@@ -30,6 +30,10 @@ FEW_JOINT_FAILURES = 10
 
 ONE_MODEL = "two models at least are needed, and there is one"
 TOO_FEW_LEFT = "two models at least are needed that are neither constant nor perfect"
+LEFT_OUT: Mapping[Why, str] = {
+    "constant": "it answers the same on every example, so it is left out",
+    "perfect": "it is never wrong, so it is left out",
+}
 AVOIDING = "the failures avoid each other so evenly that no number of independent models matches them"
 NEVER_RIGHT = "all models but one fail every example, so there is nothing that they could cover"
 NEVER_TOGETHER = f"no example is failed by all models: fewer than {FEW_JOINT_FAILURES}, so there is only a bound"
@@ -84,7 +88,10 @@ def left_out(panel: Panel) -> dict[int, Why]:
     """The models that do not count: `constant`, each of its runs gives one answer to every example; `perfect`, none of
     its runs is ever wrong. Neither can fail together with others more or less than chance has it.
 
-    A model that always fails with various answers is none of the two and counts as independent of the others."""
+    A model that always fails with various answers is none of the two and counts as independent of the others. Of fewer
+    than `MIN_EXAMPLES` examples none is left out: any model answers one example the same."""
+    if len(panel.labels) < MIN_EXAMPLES:
+        return {}
     owner = np.asarray(panel.runs)
     found: dict[int, Why] = {}
     for m in range(len(panel.models)):
@@ -131,16 +138,39 @@ def effective_number(means: Means) -> np.ndarray:
     variances and correlations r, and above M where failures avoid each other. V + C is the variance of the number of
     failures with one run a model drawn at random: Var(Σ_m e_m) + mean Σ_m e_m(1 − e_m).
 
-    The effective number of votes of "Nine judges, two effective votes" (2026) is the same design effect. r is a
+    The n_eff of "Nine judges, two effective votes" (Kohli 2026, arXiv 2605.29800) is the same design effect. r is a
     pairwise measure of diversity of Kuncheva & Whitaker (2003). The ambiguity of Krogh & Vedelsby (1995), by which the
     mean of the votes is better than its members, is (V − (V + C)/M)/M plus the variance of the accuracies."""
     single = (means.failures * (1 - means.failures)).sum(axis=-1)
     whole = means.squares - means.failures.sum(axis=-1) ** 2 + means.noise
+    return _design_effect(means.failures.shape[-1], single, whole)
+
+
+def _design_effect(models: int, single: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """M V/(V + C) from V and V + C, (...); NaN where V + C is 0 but for rounding."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        number: np.ndarray = np.where(
-            whole > _EVEN * single, means.failures.shape[-1] * single / np.where(whole > 0, whole, 1.0), np.nan
-        )
+        number: np.ndarray = np.where(whole > _EVEN * single, models * single / whole, np.nan)
     return number
+
+
+def lost_rows(shares: np.ndarray) -> np.ndarray:
+    """What `votes_lost` takes the means of, (3M + 2, N), from e (M, N)."""
+    counts, noise = shares.sum(axis=0), shares * (1 - shares)
+    return np.concatenate([shares, counts * shares, shares**2, np.stack([counts**2, noise.sum(axis=0)])])
+
+
+def votes_lost(averaged: np.ndarray) -> np.ndarray:
+    """What `effective_number` loses when each model leaves, (..., M), from the means of `lost_rows`, (..., 3M + 2).
+    M ≥ 2; a single model left counts as 1."""
+    models = (averaged.shape[-1] - 2) // 3
+    failures, crossed, own = (averaged[..., k * models : (k + 1) * models] for k in range(3))
+    squares, noise = averaged[..., -2, None], averaged[..., -1, None]
+    single, total = failures * (1 - failures), failures.sum(axis=-1, keepdims=True)
+    every = single.sum(axis=-1, keepdims=True)
+    fewer = squares - 2 * crossed + own - (total - failures) ** 2 + noise - (failures - own)
+    whole = _design_effect(models, every, squares - total**2 + noise)
+    lost: np.ndarray = whole - _design_effect(models - 1, every - single, fewer)
+    return lost
 
 
 def against_joint_failure(means: Means, together: np.ndarray | None = None) -> np.ndarray:

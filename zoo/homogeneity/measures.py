@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zoo.homogeneity.results import Pairs, PerModel, Result, Scalar
+from zoo.options import Configurable
 
 if TYPE_CHECKING:
     from zoo.homogeneity.bootstrap import Bootstrap
@@ -19,7 +20,7 @@ Direction = Literal["more alike", "less alike"]
 
 
 @dataclass
-class Measure(ABC):
+class Measure(Configurable, ABC):
     """A function from a panel to numbers about likeness. A dataclass: its fields are its options.
 
     name: how it is asked for; title: how a report calls it, in words. needs: what the panel must hold beside
@@ -38,6 +39,7 @@ class Measure(ABC):
     accuracy_adjusted: ClassVar[bool]
     source: ClassVar[str]
     scope: ClassVar[Scope]
+    _section: ClassVar[str] = "measure"
 
     @abstractmethod
     def compute(self, panel: Panel, bootstrap: Bootstrap) -> Result:
@@ -243,6 +245,48 @@ class ExcessKinship(Measure):
 
 
 @dataclass
+class ExcessErrorCorrelation(Measure):
+    """What the errors of a pair share beyond what all models find hard; needs no replicas."""
+
+    name: ClassVar[str] = "excess_error_correlation"
+    title: ClassVar[str] = "Excess error correlation"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
+    higher_is: ClassVar[Direction] = "more alike"
+    range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    chance: ClassVar[str] = "0, also for models that are independent given the difficulty"
+    accuracy_adjusted: ClassVar[bool] = True
+    source: ClassVar[str] = "one common factor by least squares without the pair; after Spearman's tetrads"
+    scope: ClassVar[Scope] = "pairs"
+
+    def compute(self, panel: Panel, bootstrap: Bootstrap) -> Pairs:
+        """All pairs of models; see `zoo.homogeneity.kinship.excess_error_correlation`."""
+        from zoo.homogeneity.kinship import excess_error_correlation
+
+        return excess_error_correlation(panel, bootstrap)
+
+
+@dataclass
+class SharedWrongAnswers(Measure):
+    """How often two models give the same wrong answer, beyond what popular wrong answers explain."""
+
+    name: ClassVar[str] = "shared_wrong_answers"
+    title: ClassVar[str] = "Shared wrong answers"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
+    higher_is: ClassVar[Direction] = "more alike"
+    range: ClassVar[tuple[float, float]] = (-math.inf, 1.0)
+    chance: ClassVar[str] = "0 beside many other models; with few it is below 0"
+    accuracy_adjusted: ClassVar[bool] = True
+    source: ClassVar[str] = "Σ(agree − e)/Σ(1 − e), e from the wrong answers of the other models"
+    scope: ClassVar[Scope] = "pairs"
+
+    def compute(self, panel: Panel, bootstrap: Bootstrap) -> Pairs:
+        """All pairs of models; see `zoo.homogeneity.wrong_answers.shared_wrong_answers`."""
+        from zoo.homogeneity.wrong_answers import shared_wrong_answers
+
+        return shared_wrong_answers(panel, bootstrap)
+
+
+@dataclass
 class Reliability(Measure):
     """How much of a model's errors another seed repeats: mean φ between its replicas."""
 
@@ -383,10 +427,52 @@ class VoteGain(SetMeasure):
 
 @dataclass
 class EffectiveModels(Measure):
-    """How many independent models the set behaves like."""
+    """As how many independent models the set counts in a vote."""
 
     name: ClassVar[str] = "effective_models"
     title: ClassVar[str] = "Effective number of models"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
+    higher_is: ClassVar[Direction] = "less alike"
+    range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    chance: ClassVar[str] = "the number of models"
+    accuracy_adjusted: ClassVar[bool] = True
+    source: ClassVar[str] = "design effect of correlated failures, Kish 1965"
+    scope: ClassVar[Scope] = "set"
+
+    def compute(self, panel: Panel, bootstrap: Bootstrap) -> Scalar:
+        """See `zoo.homogeneity.headline.effective_models`."""
+        from zoo.homogeneity.headline import effective_models
+
+        return effective_models(panel, bootstrap)
+
+
+@dataclass
+class EffectiveAgainstJointFailure(Measure):
+    """How many independent models fail together as rarely as the set."""
+
+    name: ClassVar[str] = "effective_against_joint_failure"
+    title: ClassVar[str] = "Effective number against joint failure"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
+    higher_is: ClassVar[Direction] = "less alike"
+    range: ClassVar[tuple[float, float]] = (1.0, math.inf)
+    chance: ClassVar[str] = "the number of models"
+    accuracy_adjusted: ClassVar[bool] = True
+    source: ClassVar[str] = "1 + (M − 1)(ln S_max − ln S)/(ln S_max − ln S_ind), S the share failed by every model"
+    scope: ClassVar[Scope] = "set"
+
+    def compute(self, panel: Panel, bootstrap: Bootstrap) -> Scalar:
+        """See `zoo.homogeneity.headline.effective_against_joint_failure`."""
+        from zoo.homogeneity.headline import effective_against_joint_failure
+
+        return effective_against_joint_failure(panel, bootstrap)
+
+
+@dataclass
+class RecipeDiversity(Measure):
+    """How diverse the recipes are once the noise between seeds is divided out; not how many models one has."""
+
+    name: ClassVar[str] = "recipe_diversity"
+    title: ClassVar[str] = "Diversity of the recipes"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "replicas"})
     higher_is: ClassVar[Direction] = "less alike"
     range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
@@ -396,15 +482,16 @@ class EffectiveModels(Measure):
     scope: ClassVar[Scope] = "set"
 
     def compute(self, panel: Panel, bootstrap: Bootstrap) -> Scalar:
-        """See `zoo.homogeneity.kinship.effective_models`."""
-        from zoo.homogeneity.kinship import effective_models
+        """See `zoo.homogeneity.kinship.recipe_diversity`."""
+        from zoo.homogeneity.kinship import recipe_diversity
 
-        return effective_models(panel, bootstrap)
+        return recipe_diversity(panel, bootstrap)
 
 
 MEASURES: tuple[type[Measure], ...] = (
     Agreement, LabelKappa, ErrorConsistency, ErrorCorrelation, Capa, CapaDiscrete, BothWrongAgreement, DoubleFault,
-    QStatistic, Disagreement, JsDivergence, Kinship, ExcessKinship, Reliability, MarginalDiversity, EffectiveModels,
-    FleissKappa, SystemicFailure, Ambiguity, Discrepancy, RashomonCapacity, OracleGap, VoteGain,
+    QStatistic, Disagreement, JsDivergence, Kinship, ExcessKinship, ExcessErrorCorrelation, SharedWrongAnswers,
+    Reliability, MarginalDiversity, EffectiveModels, EffectiveAgainstJointFailure, RecipeDiversity, FleissKappa,
+    SystemicFailure, Ambiguity, Discrepancy, RashomonCapacity, OracleGap, VoteGain,
 )  # fmt: skip
 """The core's own, in the order in which a report shows them."""

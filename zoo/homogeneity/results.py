@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 MIN_EXAMPLES = 4
 """With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""
 
+NO_REPLICAS = "it needs two runs or more of each model"
+"""Why a number that is measured against replicas is undefined: one reason for all, so that a page can say it once."""
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -59,11 +59,13 @@ def read(files: Sequence[Path], runs_dir: Path, options: Options | None = None) 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code: 0 fine, 1 it could not be done, 2 the request was wrong."""
     given = _parser().parse_args(arguments)
+    from zoo.data.labels import composed
+
     try:
         options = Options(
             model=given.model,
             seed=given.seed,
-            classes=tuple(name.strip() for name in given.classes.split(",")) if given.classes else (),
+            classes=tuple(composed(name) for name in given.classes.split(",")) if given.classes else (),
             columns=_columns(given.columns),
             filter=given.filter,
             metric=given.metric,
@@ -99,7 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed, when the file does not say (default: 0)")
     parser.add_argument("--classes", default="", help="class names in order, a,b,c; integer labels may index them")
     parser.add_argument("--columns", default="", help="what the columns are called: example_id=uid,label=gold")
-    parser.add_argument("--filter", default="", help="which filter of a log, when it has several")
+    parser.add_argument(
+        "--filter",
+        default="",
+        help="which filter of a log, when it has several: its name, or 1, 2 … by order where the log names none",
+    )
     parser.add_argument("--metric", default="", help="which metric of a log tells right from wrong, without choices")
     return parser
 

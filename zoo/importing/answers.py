@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import DataError
+from zoo.data.labels import in_order, index_of, is_integer, one_spelling, outsider, readings, refuse_lookalikes
+from zoo.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,13 +78,34 @@ def gather(sheets: Sequence[Sheet], options: Options) -> list[Answers]:
     for dataset in dict.fromkeys(sheet.dataset for sheet in sheets):
         own = [sheet for sheet in sheets if sheet.dataset == dataset]
         classes = _classes(own, options)
-        _check_labels(own, {name: index for index, name in enumerate(classes)})
-        together: dict[tuple[str, int], list[tuple[Sheet, Row]]] = {}
-        for sheet in own:
-            for row in sheet.rows:
-                together.setdefault((row.model, row.seed), []).append((sheet, row))
-        answers += [_answers(pairs, classes) for pairs in together.values()]
+        coded = [_coded(_one_spelling(sheet, classes), classes) for sheet in own]
+        _check_labels(coded)
+        together: dict[tuple[str, int], list[_Answer]] = {}
+        for answer in (answer for sheet in coded for answer in sheet):
+            together.setdefault((answer.row.model, answer.row.seed), []).append(answer)
+        answers += [_answers(parts, classes) for parts in together.values()]
     return answers
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A row with its classes as indices. prediction: None when the probabilities decide."""
+
+    sheet: Sheet
+    row: Row
+    label: int
+    prediction: int | None
+
+
+def _one_spelling(sheet: Sheet, classes: Sequence[str] = ()) -> Sheet:
+    """Each column of classes with one spelling for each number in it."""
+    labels = one_spelling([row.label for row in sheet.rows], classes)
+    told = iter(one_spelling([row.prediction for row in sheet.rows if row.prediction is not None], classes))
+    rows = [
+        replace(row, label=label, prediction=None if row.prediction is None else next(told))
+        for row, label in zip(sheet.rows, labels, strict=True)
+    ]
+    return replace(sheet, rows=rows)
 
 
 def _classes(sheets: Sequence[Sheet], options: Options) -> tuple[str, ...]:
@@ -94,9 +116,7 @@ def _classes(sheets: Sequence[Sheet], options: Options) -> tuple[str, ...]:
             names = "; ".join(", ".join(one) for one in fixed[:2])
             raise DataError(f"The files of '{sheets[0].dataset}' have different classes: {names}.\nImport them apart.")
         classes = fixed[0]
-    if not classes:
-        met = {name for sheet in sheets for row in sheet.rows for name in (row.label, row.prediction) if name}
-        classes = tuple(sorted(met, key=int) if all(map(_is_integer, met)) else sorted(met))
+    classes = classes or _met([_one_spelling(sheet) for sheet in sheets])
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice or "" in classes:
         raise DataError(f"--classes: '{(*twice, '')[0]}' is empty or stands twice. Each class needs a name of its own.")
@@ -107,65 +127,115 @@ def _classes(sheets: Sequence[Sheet], options: Options) -> tuple[str, ...]:
     return classes
 
 
-def _is_integer(name: str) -> bool:
-    return name.isascii() and name.removeprefix("-").isdigit()
+def _met(sheets: Sequence[Sheet]) -> tuple[str, ...]:
+    """The classes that occur, in order. Where the one column holds names only and the other integers only, the integers
+    are indices, and the names are all there is. Raises DataError for columns that hold both."""
+    labels = Counter(row.label for sheet in sheets for row in sheet.rows)
+    predictions = Counter(row.prediction for sheet in sheets for row in sheet.rows if row.prediction is not None)
+    for one, other, what in ((labels, predictions, "prediction"), (predictions, labels, "label")):
+        numbers = [name for name in other if is_integer(name)]
+        if not numbers or not one or any(map(is_integer, one)):
+            continue
+        if len(numbers) == len(other):
+            refuse_lookalikes(one, str(sheets[0].path), _WAY_OUT)
+            return tuple(in_order(one))
+        count = sum(other[name] for name in numbers)
+        example = next(name for name in other if not is_integer(name))
+        raise DataError(
+            f"{sheets[0].path}: in {count:,} rows the {what} is an integer such as '{numbers[0]:.40}', in "
+            f"{sum(other.values()) - count:,} a name such as '{example:.40}'.\n"
+            f"A column holds names of classes or indices. Write it in one way; or, if these are all names, {_WAY_OUT}"
+        )
+    refuse_lookalikes(labels + predictions, str(sheets[0].path), _WAY_OUT)
+    return tuple(in_order(labels | predictions))
 
 
-def _index(name: str, classes: Mapping[str, int], row: Row, what: str) -> int:
-    """The class by its name, or by its number when no class is called so. classes: name → index."""
-    if name in classes:
-        return classes[name]
-    if _is_integer(name) and 0 <= int(name) < len(classes):
-        return int(name)
-    known = ", ".join([*classes][:8]) + (" …" if len(classes) > 8 else "")
-    raise DataError(f"{row.place}: the {what} is '{name:.80}', which is not one of the {len(classes)} classes: {known}")
+_WAY_OUT = "name every class: --classes a,b,c"
 
 
-def _check_labels(sheets: Sequence[Sheet], classes: Mapping[str, int]) -> None:
+def _coded(sheet: Sheet, classes: Sequence[str]) -> list[_Answer]:
+    """The rows of a sheet with their classes as indices: each column is read as names or as indices, as a whole, and
+    both in the same way where that is possible."""
+    index = {name: place for place, name in enumerate(classes)}
+    columns = {
+        "label": [row.label for row in sheet.rows],
+        "prediction": [row.prediction for row in sheet.rows if row.prediction is not None],
+    }
+    ways = {what: readings(column, classes) for what, column in columns.items()}
+    for what in columns:
+        if not ways[what]:
+            raise DataError(_outside(sheet, what, classes))
+    shared = [way for way in ways["label"] if way in ways["prediction"]]
+    chosen = {what: (shared or ways[what])[0] for what in columns}
+    known = ", ".join(classes[:8]) + (" …" if len(classes) > 8 else "")
+    notes = [
+        f"{sheet.path.name}: every {what} was read as an index into the classes {known}."
+        for what, column in columns.items()
+        if chosen[what] == "indices" and column
+    ]
+    noted = replace(sheet, notes=(*sheet.notes, *notes))
+    return [
+        _Answer(
+            noted,
+            row,
+            index_of(row.label, index, chosen["label"]),
+            None if row.prediction is None else index_of(row.prediction, index, chosen["prediction"]),
+        )
+        for row in sheet.rows
+    ]
+
+
+def _outside(sheet: Sheet, what: str, classes: Sequence[str]) -> str:
+    """The message for a column that is neither names nor indices: the first that is not a name."""
+    column = [(row.place, row.label if what == "label" else row.prediction) for row in sheet.rows]
+    told = [(place, name) for place, name in column if name is not None]
+    place, name = told[outsider([name for _, name in told], classes)]
+    known = ", ".join(classes[:8]) + (" …" if len(classes) > 8 else "")
+    return (
+        f"{place}: the {what} is '{name:.80}', which is not one of the {len(classes)} classes: {known}."
+        f"{did_you_mean(name, classes)}\nA column holds names of classes, or in all its rows indices from 0 to "
+        f"{len(classes) - 1}."
+    )
+
+
+def _check_labels(sheets: Sequence[Sequence[_Answer]]) -> None:
     """One example has one label, whoever answered."""
-    first: dict[str, tuple[int, Row]] = {}
-    for row in (row for sheet in sheets for row in sheet.rows):
-        label = _index(row.label, classes, row, "label")
-        known, where = first.setdefault(row.example_id, (label, row))
-        if known != label:
+    first: dict[str, _Answer] = {}
+    for answer in (answer for sheet in sheets for answer in sheet):
+        known = first.setdefault(answer.row.example_id, answer)
+        if known.label != answer.label:
             raise DataError(
-                f"{row.place}: example '{row.example_id}' has the label '{row.label}', and '{where.label}' in "
-                f"{where.place}.\nAn example has one label; give different examples different ids."
+                f"{answer.row.place}: example '{answer.row.example_id:.80}' has the label '{answer.row.label:.80}', "
+                f"and '{known.row.label:.80}' in {known.row.place}.\n"
+                "An example has one label; give different examples different ids."
             )
 
 
-def _answers(pairs: Sequence[tuple[Sheet, Row]], classes: tuple[str, ...]) -> Answers:
+def _answers(parts: Sequence[_Answer], classes: tuple[str, ...]) -> Answers:
     import numpy as np
 
-    sheet, first = pairs[0]
-    rows = [row for _, row in pairs]
-    places = {name: index for index, name in enumerate(classes)}
+    first, rows = parts[0], [part.row for part in parts]
     _check_once(rows)
     probabilities = _probabilities(rows, classes)
-    most = None if probabilities is None else probabilities.argmax(axis=1)
-    predictions = np.empty(len(rows), np.int64)
-    for number, row in enumerate(rows):
-        if row.prediction is not None:
-            predictions[number] = _index(row.prediction, places, row, "prediction")
-        elif most is not None:
-            predictions[number] = most[number]
-    sources = dict.fromkeys(one.path for one, _ in pairs)
-    notes = dict.fromkeys(note for one, _ in pairs for note in one.notes)
+    most = np.full(len(rows), -1) if probabilities is None else probabilities.argmax(axis=1)
+    told = [int(best) if part.prediction is None else part.prediction for part, best in zip(parts, most, strict=True)]
+    predictions = np.array(told, dtype=np.int64)
+    notes = dict.fromkeys(note for part in parts for note in part.sheet.notes)
     if probabilities is not None and (other := _not_most_probable(predictions, probabilities)):
         notes[f"In {other:,} of {len(rows):,} answers the prediction is not the most probable class; it was kept."] = (
             None
         )
     return Answers(
-        dataset=sheet.dataset,
-        kind=sheet.kind,
-        model=first.model,
-        seed=first.seed,
+        dataset=first.sheet.dataset,
+        kind=first.sheet.kind,
+        model=first.row.model,
+        seed=first.row.seed,
         classes=classes,
         ids=tuple(row.example_id for row in rows),
-        labels=np.array([_index(row.label, places, row, "label") for row in rows], dtype=np.int64),
+        labels=np.array([part.label for part in parts], dtype=np.int64),
         predictions=predictions,
         probabilities=probabilities,
-        sources=tuple(sources),
+        sources=tuple(dict.fromkeys(part.sheet.path for part in parts)),
         notes=tuple(notes),
     )
 

@@ -1,9 +1,9 @@
 """The `samples_<task>_<time>.jsonl` logs of lm-evaluation-harness (written with --log_samples).
 
 A log of a multiple-choice task gives the log-likelihood of each choice: the classes are the choices, the prediction is
-the likeliest, which is what the log's own `acc` counts, and the probabilities are the likelihoods over their sum. Any
-other log tells by a metric of 0 or 1 whether the answer was right: the classes are `wrong` and `right`, and every
-label is `right`.
+the likeliest, which is what the log's own `acc` counts, and the probabilities are the likelihoods over their sum. Where
+the log has `acc_norm` and no `acc`, likelihoods count by the character, as that metric has it. Any other log tells by a
+metric of 0 or 1 whether the answer was right: the classes are `wrong` and `right`, and every label is `right`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.importing import Options
 
 WRONG, RIGHT = "wrong", "right"
-METRICS = ("exact_match", "acc", "pass@1", "em", "contains")
+METRICS = ("exact_match", "acc", "acc_norm", "pass@1", "em", "contains")
 MOST_AMISS = 0.01
 """The log's `acc` may differ from what was read in this share of the rows: equal likelihoods are broken elsewhere."""
 
@@ -58,14 +58,14 @@ class _Sample:
 def read(path: Path, options: Options) -> Sheet:
     """The rows of one log. The model is named by --model, the results file beside the log, or the log's folder; the
     dataset by the log's task. Raises DataError naming file, row and value."""
-    samples = _chosen(path, _samples(path), options)
+    samples = [_as_scored(sample) for sample in _chosen(path, _samples(path), options)]
     told = _NAME.fullmatch(path.name)
     dataset = options.dataset or (told["task"] if told else path.stem)
     model = options.model or _model(path, told["time"] if told else "")
     ids = _ids(samples)
     if all(sample.scores is not None for sample in samples) and not options.metric:
         classes, labels = _choices(path, samples)
-        notes: tuple[str, ...] = ()
+        notes: tuple[str, ...] = (_NORMALISED,) if any(map(_by_character, samples)) else ()
         answers = [
             (classes[label], None, _shares(sample, classes)) for sample, label in zip(samples, labels, strict=True)
         ]
@@ -138,7 +138,9 @@ def _texts(arguments: Any) -> tuple[str, ...]:
 
 
 def _chosen(path: Path, samples: Sequence[_Sample], options: Options) -> list[_Sample]:
-    """The rows of one filter. Raises DataError when there are several and none is chosen."""
+    """The rows of one filter, one a document. Raises DataError when there are several filters and none is chosen."""
+    if not any("filter" in sample.record for sample in samples):
+        return _by_order(path, samples, options.filter)
     filters = list(dict.fromkeys(str(sample.record.get("filter", "none")) for sample in samples))
     if options.filter and options.filter not in filters:
         hint = did_you_mean(options.filter, filters)
@@ -148,7 +150,56 @@ def _chosen(path: Path, samples: Sequence[_Sample], options: Options) -> list[_S
             f"{path} holds answers of {len(filters)} filters: {', '.join(filters)}.\nChoose: --filter {filters[0]}"
         )
     wanted = options.filter or filters[0]
-    return [sample for sample in samples if str(sample.record.get("filter", "none")) == wanted]
+    chosen = [sample for sample in samples if str(sample.record.get("filter", "none")) == wanted]
+    if again := _again(chosen):
+        raise DataError(
+            f"{again.place}: document {again.record['doc_id']} is answered a second time.\n"
+            "A log holds one row for each document and filter; take out the rows of the other evaluation."
+        )
+    return chosen
+
+
+def _by_order(path: Path, samples: Sequence[_Sample], wanted: str) -> list[_Sample]:
+    """The rows of one filter in a log that names none, as earlier versions wrote them: the first answer to each
+    document is the first filter's, and so on."""
+    rows: dict[str, list[_Sample]] = {}
+    for sample in samples:
+        rows.setdefault(_document(sample), []).append(sample)
+    counts = Counter(map(len, rows.values()))
+    most = max(counts, default=1)
+    if len(counts) > 1:
+        first = next(found[0] for found in rows.values() if len(found) == most)
+        raise DataError(
+            f"{path}: document {first.record['doc_id']} is answered {most} times, others {min(counts)}, and no filter "
+            "is named.\nSuch rows cannot be told apart. Import the logs of one evaluation, each by itself."
+        )
+    if most == 1 and wanted in ("", "1", "none"):
+        return list(samples)
+    order = int(wanted) if wanted.isascii() and wanted.isdigit() else 0
+    if not 1 <= order <= most:
+        said = f"--filter {wanted} is none of them" if wanted else "the log does not name them"
+        ways = " or ".join(f"--filter {number}" for number in range(1, most + 1))
+        raise DataError(
+            f"{path} holds {most} answers to each of its {len(rows):,} documents, those of as many filters; {said}.\n"
+            f"Choose by their order in the task: {ways}"
+        )
+    return [found[order - 1] for found in rows.values()]
+
+
+def _document(sample: _Sample) -> str:
+    """Which document a row is about. In a file of several subtasks a number may stand for several."""
+    return json.dumps([sample.record["doc_id"], sample.record.get("doc_hash")])
+
+
+def _again(samples: Sequence[_Sample]) -> _Sample | None:
+    """The first row whose document was answered before; None when there is none."""
+    seen: set[str] = set()
+    for sample in samples:
+        document = _document(sample)
+        if document in seen:
+            return sample
+        seen.add(document)
+    return None
 
 
 def _ids(samples: Sequence[_Sample]) -> list[str]:
@@ -191,6 +242,30 @@ def _model(path: Path, time: str) -> str:
 # Choices
 
 
+_NORMALISED = "Likelihoods count by the character, as the log's metric acc_norm has it: the log has no acc."
+
+
+def _by_character(sample: _Sample) -> bool:
+    return sample.scores is not None and "acc" not in sample.record and "acc_norm" in sample.record
+
+
+def _as_scored(sample: _Sample) -> _Sample:
+    """The row with the scores that its metric compares: log-likelihoods, for `acc_norm` divided by the choice's length
+    in characters."""
+    if not _by_character(sample) or not all(sample.texts) or len(sample.texts) != len(sample.scores or ()):
+        return sample
+    scores = zip(sample.scores or (), sample.texts, strict=True)
+    return replace(sample, scores=tuple(score / len(text) for score, text in scores))
+
+
+def _instead(samples: Sequence[_Sample]) -> str:
+    """What to do with a log whose choices are not understood: a metric that is 0 or 1 in every row, if there is one."""
+    fit = _verdicts(samples)
+    if fit:
+        return f"To go by right and wrong alone: --metric {fit[0]}"
+    return "None of its metrics is 0 or 1 in every row either. Import a table of the answers instead."
+
+
 def _choices(path: Path, samples: Sequence[_Sample]) -> tuple[tuple[str, ...], list[int]]:
     """Names of the choices, and the right one of each sample."""
     count = max(len(sample.scores or ()) for sample in samples)
@@ -203,13 +278,13 @@ def _choices(path: Path, samples: Sequence[_Sample]) -> tuple[tuple[str, ...], l
     if not readings:
         raise DataError(
             f"{samples[0].place}: the target is {str(samples[0].record.get('target'))[:60]!r}, and in some row it is "
-            "neither the number nor the text of a choice.\nIf a metric tells right from wrong: --metric acc"
+            f"neither the number nor the text of a choice.\n{_instead(samples)}"
         )
     best = min(readings, key=lambda labels: _amiss(samples, labels))
     if _amiss(samples, best) > MOST_AMISS * len(samples):
         raise DataError(
-            f"{path}: in {_amiss(samples, best):,} of {len(samples):,} rows the log's 'acc' is not what target and "
-            "likelihoods say, so they are not understood.\nTo go by right and wrong alone: --metric acc"
+            f"{path}: in {_amiss(samples, best):,} of {len(samples):,} rows the log's own metric is not what target "
+            f"and likelihoods say, so they are not understood.\n{_instead(samples)}"
         )
     return classes, best
 
@@ -235,10 +310,10 @@ def _by_text(samples: Sequence[_Sample]) -> list[int] | None:
 
 
 def _amiss(samples: Sequence[_Sample], labels: Sequence[int]) -> int:
-    """Rows in which the log's `acc` contradicts the label."""
+    """Rows in which the log's `acc`, or `acc_norm` where there is no `acc`, contradicts the label."""
     count = 0
     for sample, label in zip(samples, labels, strict=True):
-        told, scores = sample.record.get("acc"), sample.scores or ()
+        told, scores = sample.record.get("acc", sample.record.get("acc_norm")), sample.scores or ()
         if isinstance(told, int | float) and told in (0, 1):
             count += (scores.index(max(scores)) == label) != bool(told)
     return count
@@ -255,16 +330,28 @@ def _shares(sample: _Sample, classes: Sequence[str]) -> dict[str, float]:
 # Right or wrong
 
 
-def _metric(path: Path, samples: Sequence[_Sample], options: Options) -> str:
+def _metrics(samples: Sequence[_Sample]) -> list[str]:
+    """The metrics that the log has."""
     told = samples[0].record.get("metrics")
     listed = [str(name) for name in told] if isinstance(told, list) else []
-    known = [name for name in (*listed, *METRICS) if name in samples[0].record]
-    if options.metric:
-        if options.metric not in samples[0].record:
-            hint = did_you_mean(options.metric, known)
-            raise DataError(f"{path} has no metric '{options.metric}'.{hint} It has: {', '.join(known) or 'none'}")
+    return [name for name in dict.fromkeys((*listed, *METRICS)) if name in samples[0].record]
+
+
+def _verdicts(samples: Sequence[_Sample]) -> list[str]:
+    """Those of its metrics that are 0 or 1 in every row."""
+    return [name for name in _metrics(samples) if all(_is_verdict(sample.record.get(name)) for sample in samples)]
+
+
+def _metric(path: Path, samples: Sequence[_Sample], options: Options) -> str:
+    known, fit = _metrics(samples), _verdicts(samples)
+    if options.metric in samples[0].record:
         return options.metric
-    fit = [name for name in known if all(_is_verdict(sample.record.get(name)) for sample in samples)]
+    if options.metric:
+        hint = did_you_mean(options.metric, fit)
+        raise DataError(
+            f"{path} has no metric '{options.metric}'.{hint} It has: {', '.join(known) or 'none'}; "
+            f"0 or 1 in every row: {', '.join(fit) or 'none'}"
+        )
     if not fit:
         raise DataError(
             f"{path} holds neither likelihoods of choices nor a metric that is 0 or 1 in every row.\n"

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.data.assembly import kind
+from zoo.data.labels import composed, kind, label_name
+from zoo.data.tables import long_fields
 from zoo.errors import DataError, did_you_mean
 from zoo.importing import COLUMNS
 from zoo.importing.answers import Row, Sheet
@@ -50,7 +51,7 @@ def read(path: Path, options: Options) -> Sheet:
     if not rows:
         raise DataError(f"{path} holds no answers on a test split ({others:,} rows of other splits).")
     notes = (f"{others:,} rows of {path.name} are of other splits than test and were left out.",) if others else ()
-    classes = tuple(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+    classes = tuple(composed(name.removeprefix(PREFIX)) for name in names if name.startswith(PREFIX))
     return Sheet(path, "table", options.dataset or path.stem, rows, classes, notes)
 
 
@@ -88,8 +89,8 @@ def _row(place: str, record: Record, columns: Mapping[str, str], options: Option
         model=options.model if _absent(told("model")) and options.model else _text(told("model"), "model", place),
         seed=options.seed if _absent(told("seed")) else _integer(told("seed"), "seed", place),
         example_id=_text(told("example_id"), "example_id", place),
-        label=_text(told("label"), "label", place),
-        prediction=None if decided else _text(prediction, "prediction", place),
+        label=_class(told("label"), "label", place),
+        prediction=None if decided else _class(prediction, "prediction", place),
         probabilities=probabilities,
     )
 
@@ -101,7 +102,7 @@ def _probabilities(record: Record, columns: Mapping[str, str], place: str) -> di
     named = {name: value for name, value in record.items() if name.startswith(PREFIX)}
     if not named or all(map(_absent, named.values())):
         return None
-    return {name.removeprefix(PREFIX): _number(value, name, place) for name, value in named.items()}
+    return {composed(name.removeprefix(PREFIX)): _number(value, name, place) for name, value in named.items()}
 
 
 def _list(given: Any, place: str) -> list[float]:
@@ -131,6 +132,11 @@ def _text(value: Any, name: str, place: str) -> str:
     raise DataError(f"{place}: the {name} is {value!r}, {kind(value)}. It has to be a text or an integer.")
 
 
+def _class(value: Any, name: str, place: str) -> str:
+    _text(value, name, place)  # says which of the two is missing or of the wrong kind
+    return label_name(value, lambda: place)
+
+
 def _integer(value: Any, name: str, place: str) -> int:
     try:
         number = float(value) if isinstance(value, str | float) else value
@@ -153,7 +159,7 @@ def _number(value: Any, name: str, place: str) -> float:
 def _delimited(path: Path) -> Iterator[tuple[str, Record, list[str]]]:
     tabs = path.suffix.lower() == ".tsv"
     line = 1
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with long_fields(), path.open(encoding="utf-8-sig", newline="") as file:
         # The registered format of tsv has no quotes.
         quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
         rows = csv.reader(file, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)

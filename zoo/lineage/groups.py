@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -106,6 +105,7 @@ def part_of(record: Mapping[str, Any], kind: str) -> Any:
 
     from zoo.config import schema
     from zoo.errors import ConfigError
+    from zoo.options import fields_of
     from zoo.plugins import find
 
     told = (record.get("config") or {}).get(kind) or {}
@@ -114,7 +114,7 @@ def part_of(record: Mapping[str, Any], kind: str) -> Any:
         options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema(entry)), dict(told)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"The installed {entry.distribution} cannot read the run's options: {error}") from error
-    values = {item.name: getattr(options, item.name) for item in dataclasses.fields(entry.cls)}
+    values = {item.name: getattr(options, item.name) for item in fields_of(entry.cls)}
     try:
         return entry.cls(**values)
     except ZooError:

@@ -68,6 +68,19 @@ def _is_schema(candidate: Candidate) -> Iterator[Problem]:
         )
 
 
+def _has_meanings(candidate: Candidate) -> Iterator[Problem]:
+    """Every option says what it means, or `--help` shows a name and nothing else."""
+    from zoo.options import describe
+
+    if silent := [item for item in describe(candidate.cls) if not item.meaning.strip()]:
+        names = ", ".join(item.name for item in silent)
+        yield Problem(
+            f"the help cannot say what {names} {'means' if len(silent) == 1 else 'mean'}",
+            f'Declare it with its meaning and range, e.g. {silent[0].name}: int = zoo.option(8, "width of …", ge=1).',
+            "warning",
+        )
+
+
 def _can_be_made(candidate: Candidate) -> Iterator[Problem]:
     try:
         candidate.make()
@@ -94,6 +107,7 @@ _CHECKS = {
     "class": _is_registrable,
     "docstring": _is_summarised,
     "options": _is_schema,
+    "meanings": _has_meanings,
     "defaults": _can_be_made,
     "light import": _is_light,
 }

@@ -24,37 +24,35 @@ __all__ = ["BERT", "DEFAULT_CHECKPOINT", "Checkpoint", "find_checkpoint", "sente
 class BERT(zoo.TorchModel):
     """A pretrained encoder, fine-tuned: pooled output, dropout, a linear layer.
 
-    checkpoint: a folder, an installed distribution that carries a checkpoint, or a name on the Hugging Face hub.
-    download: whether a hub name may be fetched; else it must lie in the local cache already.
-    pooling: "mean" over real tokens or "cls", the first token.
-    trainable_layers: how many of the top layers are trained; -1 for all, 0 for a frozen encoder. What is frozen is in
-        eval mode in training as well, without dropout; of a frozen encoder the engine keeps the pooled vectors.
-    freeze_embeddings: leave the token and position tables as they are. They hold half the weights of a small encoder
-        and few of their rows are touched by a data set.
-    max_length: tokens of a text that are read, with the special ones; never more than the checkpoint has positions.
-    dropout: before the last layer; within the encoder the checkpoint's own rate holds.
-    hidden: width of a tanh layer between pooling and the last layer; 0 for none.
+    What is frozen is in eval mode in training as well, without dropout; of a frozen encoder the engine keeps the pooled
+    vectors. The embeddings hold half the weights of a small encoder, and few of their rows are touched by a data set.
     """
 
-    checkpoint: str = DEFAULT_CHECKPOINT
-    download: bool = False
-    pooling: str = "mean"
-    trainable_layers: int = -1
-    freeze_embeddings: bool = False
-    max_length: int = 128
-    dropout: float = 0.1
-    hidden: int = 0
+    checkpoint: str = zoo.option(
+        DEFAULT_CHECKPOINT,
+        "a folder, an installed distribution that carries a checkpoint, or a name on the Hugging Face hub",
+        empty=False,
+    )
+    download: bool = zoo.option(
+        False, "whether a name on the hub may be fetched; else it must lie in the local cache already"
+    )
+    pooling: str = zoo.option(
+        "mean", "what stands for a text: the mean over real tokens, or the first token", choices=("mean", "cls")
+    )
+    trainable_layers: int = zoo.option(
+        -1, "how many of the top layers are trained; -1 for all, 0 for a frozen encoder", ge=-1
+    )
+    freeze_embeddings: bool = zoo.option(False, "leave the token and position tables as they are")
+    max_length: int = zoo.option(
+        128, "tokens of a text that are read, with the two special ones; at most the checkpoint's positions", ge=3
+    )
+    dropout: float = zoo.option(
+        0.1, "dropout before the last layer; within the encoder the checkpoint's own rate holds", ge=0, lt=1
+    )
+    hidden: int = zoo.option(0, "width of a tanh layer between pooling and the last layer; 0 for none", ge=0)
 
     name: ClassVar[str] = "bert"
     modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text"})
-
-    def __post_init__(self) -> None:
-        _require("checkpoint", self.checkpoint, bool(self.checkpoint.strip()), "a folder, a package or a hub name")
-        _require("pooling", self.pooling, self.pooling in ("mean", "cls"), "'mean' or 'cls'")
-        _require("trainable_layers", self.trainable_layers, self.trainable_layers >= -1, "-1 for all, or 0 and up")
-        _require("max_length", self.max_length, self.max_length >= 3, "at least 3: two special tokens and one of text")
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "a share from 0 up to, not including, 1")
-        _require("hidden", self.hidden, self.hidden >= 0, "0 for none, or a width")
 
     def fingerprint(self) -> str:
         """The checkpoint's files, so that other weights in the same folder are another model."""
@@ -134,11 +132,6 @@ def sentence_vectors(
     from zoo_bert.sentences import embed
 
     return embed(texts, find_checkpoint(checkpoint, download), max_length)
-
-
-def _require(option: str, got: object, holds: bool, want: str) -> None:
-    if not holds:
-        raise zoo.ConfigError(f"model.{option}={got} is out of range for bert: it takes {want}.")
 
 
 @zoo.hookimpl

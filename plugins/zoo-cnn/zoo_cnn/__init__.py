@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import zoo
@@ -16,34 +16,26 @@ if TYPE_CHECKING:
 class CNN(zoo.TorchModel):
     """Convolutions over word vectors with max-over-time pooling (Kim 2014), or a residual network over pixels.
 
-    Text: kernels: words that a convolution spans, one convolution each; filters: outputs of each; embedding: width
-    of a word vector; max_length, max_vocabulary, min_count: see `zoo.WordEncoder`; dropout: on the pooled features.
-    Image: stages: channels of the residual stages, in order; blocks: residual blocks in each stage; image_size: side
-    to which images are resized, null keeps them. The strides follow from the size of the images.
+    The strides over an image follow from its size.
     """
 
-    kernels: list[int] = field(default_factory=lambda: [3, 4, 5])
-    filters: int = 100
-    embedding: int = 128
-    dropout: float = 0.5
-    max_length: int = 256
-    max_vocabulary: int = 30_000
-    min_count: int = 2
-    stages: list[int] = field(default_factory=lambda: [16, 32, 64])
-    blocks: int = 2
-    image_size: int | None = None
+    kernels: list[int] = zoo.option(
+        [3, 4, 5], "texts: words that a convolution spans, one convolution each", ge=1, empty=False
+    )
+    filters: int = zoo.option(100, "texts: outputs of each convolution", ge=1)
+    embedding: int = zoo.option(128, "texts: width of a word vector", ge=1)
+    dropout: float = zoo.option(0.5, "texts: share of the pooled features that training drops", ge=0, lt=1)
+    max_length: int = zoo.option(256, "texts: words of a text that are read", ge=1)
+    max_vocabulary: int = zoo.option(30_000, "texts: most words that are known", ge=1)
+    min_count: int = zoo.option(2, "texts: times that a known word occurs in the training split", ge=1)
+    stages: list[int] = zoo.option([16, 32, 64], "images: channels of the residual stages, in order", ge=1, empty=False)
+    blocks: int = zoo.option(2, "images: residual blocks in each stage", ge=1)
+    image_size: int | None = zoo.option(
+        None, "images: side in pixels to which they are resized; null keeps them as they are", ge=1
+    )
 
     name: ClassVar[str] = "cnn"
     modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text", "image"})
-
-    def __post_init__(self) -> None:
-        for option in ("kernels", "stages"):
-            values = getattr(self, option)
-            _require(option, values, bool(values) and min(values) >= 1, "one or more whole numbers of at least 1")
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "a share from 0 up to, not including, 1")
-        for option in ("filters", "embedding", "max_length", "max_vocabulary", "min_count", "blocks"):
-            _require(option, getattr(self, option), getattr(self, option) >= 1, "a whole number of at least 1")
-        _require("image_size", self.image_size, self.image_size is None or self.image_size >= 1, "null or at least 1")
 
     def encoder(self, train: zoo.Split) -> zoo.Encoder:
         """Words or pixels, by the split's modality."""
@@ -78,11 +70,6 @@ class CNN(zoo.TorchModel):
         from zoo_cnn.units import image_units, text_units
 
         return text_units(self, shapes) if "words.weight" in shapes else image_units(self, shapes)
-
-
-def _require(option: str, got: object, holds: bool, want: str) -> None:
-    if not holds:
-        raise zoo.ConfigError(f"model.{option}={got} is out of range for cnn: it takes {want}.")
 
 
 @zoo.hookimpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,36 +17,30 @@ if TYPE_CHECKING:
 class MLP(zoo.TorchModel):
     """Multi-layer perceptron over averaged word vectors, sentence vectors or flattened pixels.
 
-    hidden: widths of the hidden layers, each followed by ReLU and dropout; empty for a linear model.
-    dropout: share of hidden units that is dropped in training, in [0, 1).
-    features: what a text is turned into. "words": the mean of word vectors that are learned along. "sentence": the
-        first-token and mean-pooled vectors of a frozen encoder end to end (needs `zoo-mlp[sentence]`).
-    embedding: width of a word vector ("words").
-    max_length: tokens of a text that are read; max_vocabulary, min_count: see `zoo.WordEncoder` ("words").
-    checkpoint: the frozen encoder ("sentence"), as for the model `bert`; null for that model's default.
-    image_size: side to which images are resized; null keeps them as they are.
+    Texts become the mean of word vectors that are learned along, or the first-token and mean-pooled vectors of a frozen
+    encoder, end to end. Each hidden layer is followed by ReLU and dropout.
     """
 
-    hidden: list[int] = field(default_factory=lambda: [256, 128])
-    dropout: float = 0.5
-    features: str = "words"
-    embedding: int = 128
-    max_length: int = 256
-    max_vocabulary: int = 30_000
-    min_count: int = 2
-    checkpoint: str | None = None
-    image_size: int | None = None
+    hidden: list[int] = zoo.option([256, 128], "widths of the hidden layers; empty for a linear model", ge=1)
+    dropout: float = zoo.option(0.5, "share of hidden units that training drops", ge=0, lt=1)
+    features: str = zoo.option(
+        "words",
+        "what a text becomes: the mean of learned word vectors, or a frozen encoder's vectors (zoo-mlp[sentence])",
+        choices=("words", "sentence"),
+    )
+    embedding: int = zoo.option(128, "width of a word vector (words)", ge=1)
+    max_length: int = zoo.option(256, "tokens of a text that are read", ge=1)
+    max_vocabulary: int = zoo.option(30_000, "most words that are known (words)", ge=1)
+    min_count: int = zoo.option(2, "times that a known word occurs in the training split (words)", ge=1)
+    checkpoint: str | None = zoo.option(
+        None, "the frozen encoder, named as for model=bert; null for the default of bert (sentence)"
+    )
+    image_size: int | None = zoo.option(
+        None, "side in pixels to which images are resized; null keeps them as they are", ge=1
+    )
 
     name: ClassVar[str] = "mlp"
     modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text", "image"})
-
-    def __post_init__(self) -> None:
-        _require("hidden", self.hidden, all(width >= 1 for width in self.hidden), "widths of at least 1, as in [256]")
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "a share from 0 up to, not including, 1")
-        _require("features", self.features, self.features in ("words", "sentence"), "'words' or 'sentence'")
-        for option in ("embedding", "max_length", "max_vocabulary", "min_count"):
-            _require(option, getattr(self, option), getattr(self, option) >= 1, "a whole number of at least 1")
-        _require("image_size", self.image_size, self.image_size is None or self.image_size >= 1, "null or at least 1")
 
     def fingerprint(self) -> str:
         """The frozen encoder's files, when one is used."""
@@ -108,11 +102,6 @@ class MLP(zoo.TorchModel):
             count = shapes[f"{layer}.weight"][0]
             groups.append(zoo.Units(layer, count, slots, (zoo.Slots(f"{reader}.weight", axis=1),), True))
         return groups
-
-
-def _require(option: str, got: object, holds: bool, want: str) -> None:
-    if not holds:
-        raise zoo.ConfigError(f"model.{option}={got} is out of range for mlp: it takes {want}.")
 
 
 @zoo.hookimpl

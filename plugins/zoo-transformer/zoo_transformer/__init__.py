@@ -16,36 +16,31 @@ if TYPE_CHECKING:
 class Transformer(zoo.TorchModel):
     """Pre-norm transformer encoder with fresh weights; mean over real tokens, then a linear layer.
 
-    width, depth, heads: of the encoder; `heads` must divide `width`. expansion: width of the feed-forward layer as a
-    multiple of `width`. dropout: on embeddings and on each residual branch, in [0, 1).
-    Text: word pieces learned on the training split; vocabulary: how many at most; max_length: pieces of a text that
-    are read. Image: patch: side of a patch in pixels, null to fit the image (about eight patches a side);
-    image_size: side to which images are resized, null keeps them.
+    A text is word pieces, learned on the training split; an image is a grid of patches.
     """
 
-    width: int = 128
-    depth: int = 2
-    heads: int = 4
-    expansion: int = 4
-    dropout: float = 0.2
-    vocabulary: int = 8_000
-    max_length: int = 256
-    patch: int | None = None
-    image_size: int | None = None
+    width: int = zoo.option(128, "width of the encoder: numbers in a token's vector", ge=1)
+    depth: int = zoo.option(2, "blocks of attention and feed-forward layer", ge=1)
+    heads: int = zoo.option(4, "attention heads of a block; they divide the width", ge=1)
+    expansion: int = zoo.option(4, "width of the feed-forward layer, as a multiple of the encoder's", ge=1)
+    dropout: float = zoo.option(
+        0.2, "share that training drops of the embeddings and of each residual branch", ge=0, lt=1
+    )
+    vocabulary: int = zoo.option(
+        8_000, "texts: most word pieces that are learned, with those for padding and unknown", ge=3
+    )
+    max_length: int = zoo.option(256, "texts: pieces of a text that are read", ge=1)
+    patch: int | None = zoo.option(None, "images: side of a patch in pixels; null for about eight patches a side", ge=1)
+    image_size: int | None = zoo.option(
+        None, "images: side in pixels to which they are resized; null keeps them as they are", ge=1
+    )
 
     name: ClassVar[str] = "transformer"
     modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text", "image"})
 
     def __post_init__(self) -> None:
-        for option in ("width", "depth", "heads", "expansion", "max_length"):
-            _require(option, getattr(self, option), getattr(self, option) >= 1, "a whole number of at least 1")
         divides = self.width % self.heads == 0
-        _require("heads", self.heads, divides, f"a number that divides model.width={self.width}")
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "a share from 0 up to, not including, 1")
-        _require("vocabulary", self.vocabulary, self.vocabulary >= 3, "at least 3: padding, unknown and one piece")
-        for option in ("patch", "image_size"):
-            value = getattr(self, option)
-            _require(option, value, value is None or value >= 1, "null or a whole number of at least 1")
+        zoo.require(self, "heads", divides, f"a number that divides model.width={self.width}")
 
     def encoder(self, train: zoo.Split) -> zoo.Encoder:
         """Word pieces or pixels, by the split's modality."""
@@ -82,11 +77,6 @@ class Transformer(zoo.TorchModel):
         from zoo_transformer.units import block_units, residual
 
         return [residual(self, shapes), *(group for index in range(self.depth) for group in block_units(self, index))]
-
-
-def _require(option: str, got: object, holds: bool, want: str) -> None:
-    if not holds:
-        raise zoo.ConfigError(f"model.{option}={got} is out of range for transformer: it takes {want}.")
 
 
 @zoo.hookimpl

@@ -29,14 +29,10 @@ _NOISE = 0.08  # share of words of the other class, so that some messages cannot
 class BagOfWords(zoo.TorchModel):
     """The mean of learned word vectors and one linear layer."""
 
-    width: int = 16
+    width: int = zoo.option(16, "numbers in a word vector", ge=1)
 
     name: ClassVar[str] = "bow"
     modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"text"})
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise zoo.ConfigError(f"model.width={self.width}: it must be 1 or more.")
 
     def encoder(self, train: zoo.Split) -> zoo.Encoder:
         """Words of the training split."""
@@ -60,7 +56,7 @@ class BagOfWords(zoo.TorchModel):
 class Messages(zoo.Dataset):
     """Synthetic short messages, ham or spam: 300 for training, 100 for validation, 200 for the test."""
 
-    seed: int = 0
+    seed: int = zoo.option(0, "of the messages that are drawn")
 
     name: ClassVar[str] = "messages"
     modality: ClassVar[zoo.Modality] = "text"

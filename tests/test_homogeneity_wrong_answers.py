@@ -1,0 +1,204 @@
+"""Shared wrong answers: against a plain loop over examples, on panels that share them, and where undefined."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.homogeneity import wrong_answers as w
+from zoo.homogeneity.behaviour import TWO_CLASSES
+from zoo.homogeneity.bootstrap import Bootstrap, tiles
+from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
+
+PLAN = Bootstrap(draws=100)
+
+
+def by_hand(labels, predictions, options, a: int, b: int) -> tuple[float, float, float, float]:
+    """r, z, n and mean e of one pair, as the definition reads."""
+    above = below = spread = chances = count = 0.0
+    for i, (label, offered) in enumerate(zip(labels, options, strict=True)):
+        given = [(m, answer) for m, answer in enumerate(predictions[:, i]) if 0 <= answer < offered]
+        wrong = {m: answer for m, answer in given if answer != label}
+        if a not in wrong or b not in wrong:
+            continue
+        share = {answer: 1 / (offered - 1) for answer in range(offered) if answer != label}
+        for m, answer in wrong.items():
+            if m not in (a, b):
+                share[answer] += 1
+        total = sum(share.values())
+        chance = sum((part / total) ** 2 for part in share.values())
+        above += (wrong[a] == wrong[b]) - chance
+        below += 1 - chance
+        spread += chance * (1 - chance)
+        chances += chance
+        count += 1
+    return above / below, above / math.sqrt(spread), count, chances / count
+
+
+def sheets(seed: int, models: int = 6, examples: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, answers and options: 2 to 6 options, popular wrong answers, some answers that are none."""
+    random = np.random.default_rng(seed)
+    options = random.integers(2, 7, size=examples)
+    labels = random.integers(0, options)
+    tempting = random.integers(0, options)
+    said = random.integers(0, options, size=(models, examples))
+    said = np.where(random.random(said.shape) < 0.3, tempting, said)
+    said = np.where(random.random(said.shape) < 0.3, labels, said)
+    said = np.where(random.random(said.shape) < 0.05, -1, said)
+    return labels, np.where(random.random(said.shape) < 0.05, 6, said), options
+
+
+@given(st.integers(0, 10_000), st.integers(3, 7))
+@settings(max_examples=25, deadline=None)
+def test_against_a_plain_loop(seed, models):
+    labels, predictions, options = sheets(seed, models)
+    found = w.sums(labels, predictions, options)
+    r, z = found.likeness(), found.z()
+    for a, b in ((0, 1), (1, models - 1)):
+        expected = by_hand(labels, predictions, options, a, b)
+        assert (r[a, b], z[a, b], found.both[a, b]) == pytest.approx(expected[:3], abs=1e-9)
+        assert found.expected[a, b] / found.both[a, b] == pytest.approx(expected[3], abs=1e-9)
+    np.testing.assert_allclose(r, r.T, atol=1e-12)
+    np.testing.assert_allclose(z, z.T, atol=1e-9)
+
+
+@given(st.integers(0, 10_000), st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_examples_models_and_options_does_not_matter(seed, random):
+    labels, predictions, options = sheets(seed)
+    r = w.sums(labels, predictions, options).likeness()
+    examples, models = list(range(80)), list(range(6))
+    random.shuffle(examples)
+    random.shuffle(models)
+    moved = w.sums(labels[examples], predictions[models][:, examples], options[examples]).likeness()
+    between = ~np.eye(6, dtype=bool)
+    np.testing.assert_allclose(moved[between], r[np.ix_(models, models)][between], atol=1e-9)
+    turned = np.where((predictions >= 0) & (predictions < options), options - 1 - predictions, -1)
+    np.testing.assert_allclose(w.sums(options - 1 - labels, turned, options).likeness()[between], r[between], atol=1e-9)
+
+
+def test_tiles_do_not_change_a_value(monkeypatch):
+    whole = w.sums(*sheets(3))
+    monkeypatch.setattr(w, "_ELEMENTS", 100)
+    tiled = w.sums(*sheets(3))
+    for name in ("both", "agree", "expected", "squares"):
+        np.testing.assert_allclose(getattr(tiled, name), getattr(whole, name), atol=1e-9)
+
+
+def test_a_measure_of_one_run_a_model_is_the_pure_function():
+    panel = simulate(Truth(models=5, replicas=1, examples=400, classes=6, accuracy=0.5), 0)
+    found = w.shared_wrong_answers(panel, PLAN)
+    options = np.full(400, 6)
+    for a, b in ((0, 1), (2, 4)):
+        r, z, count, chance = by_hand(panel.labels, panel.predictions, options, a, b)
+        assert found.value[a, b] == pytest.approx(r, abs=1e-9)
+        assert found.parts["z"].value[a, b] == pytest.approx(z, abs=1e-9)
+        assert found.parts["expected"].value[a, b] == pytest.approx(chance, abs=1e-9)
+        assert found.n[a, b] == found.parts["n"].value[a, b] == count
+        assert found.low[a, b] < found.value[a, b] < found.high[a, b]
+    assert found.reasons == {(m, m): w.WITH_ITSELF for m in range(5)}
+
+
+def test_a_draw_is_the_measure_of_the_resampled_table(monkeypatch):
+    """With e of the whole set: an example drawn twice counts twice, and the others' answers to it stay."""
+    panel = simulate(Truth(models=4, replicas=1, examples=120, classes=5, accuracy=0.4), 2)
+    plan = Bootstrap(draws=3, seed=4)
+    drawn = w._drawn(panel, np.full(120, 5), plan)
+    (weights,) = tiles(120, plan)
+    for draw in range(3):
+        rows = np.repeat(np.arange(120), weights[draw].astype(int))
+        again = w.sums(panel.labels[rows], panel.predictions[:, rows], np.full(120, 5)).likeness()
+        np.testing.assert_allclose(drawn[draw], again[np.triu_indices(4, k=1)], atol=1e-6)
+    monkeypatch.setattr(w, "_ELEMENTS", 240)
+    np.testing.assert_allclose(w._drawn(panel, np.full(120, 5), plan), drawn, atol=1e-6)
+
+
+def test_replicas_are_means_of_the_sums_over_sets_of_runs():
+    panel = simulate(Truth(models=4, replicas=2, examples=200, classes=5, accuracy=0.4), 1)
+    options = np.full(200, 5)
+    sets = [w.sums(panel.labels, panel.predictions[t::2], options) for t in (0, 1)]
+    above, below, spread, both = (
+        sum(part(one) for one in sets) / 2
+        for part in (
+            lambda one: one.agree - one.expected, lambda one: one.both - one.expected,
+            lambda one: one.expected - one.squares, lambda one: one.both,
+        )
+    )  # fmt: skip
+    found = w.shared_wrong_answers(panel, PLAN)
+    pairs = np.triu_indices(4, k=1)
+    np.testing.assert_allclose(found.value[pairs], above[pairs] / below[pairs], atol=1e-12)
+    np.testing.assert_allclose(found.parts["z"].value[pairs], above[pairs] / np.sqrt(spread[pairs]), atol=1e-12)
+    np.testing.assert_array_equal(found.n[pairs], np.rint(both[pairs]))
+
+
+def test_a_pair_that_copies_stands_out_and_popular_answers_do_not():
+    """Models 0 and 1 share half of their wrong answers; all models fall for one wrong answer half of the time."""
+    random = np.random.default_rng(0)
+    examples, models, options = 4000, 20, 8
+    labels = np.zeros(examples, dtype=np.int64)
+    said = random.integers(1, options, size=(models, examples))
+    said = np.where(random.random(said.shape) < 0.5, random.integers(1, options, size=examples), said)
+    said[1] = np.where(random.random(examples) < 0.5, said[0], said[1])
+    found = w.sums(labels, said, np.full(examples, options))
+    r, z = found.likeness(), found.z()
+    assert r[0, 1] == pytest.approx(0.5, abs=0.05)
+    assert z[0, 1] > 20
+    rest = r[2:, 2:][np.triu_indices(models - 2, k=1)]
+    assert np.abs(rest).max() < 0.08
+    agree, both = (part[2:, 2:][np.triu_indices(models - 2, k=1)] for part in (found.agree, found.both))
+    assert (agree / both).min() > 0.3  # far above 1/(C − 1) = .14, by popularity alone
+
+
+def test_all_wrong_answers_shared_is_one():
+    panel = simulate(Truth(models=5, replicas=1, examples=200, classes=5, accuracy=0.4), 0)
+    panel.predictions[1] = panel.predictions[0]
+    found = w.shared_wrong_answers(panel, PLAN)
+    assert found.value[0, 1] == pytest.approx(1)
+    assert found.low[0, 1] == pytest.approx(1)
+
+
+class TestUndefined:
+    """Each with its reason."""
+
+    def test_two_classes(self):
+        found = w.shared_wrong_answers(simulate(Truth(models=5, replicas=1, examples=50, classes=2), 0), PLAN)
+        assert np.isnan(found.value).all()
+        assert set(found.reasons.values()) == {TWO_CLASSES}
+
+    def test_examples_of_two_options_add_nothing(self):
+        labels, predictions, options = sheets(1)
+        few = options == 2
+        with_them, without = (
+            w.sums(labels, predictions, options),
+            w.sums(labels[~few], predictions[:, ~few], options[~few]),
+        )
+        np.testing.assert_allclose(with_them.likeness(), without.likeness(), atol=1e-9)
+        np.testing.assert_allclose(with_them.z(), without.z(), atol=1e-9)
+        assert np.isnan(w.sums(labels[few], predictions[:, few], options[few]).likeness()).all()
+
+    def test_three_models_cannot_tell_what_is_popular(self):
+        found = w.shared_wrong_answers(simulate(Truth(models=3, replicas=1, examples=50), 0), PLAN)
+        assert found.reasons[0, 1] == w.FEW_OTHERS.format(3)
+
+    def test_few_examples(self):
+        found = w.shared_wrong_answers(simulate(Truth(models=5, replicas=1, examples=3), 0), PLAN)
+        assert "there are 3" in found.reasons[0, 1]
+
+    def test_a_perfect_model_shares_no_wrong_answer(self):
+        panel = simulate(Truth(models=5, replicas=1, examples=60), 0)
+        panel.predictions[1] = panel.labels
+        found = w.shared_wrong_answers(panel, PLAN)
+        assert np.isnan(found.value[0, 1])
+        assert found.reasons[0, 1] == w.NONE_WRONG
+        assert found.n[0, 1] == 0
+        assert np.isfinite(found.value[0, 2])
+
+    def test_without_draws(self):
+        panel = simulate(Truth(models=5, replicas=1, examples=60), 0)
+        found = w.shared_wrong_answers(SimulatedPanel(**vars(panel)), Bootstrap(draws=0))
+        assert np.isfinite(found.value[0, 1])
+        assert np.isnan(found.low).all()

@@ -1,0 +1,235 @@
+"""Wrong answers that two models share, beyond what popular wrong answers explain. Needs no replicas.
+
+Some wrong answers tempt everybody, so that two models give the same one without being kin. Which ones do is read off
+the other models' wrong answers to the same example. All sums of pairs are matrix products, as in `behaviour`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.homogeneity.behaviour import TWO_CLASSES, square, undefined_pairs
+from zoo.homogeneity.bootstrap import (
+    Bootstrap,
+    interval,
+    minding,
+    tensor,
+    tiles,
+    too_few,
+    undefined_share,
+    unseen_reasons,
+)
+from zoo.homogeneity.failures import sets_of_runs
+from zoo.homogeneity.results import MIN_EXAMPLES, Pairs
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.store.panel import Panel
+
+MIN_FOR_POPULAR = 4
+FEW_OTHERS = f"{MIN_FOR_POPULAR} models at least are needed to tell which wrong answers are popular, and there are {{}}"
+WITH_ITSELF = "a model shares all its wrong answers with itself"
+NONE_WRONG = "no example is wrong in both models"
+NOTHING_TO_SHARE = "the other models' wrong answers leave nothing that only two could share"
+
+_ELEMENTS = 2**24  # floats of one tile
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Over the examples that both models of a pair answer wrongly, (M, M) float64, the diagonal 0.
+
+    both: their number; agree: how many get the same wrong answer; expected: Σ e; squares: Σ e²."""
+
+    both: np.ndarray
+    agree: np.ndarray
+    expected: np.ndarray
+    squares: np.ndarray
+
+    def likeness(self) -> np.ndarray:
+        """r = Σ(agree − e)/Σ(1 − e), at most 1; NaN where there is nothing to share."""
+        return _ratio(self.agree - self.expected, self.both - self.expected)
+
+    def z(self) -> np.ndarray:
+        """Σ(agree − e)/√Σ e(1 − e): in standard errors of independent answers. NaN where those have no spread."""
+        spread = self.expected - self.squares
+        return _ratio(self.agree - self.expected, np.sqrt(np.where(spread > 1e-9, spread, 0.0)))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """NaN where the lower one is 0 but for rounding."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: np.ndarray = np.where(below > 1e-9, above / below, np.nan)
+    return ratio
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Some examples; c_k: wrong answers k of all models, u: one pseudo-count over the wrong options.
+
+    wrong: (M, n) 0 or 1; answers: (M, n) int64, 0 where not wrong; squared: (n,), Σ_k (c_k + u)² + 2; popular: (M, n),
+    c + u of a model's wrong answer; scale: (n,), 1/(number of wrong answers but two + 1)². Float64 but for answers."""
+
+    wrong: torch.Tensor
+    answers: torch.Tensor
+    squared: torch.Tensor
+    popular: torch.Tensor
+    scale: torch.Tensor
+
+    def chance(self, a: torch.Tensor, b: torch.Tensor, agree: torch.Tensor) -> torch.Tensor:
+        """e of the pairs (a, b), (p, n): Σ_k p_k², p the others' shares. Taking one answer each out of c_k lowers
+        (c_k + u)² by 2(c_k + u) − 1, and where both are the same one by 2 less than twice that."""
+        return (self.squared - 2 * (self.popular[a] + self.popular[b]) + 2 * agree) * self.scale
+
+
+def _examples(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, device: str) -> _Examples:
+    import torch
+
+    truth, said, offered = (tensor(array, device) for array in (labels, predictions, options))
+    given = (said >= 0) & (said < offered)
+    wrong = (given & (said != truth)).to(torch.float64)
+    answers = said.where(wrong > 0, torch.zeros_like(said))
+    counts = torch.zeros(len(labels), int(options.max()), dtype=torch.float64, device=device)
+    counts.scatter_add_(1, answers.T.contiguous(), wrong.T.contiguous())
+    pseudo = 1 / (offered - 1).to(torch.float64)
+    total = wrong.sum(dim=0)
+    squared = (counts**2).sum(dim=1) + 2 * pseudo * total + pseudo
+    popular = (counts.gather(1, answers.T).T + pseudo) * wrong
+    # Of a pair that is wrong both are among the total, so that the others and the pseudo-count make total − 1.
+    return _Examples(wrong, answers, squared + 2, popular, 1 / (total - 1).clamp(min=1) ** 2)
+
+
+def _tiled(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, device: str) -> Iterator[_Examples]:
+    step = max(1, _ELEMENTS // (len(predictions) * int(options.max())))
+    for start in range(0, len(labels), step):
+        tile = slice(start, start + step)
+        yield _examples(labels[tile], predictions[:, tile], options[tile], device)
+
+
+def sums(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, device: str = "cpu") -> Sums:
+    """The sums of all pairs of M models with one run each.
+
+    labels: (N,) int64; predictions: (M, N) int64, of which those outside [0, options) are no answer and so neither
+    right nor a shared wrong one; options: (N,) int64 ≥ 2, how many answers each example offers. e is the chance that
+    two draws from the wrong answers that the models outside the pair gave to the example coincide, with one
+    pseudo-count spread over the wrong options. An example of two options adds nothing: its only wrong answer is shared
+    for sure."""
+    import torch
+
+    models = len(predictions)
+    found = torch.zeros(4, models, models, dtype=torch.float64, device=device)
+    for part in _tiled(labels, predictions, options, device):
+        found += _products(part, int(options.max()))
+    found *= 1 - torch.eye(models, dtype=torch.float64, device=device)
+    return Sums(*found.cpu().numpy())
+
+
+def _products(part: _Examples, classes: int) -> torch.Tensor:
+    """both, agree, Σ e and Σ e² of these examples, (4, M, M): e = x + 2 h agree, x = h(A − 2 g_a − 2 g_b), multiplied
+    out; h, A and g are `scale`, `squared` and `popular`."""
+    import torch
+
+    w, h, a, g = part.wrong, part.scale, part.squared, part.popular
+    hot = torch.zeros(*w.shape, classes, dtype=torch.float64, device=w.device)
+    hot.scatter_(2, part.answers.unsqueeze(2), w.unsqueeze(2))
+
+    def alike(factor: torch.Tensor) -> torch.Tensor:
+        """Σ factor·agree, the factor (n,) or (M, n) of the first model."""
+        return (hot * factor.unsqueeze(-1)).flatten(1) @ hot.flatten(1).T
+
+    def one(feature: torch.Tensor) -> torch.Tensor:
+        """Σ (feature of the first + feature of the second) where both are wrong."""
+        product = feature @ w.T
+        return product + product.T
+
+    expected = (w * h * a) @ w.T - 2 * one(g * h) + 2 * alike(h)
+    squares = (w * h**2 * a**2) @ w.T + one(4 * h**2 * g * (g - a)) + 8 * (g * h) @ (g * h).T
+    # Where the two agree g is the same: e² − x² = 4h(x + h) = 4h²(A − 4g + 1).
+    squares += alike(4 * h**2 * (a - 4 * g + 1))
+    return torch.stack([w @ w.T, alike(torch.ones_like(h)), expected, squares])
+
+
+def _drawn(panel: Panel, options: np.ndarray, plan: Bootstrap) -> np.ndarray:
+    """Draws of r, (D, Q) float64 over the pairs a < b, from the sums over the sets of runs."""
+    import torch
+
+    first, second = (torch.as_tensor(side, device=plan.device) for side in np.triu_indices(len(panel.models), k=1))
+    whole = [_examples(panel.labels, panel.predictions[runs], options, plan.device) for runs in sets_of_runs(panel)]
+    step = max(1, _ELEMENTS // len(panel.labels))
+    rows = [np.empty((0, len(first)))]
+    for weights in tiles(len(panel.labels), plan):
+        drawn = tensor(weights, plan.device)
+        columns = []
+        for start in range(0, len(first), step):
+            a, b = first[start : start + step], second[start : start + step]
+            above, below = (drawn @ part.T for part in _features(whole, a, b))
+            columns.append(_ratio(above.double().cpu().numpy(), below.double().cpu().numpy()))
+        rows.append(np.concatenate(columns, axis=1))
+    return np.concatenate(rows)
+
+
+def _features(whole: list[_Examples], a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """agree − e and 1 − e of the pairs (a, b) at the examples that both get wrong, (p, N) float32, summed over sets."""
+    import torch
+
+    above = below = torch.zeros(())
+    for part in whole:
+        both = part.wrong[a] * part.wrong[b]
+        agree = both * (part.answers[a] == part.answers[b])
+        chance = part.chance(a, b, agree)
+        above, below = above + both * (agree - chance), below + both * (1 - chance)
+    return above.float(), below.float()
+
+
+def shared_wrong_answers(panel: Panel, plan: Bootstrap) -> Pairs:
+    """r of every two models, at most 1, with the bootstrap's interval over examples; n: examples that both get wrong.
+
+    parts: `z`, r in standard errors of independent answers; `expected`, the mean of e; `n`, the examples again. Where
+    models have replicas, the sums are means over the sets that take the t-th run of every model, and z is that of one
+    set. Undefined for two classes and for fewer than four models. With few other models e is too high, because a draw
+    coincides with itself: r of unrelated models is then below 0. Strong models share wrong answers also because labels
+    are wrong."""
+    models, examples = len(panel.models), len(panel.labels)
+    if (cause := _why_not(panel)) is not None:
+        return undefined_pairs(models, examples, cause)
+    options = np.full(examples, len(panel.classes), dtype=np.int64)
+    every = [sums(panel.labels, panel.predictions[runs], options, plan.device) for runs in sets_of_runs(panel)]
+    mean = Sums(*(np.mean([getattr(one, field.name) for one in every], axis=0) for field in fields(Sums)))
+    draws = _drawn(panel, options, plan)
+    upper = np.full((len(draws), models, models), np.nan)
+    upper[:, *np.triu_indices(models, k=1)] = draws
+    low, high = (square(end[np.triu_indices(models)], models) for end in interval(upper, plan.confidence))
+    n = np.rint(mean.both).astype(np.int64)
+    blank = np.full((models, models), np.nan)
+    value, z, expected = mean.likeness(), mean.z(), _ratio(mean.expected, mean.both)
+    parts = {
+        name: Pairs(part, blank, blank, n) for name, part in (("z", z), ("expected", expected), ("n", n.astype(float)))
+    }
+    told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
+    told |= _reasons(value, mean, undefined_share(upper))
+    return Pairs(value, low, high, n, told, parts=parts)
+
+
+def _why_not(panel: Panel) -> str | None:
+    if len(panel.labels) < MIN_EXAMPLES:
+        return too_few(len(panel.labels))
+    if len(panel.classes) < 3:
+        return TWO_CLASSES
+    return FEW_OTHERS.format(len(panel.models)) if len(panel.models) < MIN_FOR_POPULAR else None
+
+
+def _reasons(value: np.ndarray, mean: Sums, shares: np.ndarray) -> dict[tuple[int, int], str]:
+    told = {}
+    for i, j in zip(*np.triu_indices(len(value)), strict=True):
+        if i == j:
+            told[int(i), int(j)] = WITH_ITSELF
+        elif np.isnan(value[i, j]):
+            told[int(i), int(j)] = NOTHING_TO_SHARE if mean.both[i, j] > 0 else NONE_WRONG
+        elif text := minding(float(shares[i, j])):
+            told[int(i), int(j)] = text
+    return told
