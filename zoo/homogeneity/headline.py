@@ -9,7 +9,7 @@ bootstrap is a handful of weighted means, and a value without one example is a c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +40,7 @@ NEVER_TOGETHER = f"no example is failed by all models: fewer than {FEW_JOINT_FAI
 RARELY_TOGETHER = f"fewer than {FEW_JOINT_FAILURES} examples are failed by all models, so there is only a bound"
 FEW = f"fewer than {FEW_FAILURES} failures a model: the interval is a lower estimate of the uncertainty"
 
+_ELEMENTS = 2**22  # means without one example that are held at a time
 _EVEN = 1e-12  # variance of the number of failures, relative to that of independent ones, that is rounding
 
 
@@ -189,11 +190,12 @@ def against_joint_failure(means: Means, together: np.ndarray | None = None) -> n
     return number
 
 
-def without_each(rows: np.ndarray) -> np.ndarray:
-    """The means of all examples but one, for each in turn: (N, K) from (K, N)."""
-    examples = rows.shape[1]
-    left: np.ndarray = ((rows.sum(axis=1, keepdims=True) - rows) / (examples - 1)).T
-    return left
+def without_each(rows: np.ndarray, of: Callable[[Means], np.ndarray]) -> np.ndarray:
+    """A function of the means of all examples but one, for each in turn: (N,) from the `Means.rows` (M + 3, N)."""
+    examples, total = rows.shape[1], rows.sum(axis=1, keepdims=True)
+    step = max(1, _ELEMENTS // len(rows))
+    parts = [of(Means.of(((total - rows[:, i : i + step]) / (examples - 1)).T)) for i in range(0, examples, step)]
+    return np.concatenate(parts)
 
 
 _latest: list[tuple[weakref.ref[Any], Bootstrap, Headline]] = []
@@ -217,17 +219,30 @@ def _headline(panel: Panel, plan: Bootstrap) -> Headline:
         nothing = Estimate(None, None, None, examples, reason)
         return Headline(kept, gone, nothing, nothing, 0.0, True)
     rows = Means.rows(failure_shares(panel)[list(kept)])
-    draws, point = Means.of(drawn_means(rows, plan)), Means.of(rows.mean(axis=1))
-    jackknife = Means.of(without_each(rows))
-    few = few_failures(point, examples)
-    return Headline(
-        kept,
-        gone,
-        _votes(point, draws, jackknife, examples, plan),
-        _joint(point, draws, jackknife, examples, plan),
-        float(point.together * examples),
-        few,
-    )
+    found = _Found(Means.of(rows.mean(axis=1)), Means.of(drawn_means(rows, plan)), rows, examples, plan)
+    together = float(found.point.together * examples)
+    return Headline(kept, gone, _votes(found), _joint(found), together, few_failures(found.point, examples))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What both numbers are made of: the means of the sample and of the draws, and what they are means of."""
+
+    point: Means
+    draws: Means
+    rows: np.ndarray
+    examples: int
+    plan: Bootstrap
+
+    def interval(self, of: Callable[[Means], np.ndarray]) -> Estimate:
+        """With BCa's interval, and what to mind about it."""
+        value, draws = of(self.point), of(self.draws)
+        low, high = bca(value, draws, without_each(self.rows, of), self.plan.confidence)
+        few = FEW if few_failures(self.point, self.examples) else ""
+        reason = "; ".join(filter(None, [few, minding(float(undefined_share(draws)))]))
+        if not np.isfinite(low):
+            return Estimate(float(value), None, None, self.examples, reason)
+        return Estimate(float(value), float(low), float(high), self.examples, reason)
 
 
 def few_failures(point: Means, examples: int) -> bool:
@@ -235,26 +250,24 @@ def few_failures(point: Means, examples: int) -> bool:
     return bool(point.failures.mean() * examples < FEW_FAILURES)
 
 
-def _votes(point: Means, draws: Means, jackknife: Means, examples: int, plan: Bootstrap) -> Estimate:
-    value = effective_number(point)
-    if np.isnan(value):
-        return Estimate(None, None, None, examples, AVOIDING)
-    few = FEW if few_failures(point, examples) else ""
-    return _interval(value, effective_number(draws), effective_number(jackknife), examples, plan, few)
+def _votes(found: _Found) -> Estimate:
+    if np.isnan(effective_number(found.point)):
+        return Estimate(None, None, None, found.examples, AVOIDING)
+    return found.interval(effective_number)
 
 
-def _joint(point: Means, draws: Means, jackknife: Means, examples: int, plan: Bootstrap) -> Estimate:
-    # The bound's own S: S_max = S_ind makes it undefined for every S, whatever S is.
-    bound = against_joint_failure(point, joint_failure_end(point, examples, plan.confidence))
+def _joint(found: _Found) -> Estimate:
+    """The rule of few joint failures stands here and nowhere else."""
+    point, examples = found.point, found.examples
+    # With S at its upper end, which is never 0, only S_max = S_ind leaves it undefined.
+    bound = against_joint_failure(point, joint_failure_end(point, examples, found.plan.confidence))
     if np.isnan(bound):
         return Estimate(None, None, None, examples, NEVER_RIGHT)
-    value = against_joint_failure(point)
     if point.together * examples >= FEW_JOINT_FAILURES:
-        few = FEW if few_failures(point, examples) else ""
-        return _interval(value, against_joint_failure(draws), against_joint_failure(jackknife), examples, plan, few)
-    known = float(value) if np.isfinite(value) else None
-    # S never exceeds S_max in truth, so the bound may be held at 1; the value, which is an estimate, may not.
+        return found.interval(against_joint_failure)
+    known = float(against_joint_failure(point)) if point.together > 0 else None
     reason = NEVER_TOGETHER if known is None else RARELY_TOGETHER
+    # S never exceeds S_max in truth, so the bound may be held at 1; the value, which is an estimate, may not.
     return Estimate(known, max(float(bound), 1.0), None, examples, reason, "at_least")
 
 
@@ -266,16 +279,6 @@ def joint_failure_end(point: Means, examples: int, confidence: float) -> np.ndar
     left = np.maximum(examples - count, 1e-9)
     upper: np.ndarray = betaincinv(count + 1, left, (1 + confidence) / 2)
     return upper
-
-
-def _interval(
-    value: np.ndarray, draws: np.ndarray, jackknife: np.ndarray, examples: int, plan: Bootstrap, few: str
-) -> Estimate:
-    low, high = bca(value, draws, jackknife, plan.confidence)
-    reason = "; ".join(filter(None, [few, minding(float(undefined_share(draws)))]))
-    if not np.isfinite(low):
-        return Estimate(float(value), None, None, examples, reason)
-    return Estimate(float(value), float(low), float(high), examples, reason)
 
 
 def effective_models(panel: Panel, plan: Bootstrap) -> Scalar:

@@ -158,10 +158,12 @@ def _drawn(panel: Panel, options: np.ndarray, plan: Bootstrap) -> np.ndarray:
     """Draws of r, (D, Q) float64 over the pairs a < b, from the sums over the sets of runs."""
     import torch
 
+    if not plan.draws:
+        return np.empty((0, len(panel.models) * (len(panel.models) - 1) // 2))
     first, second = (torch.as_tensor(side, device=plan.device) for side in np.triu_indices(len(panel.models), k=1))
     whole = [_examples(panel.labels, panel.predictions[runs], options, plan.device) for runs in sets_of_runs(panel)]
     step = max(1, _ELEMENTS // len(panel.labels))
-    rows = [np.empty((0, len(first)))]
+    rows = []
     for weights in tiles(len(panel.labels), plan):
         drawn = tensor(weights, plan.device)
         columns = []
