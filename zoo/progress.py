@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from zoo.shares import FEW_EXAMPLES
+
 if TYPE_CHECKING:
     from zoo.engine.training import Reporter
 
@@ -20,6 +22,7 @@ VECTORS = {
     "made": "computed once and kept in the encoding cache",
     "memory": "computed once for this run",
 }
+_MOST_DIGITS = 9
 WIDE = 160  # columns when the output is no terminal: a file has no edge
 
 
@@ -104,12 +107,24 @@ def reporter(screen: Console, steps: int) -> Iterator[Reporter]:
 
 
 def interval(metric: Mapping[str, Any], digits: int = 3) -> str:
-    """`0.812 (0.788–0.834)`, or a dash when the metric is undefined."""
-    if metric.get("value") is None:
+    """`0.812 (0.788–0.834)`; the value alone without an interval, a dash when the metric is undefined.
+
+    digits: after the point; more where the ends would read alike, since an interval is never empty."""
+    value, low, high = metric.get("value"), metric.get("low"), metric.get("high")
+    if value is None:
         return "–"
-    if metric.get("low") is None:
-        return f"{metric['value']:.{digits}f}"
-    return f"{metric['value']:.{digits}f} ({metric['low']:.{digits}f}–{metric['high']:.{digits}f})"
+    if low is None or high is None:
+        return f"{value:.{digits}f}"
+    while low < high and f"{low:.{digits}f}" == f"{high:.{digits}f}" and digits < _MOST_DIGITS:
+        digits += 1
+    return f"{value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def few_examples(examples: int) -> str:
+    """What to say of a result on so few test examples; empty where there are enough."""
+    if examples >= FEW_EXAMPLES:
+        return ""
+    return f"{_count(examples, 'test example')}: nothing can be concluded from fewer than {FEW_EXAMPLES}."
 
 
 def run_tables(record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[Table]:
@@ -126,6 +141,8 @@ def run_tables(record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any
     for label in record["data"]["classes"]:
         row = [metrics.get(f"{kind}/{label}", {}) for kind in kinds]
         second.add_row(Text(label), *(interval(metric) for metric in row), str(row[1].get("n", "")))
+    if few := few_examples(int(metrics.get("accuracy", {}).get("n", FEW_EXAMPLES))):
+        first.caption, first.caption_justify = few, "left"
     return [first, second]
 
 
@@ -141,6 +158,9 @@ def cell_table(cells: Sequence[Mapping[str, Any]]) -> Table:
         told = [interval(metrics[name]) if metrics else "" for name in ("accuracy", "macro_f1")]
         row = [cell["model"], cell["dataset"], cell["task"], cell["seed"], status, *told]
         table.add_row(*(Text(str(item)) for item in row), "" if seconds is None else f"{seconds:.1f}")
+    fewest = min((int(cell["metrics"]["accuracy"]["n"]) for cell in cells if cell.get("metrics")), default=FEW_EXAMPLES)
+    if few := few_examples(fewest):
+        table.caption, table.caption_justify = few, "left"
     return table
 
 

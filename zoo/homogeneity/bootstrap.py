@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import shares
 from zoo.homogeneity.results import MIN_EXAMPLES, Scalar
 
 if TYPE_CHECKING:
     import torch
 
 _TILE = 2**25  # weights held at a time, as float32: 128 MiB
+
+_NO_WIDTH = 1e-7  # draws are kept as float32 in places: what differs by less is one number
 
 MOST_UNDEFINED = 0.5
 """An interval from fewer than this share of the draws would speak about other samples than ours: there is none."""
@@ -68,7 +71,8 @@ def drawn_means(values: np.ndarray, plan: Bootstrap) -> np.ndarray:
 def interval(draws: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval over the draws that are defined. draws: (D, ...) float64, NaN where undefined.
 
-    Returns low and high, (...) float64: NaN with no draws, or when more than half of them are undefined."""
+    Returns low and high, (...) float64: NaN with no draws, when more than half of them are undefined, and when all are
+    the same number: resampling cannot change it, which says nothing about other examples."""
     shape = draws.shape[1:]
     if not len(draws):
         return np.full(shape, np.nan), np.full(shape, np.nan)
@@ -82,7 +86,47 @@ def interval(draws: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarr
     if (usable & ~whole).any():
         partly = np.where(np.isfinite(flat), flat, np.nan)[:, usable & ~whole]
         bounds[:, usable & ~whole] = np.nanquantile(partly, [tail, 1 - tail], axis=0)
+    bounds[:, bounds[1] - bounds[0] <= _NO_WIDTH * np.maximum(1, np.abs(bounds[1]))] = np.nan
     low, high = bounds.reshape(2, *shape)
+    return low, high
+
+
+def share_interval(value: Any, draws: np.ndarray, examples: Any, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of a share, which has a width at 0 and 1, too: `zoo.shares.interval` at the variance of the draws.
+
+    value: (...) in [0, 1], NaN where undefined; draws: (D, ...) float64; examples: (...) that the value rests on.
+    Returns low and high, (...) float64, NaN with no draws or when more than half of them are undefined."""
+    value = np.asarray(value, dtype=np.float64)
+    if not len(draws):
+        return np.full(value.shape, np.nan), np.full(value.shape, np.nan)
+    defined = np.isfinite(draws)
+    count = np.maximum(defined.sum(axis=0), 1)
+    mean = np.where(defined, draws, 0.0).sum(axis=0) / count
+    variance = (np.where(defined, draws - mean, 0.0) ** 2).sum(axis=0) / count
+    usable = np.where(defined.mean(axis=0) >= MOST_UNDEFINED, value, np.nan)
+    return shares.interval(usable, variance, np.maximum(examples, 1), plan.confidence)
+
+
+def mean_interval(values: np.ndarray, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of a mean over examples of numbers in [0, 1], with the variance of the mean in closed form.
+
+    values: (..., N) float64. Returns low and high, (...) float64, NaN for a plan without draws."""
+    mean, examples = values.mean(axis=-1), values.shape[-1]
+    if not plan.draws:
+        return np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
+    return shares.interval(mean, values.var(axis=-1) / examples, examples, plan.confidence)
+
+
+def signed_interval(value: Any, draws: np.ndarray, examples: int, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
+    """The percentile interval of a mean over examples of numbers in [−1, 1]; where all draws are the same number, as
+    far around it as examples may move it of which none was seen among these. As `share_interval`."""
+    value = np.asarray(value, dtype=np.float64)
+    low, high = interval(draws, plan.confidence)
+    if len(draws):
+        beyond = shares.unseen(examples, plan.confidence)
+        fixed = np.isnan(low) & (undefined_share(draws) == 0)
+        low = np.where(fixed, np.maximum(value - beyond, -1.0), low)
+        high = np.where(fixed, np.minimum(value + beyond, 1.0), high)
     return low, high
 
 
@@ -151,16 +195,47 @@ def minding(share: float) -> str:
     return f"undefined in {share:.1%} of the bootstrap draws, which do not count" if share > 0 else ""
 
 
+def unseen_reasons(value: np.ndarray, low: np.ndarray, plan: Bootstrap, places: np.ndarray) -> dict[Any, str]:
+    """Index -> the words for a number that has no interval because all its draws are the same. value, low: (...);
+    places: (...) bool, where to look. Indices are ints of a vector and pairs of ints of a matrix."""
+    if not plan.draws:
+        return {}
+    found = np.argwhere(places & np.isfinite(value) & np.isnan(low)).tolist()
+    return {tuple(at) if len(at) > 1 else at[0]: shares.UNSEEN for at in found}
+
+
+def minding_fixed(low: float, draws: np.ndarray) -> str:
+    """The words for a number that has no interval because all its draws (D,) are the same, or an empty string."""
+    return shares.UNSEEN if np.isnan(low) and len(draws) and np.isfinite(draws).all() else ""
+
+
 def scalar(value: float, draws: np.ndarray, examples: int, plan: Bootstrap, reason: str) -> Scalar:
     """A Scalar from its value and draws (D,). reason: why it is undefined, when the value is not finite."""
     if examples < MIN_EXAMPLES:
         return undefined(examples, too_few(examples))
     if not np.isfinite(value):
         return undefined(examples, reason)
-    low, high = interval(draws, plan.confidence)
-    known = bool(np.isfinite(low))
-    bounds = (float(low) if known else None, float(high) if known else None)
-    return Scalar(float(value), bounds[0], bounds[1], examples, minding(float(undefined_share(draws))))
+    return _bounded(value, interval(draws, plan.confidence), draws, examples)
+
+
+def share_scalar(value: float, draws: np.ndarray, examples: int, plan: Bootstrap, reason: str) -> Scalar:
+    """As `scalar`, of a share: see `share_interval`."""
+    if examples < MIN_EXAMPLES or not np.isfinite(value):
+        return scalar(value, draws, examples, plan, reason)
+    return _bounded(value, share_interval(value, draws, examples, plan), draws, examples)
+
+
+def signed_scalar(value: float, draws: np.ndarray, examples: int, plan: Bootstrap, reason: str) -> Scalar:
+    """As `scalar`, of a mean of numbers in [−1, 1]: see `signed_interval`."""
+    if examples < MIN_EXAMPLES or not np.isfinite(value):
+        return scalar(value, draws, examples, plan, reason)
+    return _bounded(value, signed_interval(value, draws, examples, plan), draws, examples)
+
+
+def _bounded(value: float, bounds: tuple[Any, Any], draws: np.ndarray, examples: int) -> Scalar:
+    low, high = (float(end) if np.isfinite(end) else None for end in bounds)
+    reason = minding(float(undefined_share(draws))) or minding_fixed(float(bounds[0]), draws)
+    return Scalar(float(value), low, high, examples, reason)
 
 
 def undefined(examples: int, reason: str) -> Scalar:

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.homogeneity.behaviour import behaviour
-from zoo.homogeneity.bootstrap import Bootstrap, drawn_means, interval, scalar, too_few, undefined
+from zoo.homogeneity.bootstrap import (
+    Bootstrap,
+    drawn_means,
+    interval,
+    mean_interval,
+    scalar,
+    share_scalar,
+    signed_interval,
+    signed_scalar,
+    too_few,
+    undefined,
+    unseen_reasons,
+)  # fmt: skip
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
 from zoo.homogeneity.results import MIN_EXAMPLES, PerModel, Scalar
@@ -67,10 +79,8 @@ def failure_counts(panel: Panel, plan: Bootstrap) -> FailureCounts:
     """The whole distribution of failures per example against that of independent models."""
     shares = failure_shares(panel)
     every = poisson_binomial(shares)
-    draws, seen = drawn_means(np.concatenate([shares, every]), plan), len(shares)
-    means = draws[:, :seen].T
-    low, high = interval(draws[:, seen:], plan.confidence)
-    below, above = interval(poisson_binomial(means).T, plan.confidence)
+    low, high = mean_interval(every, plan)
+    below, above = interval(poisson_binomial(drawn_means(shares, plan).T).T, plan.confidence)
     expected = poisson_binomial(shares.mean(axis=1))
     return FailureCounts(every.mean(axis=1), low, high, expected, below, above, shares.shape[1])
 
@@ -84,6 +94,14 @@ class _Drawn:
 
     def scalar(self, examples: int, plan: Bootstrap, reason: str = "it is undefined on these examples") -> Scalar:
         return scalar(self.value, self.draws, examples, plan, reason)
+
+    def share(self, examples: int, plan: Bootstrap) -> Scalar:
+        """Of a mean of numbers in [0, 1]."""
+        return share_scalar(self.value, self.draws, examples, plan, "")
+
+    def signed(self, examples: int, plan: Bootstrap) -> Scalar:
+        """Of a mean of numbers in [−1, 1]."""
+        return signed_scalar(self.value, self.draws, examples, plan, "")
 
 
 def _of_means(values: np.ndarray, plan: Bootstrap, functions: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> (
@@ -111,10 +129,10 @@ def systemic_failure(panel: Panel, plan: Bootstrap) -> Scalar:
     )  # fmt: skip
     why = "no example is failed by every model" if found["value"].value == 0 else "a model is never wrong"
     parts = {
-        "expected": found["expected"].scalar(examples, plan),
+        "expected": found["expected"].share(examples, plan),
         "log_ratio": found["log_ratio"].scalar(examples, plan, why),
     }
-    return _joined(found["value"].scalar(examples, plan), parts)
+    return _joined(found["value"].share(examples, plan), parts)
 
 
 def _log_ratio(means: np.ndarray) -> np.ndarray:
@@ -145,7 +163,7 @@ def ambiguity(panel: Panel, plan: Bootstrap) -> Scalar:
     shares = _answer_shares(panel)
     alike = shares.prod(axis=0).sum(axis=1)
     draws = drawn_means(1 - alike[None], plan)[:, 0]
-    return scalar(float(1 - alike.mean()), draws, examples, plan, "")
+    return share_scalar(float(1 - alike.mean()), draws, examples, plan, "")
 
 
 def discrepancy(panel: Panel, plan: Bootstrap) -> Scalar:
@@ -158,7 +176,7 @@ def discrepancy(panel: Panel, plan: Bootstrap) -> Scalar:
     others = [m for m in range(len(shares)) if m != best]
     apart = 1 - np.einsum("mnc,nc->mn", shares[others], shares[best])
     draws = drawn_means(apart, plan).max(axis=1)
-    return scalar(float(apart.mean(axis=1).max()), draws, examples, plan, "")
+    return share_scalar(float(apart.mean(axis=1).max()), draws, examples, plan, "")
 
 
 def _too_small(panel: Panel) -> Scalar | None:
@@ -184,8 +202,11 @@ def oracle_gap(panel: Panel, plan: Bootstrap) -> Scalar:
         "independent": lambda m: m[1:].min(axis=0) - m[1:].prod(axis=0),
         "excess": lambda m: m[1:].prod(axis=0) - m[0],
     })  # fmt: skip
-    parts = {name: found[name].scalar(examples, plan) for name in ("independent", "excess")}
-    return _joined(found["value"].scalar(examples, plan), parts)
+    parts = {
+        "independent": found["independent"].share(examples, plan),
+        "excess": found["excess"].signed(examples, plan),
+    }
+    return _joined(found["value"].share(examples, plan), parts)
 
 
 def vote_credit(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -279,8 +300,11 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
         "vote": lambda m: m[0],
         "independent": lambda m: np.tensordot(wins, poisson_binomial(1 - m[1:]), axes=1) + m[1:].min(axis=0) - 1,
     })  # fmt: skip
-    parts = {name: found[name].scalar(examples, plan) for name in ("vote", "independent")}
-    return _joined(found["value"].scalar(examples, plan), parts)
+    parts = {
+        "vote": found["vote"].share(examples, plan),
+        "independent": found["independent"].signed(examples, plan),
+    }
+    return _joined(found["value"].signed(examples, plan), parts)
 
 
 def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:
@@ -293,9 +317,13 @@ def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:
         return _blank(models, examples, gap.reason)
     shares = failure_shares(panel)
     votes = np.mean([_vote_losses(panel, chosen) for chosen in sets_of_runs(panel)], axis=0)
-    parts = {"vote": _per_model(votes, plan), "effective": _effective_losses(panel, shares, plan)}
-    whole = _per_model(_others(shares) * (1 - shares), plan)
-    return PerModel(whole.value, whole.low, whole.high, whole.n, parts=parts)
+    n = np.full(models, examples, dtype=np.int64)
+    lost = PerModel(
+        votes.mean(axis=1), *signed_interval(votes.mean(axis=1), drawn_means(votes, plan), examples, plan), n
+    )
+    parts = {"vote": lost, "effective": _effective_losses(panel, shares, plan)}
+    alone = _others(shares) * (1 - shares)
+    return PerModel(alone.mean(axis=1), *mean_interval(alone, plan), n, parts=parts)
 
 
 def _others(shares: np.ndarray) -> np.ndarray:
@@ -319,12 +347,6 @@ def _vote_losses(panel: Panel, chosen: np.ndarray) -> np.ndarray:
     return losses
 
 
-def _per_model(values: np.ndarray, plan: Bootstrap) -> PerModel:
-    """Means of (M, N) with their intervals."""
-    low, high = interval(drawn_means(values, plan), plan.confidence)
-    return PerModel(values.mean(axis=1), low, high, np.full(len(values), values.shape[1], dtype=np.int64))
-
-
 def _blank(models: int, examples: int, reason: str) -> PerModel:
     blank = np.full(models, np.nan)
     return PerModel(
@@ -342,7 +364,8 @@ def _effective_losses(panel: Panel, shares: np.ndarray, plan: Bootstrap) -> PerM
     value, low, high = np.full((3, models), np.nan)
     value[kept] = votes_lost(rows.mean(axis=1))
     low[kept], high[kept] = interval(votes_lost(drawn_means(rows, plan)), plan.confidence)
-    told = {m: LEFT_OUT[why] for m, why in gone.items()}
+    told = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
+    told |= {m: LEFT_OUT[why] for m, why in gone.items()}
     told |= {int(m): AVOIDING for m in kept if np.isnan(value[m])}
     return PerModel(value, low, high, np.full(models, examples, dtype=np.int64), told)
 
