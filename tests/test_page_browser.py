@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere
+from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere, warned
 
 from zoo.reporting.page import LIMIT, page
-from zoo.reporting.schema import check
+from zoo.reporting.schema import check, undefined
 from zoo.reporting.words import Words
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -217,6 +217,43 @@ class TestLooking:
             assert visit.page.locator("#chart-pairs svg").inner_html() != before
             assert "Disagreement" in (visit.page.locator("#chart-pairs").get_attribute("aria-label") or "")
 
+    def test_a_study_of_one_run_a_model_offers_its_measures_and_says_once_what_it_lacks(
+        self, browser: Any, made: Make
+    ) -> None:
+        with opened(browser, made("once", document(12, seeds=1))) as visit:
+            offered = visit.page.locator("#measure option").all_inner_texts()
+            assert "Excess error correlation" in offered
+            assert "Kinship" not in offered
+            chosen = visit.page.locator("#measure").evaluate("(select) => select.selectedOptions[0].textContent")
+            assert chosen == "Error correlation φ"
+            assert drawn(visit) == CHARTS
+            text = visit.page.locator("body").inner_text()
+            assert text.count("Every model has one run") == 1
+            assert text.count("needs two runs of every model, and each has one") == 1
+            assert "two runs or more" not in text
+            cell(visit, "0,1").click(force=True)
+            assert "two runs or more" not in visit.page.locator("#pair").inner_text()
+            assert visit.complaints == []
+
+    def test_a_reason_is_said_once_for_all_measures_of_a_pair_that_it_concerns(self, browser: Any, made: Make) -> None:
+        content = document()
+        for name in ("kinship", "excess_kinship"):
+            content["pairs"][1]["measures"][name] = undefined("always right")
+        with opened(browser, made("reason", content)) as visit:
+            cell(visit, "0,1").click(force=True)
+            assert visit.page.locator("#pair").inner_text().count("always right") == 1
+            assert visit.page.locator("#pair th", has_text="Kinship, Excess kinship").count() == 1
+
+    def test_warnings_stand_in_the_first_view_right_below_the_two_sentences(self, browser: Any, made: Make) -> None:
+        with opened(browser, made("warned", warned(document(5)))) as visit:
+            for caution in visit.page.locator(".caution").all()[:3]:
+                assert caution.bounding_box()["y"] < 900
+            places = visit.page.evaluate(
+                "() => ['h1', '.second', '.caution', '.verdict p:not(.second):not(.caution)', '.tiles']"
+                ".map((name) => document.querySelector(name).getBoundingClientRect().top)"
+            )
+            assert places == sorted(places)
+
     def test_another_scheme_redraws_the_charts(self, browser: Any, four: Path) -> None:
         with opened(browser, four) as visit:
             assert visit.page.evaluate("document.documentElement.dataset.charts") == "light"
@@ -273,7 +310,7 @@ class TestReaders:
     def test_chinese_says_so_to_the_browser(self, browser: Any, made: Make) -> None:
         with opened(browser, made("zh", document(), "zh")) as visit:
             assert visit.page.locator("html").get_attribute("lang") == "zh-Hans"
-            assert "个独立模型" in visit.page.locator("h1").inner_text()
+            assert "个相互独立的模型" in visit.page.locator("h1").inner_text()
             assert drawn(visit) == CHARTS
             assert visit.complaints == []
 
@@ -283,7 +320,7 @@ class TestScale:
         ("name", "content", "charts"),
         [
             ("one", lambda: document(1), ["failures"]),
-            ("two", lambda: document(2, seeds=1), ["cost", "diversity", "failures", "layers", "pairs"]),
+            ("two", lambda: document(2, seeds=1), ["cost", "dendrogram", "diversity", "failures", "layers", "pairs"]),
             ("undefined", undefined_everywhere, []),
             ("benched", lambda: benched(document()), sorted([*CHARTS, "speed"])),
             ("related", lambda: related(document()), sorted([*CHARTS, "lineage"])),

@@ -13,14 +13,13 @@ import numpy as np
 from zoo.analysis.convert import from_pairs
 from zoo.homogeneity import headline as numbers
 from zoo.reporting import schema
+from zoo.shares import FEW_EXAMPLES
 
 if TYPE_CHECKING:
     from zoo.homogeneity.bootstrap import Bootstrap
     from zoo.homogeneity.results import Pairs
     from zoo.store.panel import Panel
 
-FEW_EXAMPLES = 30
-"""With fewer test examples than this nothing can be concluded."""
 NAMED = 4
 """Runs that a warning names."""
 
