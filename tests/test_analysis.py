@@ -251,6 +251,8 @@ def test_one_run_a_model_has_headline_heatmap_map_and_tree(tmp_path):
     pair = next(pair for pair in document["pairs"] if (pair["a"], pair["b"]) == (0, 1))
     for measure in ("error_correlation", "excess_error_correlation", "shared_wrong_answers"):
         assert pair["measures"][measure]["value"] is not None, measure
+    assert pair["z"] > 3
+    assert "z" not in document["pairs"][0]
     assert pair["p_values"]["less_than_independent"]["corrected"] is not None
     assert "recipe_diversity" not in document
     assert untranslated(document) == []

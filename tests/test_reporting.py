@@ -446,6 +446,15 @@ class TestOneRun:
         assert "kinship," not in tables["tables/pairs.csv"].decode().replace("excess_", "")
         assert NO_REPLICAS not in tables["tables/claims.csv"].decode()
 
+    def test_shared_wrong_answers_stand_with_how_surprising_they_are(self) -> None:
+        made = document(5, seeds=1)
+        for pair in made["pairs"]:
+            pair["measures"]["shared_wrong_answers"] = number(0.47, 0.4, 0.5, 90)
+        made["pairs"][1]["z"] = 41.2
+        assert "0.47 (0.40–0.50) z = 41.2" in plain(markdown(check(made), Words(), ()))
+        rows = list(csv.DictReader(io.StringIO(zoo.reporting.render(made)["tables/pairs.csv"].decode())))
+        assert [row["value"] for row in rows if row["measure"] == "shared_wrong_answers_z"] == ["41.2"]
+
     def test_some_models_with_one_run_move_all_pairs_to_one_scale_and_that_is_said(self) -> None:
         made = document(5)
         made["headline"]["measure"] = "error_correlation"

@@ -88,17 +88,24 @@ def pairs(panel: Panel, votes: Votes, results: Mapping[str, Pairs], claims: kins
     wrong = votes.answers != panel.labels
     for a, b in itertools.combinations_with_replacement(range(models), 2):
         apart, both = votes.answers[a] != votes.answers[b], wrong[a] & wrong[b]
-        found.append(
-            schema.Pair(
-                a=a,
-                b=b,
-                measures={name: from_pairs(result, a, b) for name, result in results.items()},
-                p_values=None if a == b else _p_values(claims, a, b),
-                differing=None if a == b else _listed(panel, apart, listed),
-                failed_together=None if a == b else _listed(panel, both, listed),
-            )
+        pair = schema.Pair(
+            a=a,
+            b=b,
+            measures={name: from_pairs(result, a, b) for name, result in results.items()},
+            p_values=None if a == b else _p_values(claims, a, b),
+            differing=None if a == b else _listed(panel, apart, listed),
+            failed_together=None if a == b else _listed(panel, both, listed),
         )
+        if (z := _z(results.get("shared_wrong_answers"), a, b)) is not None:
+            pair["z"] = z
+        found.append(pair)
     return found
+
+
+def _z(shared: Pairs | None, a: int, b: int) -> float | None:
+    """How surprising it is that two models share so many wrong answers; None where that is undefined."""
+    part = shared.parts.get("z") if shared is not None else None
+    return None if part is None or a == b else finite(part.value[a, b])
 
 
 def _listed(panel: Panel, chosen: np.ndarray, most: int) -> schema.ExampleList:

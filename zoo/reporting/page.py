@@ -214,6 +214,7 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
                 "alike": measure["higher_is"] == "more alike",
                 "chance": words.translate(measure["chance"] or "—"),
                 **_columns(pairs, measure["name"], budget.intervals or measure["name"] == main, words),
+                **({"z": [_rounded_z(pair) for pair in pairs]} if measure["name"] == "shared_wrong_answers" else {}),
             }
             for measure in measures
         ],
@@ -279,6 +280,11 @@ def _index(known: list[str], text: str) -> int:
 def _rounded(number: Number | None, end: str) -> float | None:
     value = None if number is None else number[end]  # type: ignore[literal-required]
     return None if value is None else round(value, 3)
+
+
+def _rounded_z(pair: Pair) -> float | None:
+    z = pair.get("z")
+    return None if z is None else round(z, 1)
 
 
 def _claims(pair: Pair, words: Words) -> list[str] | int:

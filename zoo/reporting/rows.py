@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zoo.reporting import story
@@ -98,12 +99,18 @@ def pairs(document: Document, words: Words, shown: Sequence[Pair]) -> Table:
     ]
     for measure in story.table_measures(document):
         numbers = [cell(pair["measures"].get(measure["name"]), words) for pair in shown]
+        if measure["name"] == "shared_wrong_answers":
+            numbers = [_with_z(number, pair, words) for number, pair in zip(numbers, shown, strict=True)]
         columns.append(Column(words.measure(measure), numbers))
     for title, key in (("p_copies", "more_alike_than_replicas"), ("p_apart", "less_than_independent")):
         claims: list[Claim | None] = [pair["p_values"][key] if pair["p_values"] else None for pair in shown]  # type: ignore[literal-required]
         if any(claim and claim["corrected"] is not None for claim in claims):
             columns.append(Column(words(f"pairs.{title}"), [_claim(claim, words) for claim in claims]))
     return table(columns, words)
+
+
+def _with_z(number: Cell, pair: Pair, words: Words) -> Cell:
+    return number if pair.get("z") is None or number.reason else replace(number, reason=f"z = {words.count(pair['z'])}")
 
 
 def _claim(claim: Claim | None, words: Words) -> Cell:

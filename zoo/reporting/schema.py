@@ -184,6 +184,13 @@ class Pair(TypedDict):
     a: Annotated[int, "index of a model"]
     b: Annotated[int, "index of a model, at least `a`"]
     measures: Annotated[dict[str, Number], "name of the measure to number; one that is missing was not computed"]
+    z: NotRequired[
+        Annotated[
+            float,
+            "of `shared_wrong_answers`: agreements beyond the expected, in standard errors of independent answers; "
+            "missing where that measure is undefined",
+        ]
+    ]
     p_values: Annotated[PValues | None, "null for self-pairs"]
     differing: Annotated[ExampleList | None, "examples on which the two answer differently; null for self-pairs"]
     failed_together: Annotated[ExampleList | None, "examples on which both are wrong; null for self-pairs"]

@@ -132,6 +132,8 @@ def _pairs(document: Document) -> Iterator[Row]:
             if measure in missing:
                 continue
             yield [names[pair["a"]], names[pair["b"]], measure, *_number(number)]
+        if (z := pair.get("z")) is not None:
+            yield [names[pair["a"]], names[pair["b"]], "shared_wrong_answers_z", z, None, None, None, None]
 
 
 def _claims(document: Document) -> Iterator[Row]:

@@ -87,6 +87,7 @@ _REFERENCES = (
     "Spearman 1904. The proof and measurement of association between two things.",
     "Toups et al. 2023. Ecosystem-level analysis of deployed machine learning reveals homogeneous outcomes.",
     "Vovk, Gammerman, Shafer 2005. Algorithmic learning in a random world.",
+    "Wilson 1927. Probable inference, the law of succession, and statistical inference.",
     "Zhu, Ahmed, Kuditipudi, Liang 2025. Independence tests for language models.",
 )
 

@@ -204,7 +204,8 @@
         continue;
       }
       const value = make("td", number.text, "n");
-      if (number.reason) value.append(make("small", " " + number.reason));
+      const minding = [measure.z && measure.z[index] !== null ? "z = " + fixed(measure.z[index], 1) : "", number.reason];
+      if (minding.some(Boolean)) value.append(make("small", " " + minding.filter(Boolean).join("; ")));
       row(measure.title, [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", measure.chance)]);
     }
     for (const [reason, titles] of missing) {
