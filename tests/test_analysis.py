@@ -390,6 +390,11 @@ def test_a_flipped_byte_in_one_run_changes_the_headline_only_with_a_warning(stud
     (warning,) = after["warnings"]
     assert (warning["code"], warning["count"]) == ("damaged", 1)
     assert warning["names"][0].startswith("twin, seed 1 (")
+    # Without that run one model has no replica: another measure is shown, and that is said as well.
+    assert (before["measure"], after["measure"]) == ("kinship", "error_correlation")
+    from zoo.reporting import story
+
+    assert "1 of 3 have one" in " ".join(story.verdict(analyse([study], QUICK), Words()))
 
 
 def test_runs_that_join_or_leave_a_study_are_told_of(study):

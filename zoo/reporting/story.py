@@ -300,14 +300,19 @@ def _caution(warning: HeadlineWarning, words: Words) -> str:
 
 def first_lines(document: Document, words: Words) -> list[str]:
     """What a screen says of a report: its first two sentences and the cautions."""
-    return [line for line in (headline(document, words), second(document, words), *cautions(document, words)) if line]
+    told = (headline(document, words), second(document, words), *cautions(document, words))
+    return [line.replace("\u00a0", " ") for line in told if line]
 
 
 def verdict(document: Document, words: Words) -> list[str]:
     """The headline explained to somebody who decides: one sentence an entry, honest about what is not known."""
     if len(document["models"]) < 2:
         return []
-    return [_judgement(document, words), *_minding(document["headline"], words), *_extremes(document, words)]
+    told = [_judgement(document, words), *_minding(document["headline"], words)]
+    # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
+    replicas = any(len(model["seeds"]) > 1 for model in document["models"])
+    without = without_kinship(document, words) if replicas else ""
+    return [*told, *([without] if without else []), *_extremes(document, words)]
 
 
 def _minding(found: Headline, words: Words) -> list[str]:
