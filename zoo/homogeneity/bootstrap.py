@@ -6,6 +6,7 @@ differences may be taken draw by draw.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _TILE = 2**25  # weights held at a time, as float32: 128 MiB
 
+_KEPT = 2**22  # weights that are kept until others are asked for: 16 MiB
 _NO_WIDTH = 1e-7  # draws are kept as float32 in places: what differs by less is one number
 
 MOST_UNDEFINED = 0.5
@@ -44,14 +46,28 @@ class Bootstrap:
 def tiles(examples: int, plan: Bootstrap) -> Iterator[np.ndarray]:
     """The draws as weights, (draws in this tile, examples) float32: how often each example was drawn. A row sums to
     `examples`. float32 holds counts exactly up to 2^24."""
+    if 0 < plan.draws * examples <= _KEPT:
+        yield _small_tile(examples, plan.draws, plan.seed)
+        return
     random = np.random.default_rng(plan.seed)
     most = max(1, _TILE // max(examples, 1))
     for start in range(0, plan.draws, most):
-        draws = min(most, plan.draws - start)
-        weights = np.empty((draws, examples), dtype=np.float32)
-        for row in weights:
-            row[:] = np.bincount(random.integers(0, examples, size=examples), minlength=examples)
-        yield weights
+        yield _drawn(random, min(most, plan.draws - start), examples)
+
+
+def _drawn(random: np.random.Generator, draws: int, examples: int) -> np.ndarray:
+    weights = np.empty((draws, examples), dtype=np.float32)
+    for row in weights:
+        row[:] = np.bincount(random.integers(0, examples, size=examples), minlength=examples)
+    return weights
+
+
+@functools.lru_cache(maxsize=2)
+def _small_tile(examples: int, draws: int, seed: int) -> np.ndarray:
+    """Kept, because every measure asks for the same draws, and read-only for that reason."""
+    weights = _drawn(np.random.default_rng(seed), draws, examples)
+    weights.flags.writeable = False
+    return weights
 
 
 def drawn_means(values: np.ndarray, plan: Bootstrap) -> np.ndarray:
@@ -63,7 +79,7 @@ def drawn_means(values: np.ndarray, plan: Bootstrap) -> np.ndarray:
     rows = [np.empty((0, len(flat)))]
     for weights in tiles(values.shape[-1], plan):
         # float64: differences between near-equal means (what a model adds) are read off these
-        product = torch.as_tensor(weights, device=plan.device).to(torch.float64) @ columns
+        product = tensor(weights, plan.device, torch.float64) @ columns
         rows.append((product / values.shape[-1]).cpu().numpy())
     return np.concatenate(rows).reshape(plan.draws, *values.shape[:-1])
 
@@ -130,56 +146,29 @@ def signed_interval(value: Any, draws: np.ndarray, examples: int, plan: Bootstra
     return low, high
 
 
-def bca(
-    value: np.ndarray, draws: np.ndarray, jackknife: np.ndarray, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bias-corrected and accelerated interval (Efron 1987): the quantiles of the draws that are read are shifted by how
-    far the draws lie beside the value, and by how its standard error changes with it.
+def jackknife_interval(value: float, without: np.ndarray, logs: float, confidence: float) -> tuple[float, float]:
+    """The interval of a smooth function x of means over examples, from its values without each example: no draws.
 
-    value: (...) float64; draws: (D, ...), NaN where undefined; jackknife: (N, ...), the value without each example, NaN
-    where undefined, which does not count. confidence: in (0, 1). Returns low and high, (...) float64: NaN with no
-    draws, where more than half of them are undefined, and where the value is. What it covers: see reports/coverage."""
-    shape = np.shape(value)
-    points = np.reshape(value, -1)
-    bounds = np.full((2, len(points)), np.nan)
-    many = draws.reshape(len(draws), len(points))
-    usable = np.isfinite(points)
-    if len(draws):
-        usable &= np.isfinite(many).mean(axis=0) >= MOST_UNDEFINED
-    if not len(draws) or not usable.any():
-        return bounds[0].reshape(shape), bounds[1].reshape(shape)
-    speed = _acceleration(jackknife.reshape(len(jackknife), len(points))[:, usable])
-    levels = _bca_levels(points[usable], many[:, usable], speed, confidence)
-    for column, level in zip(np.flatnonzero(usable), levels.T, strict=True):
-        drawn = many[:, column]
-        bounds[:, column] = np.quantile(drawn[np.isfinite(drawn)], level)
-    return bounds[0].reshape(shape), bounds[1].reshape(shape)
+    value: x; without: (N,) float64, NaN where undefined, which does not count; confidence: in (0, 1). logs: B where x
+    moves as −B ln(mean) with the mean that matters most, such as the share of examples that fail together.
 
+    x ± standard error × t, with two corrections for few failures, whose influence is skewed. The degrees of freedom are
+    those of the variance itself, 2N/(kurtosis − 1) (after Satterthwaite 1946); both ends are moved by how the error
+    of x goes with that of its variance, skewness/6 × (1 + 2t²)/√N (Johnson 1978, Hall 1992), and by the bend of the
+    logarithm. Returns NaN where x without one example is always the same. What it covers: see reports/coverage."""
+    from scipy.stats import t
 
-def _acceleration(jackknife: np.ndarray) -> np.ndarray:
-    """Skewness of the jackknife over six, (K,): 0 where nothing changes with any example. jackknife: (N, K)."""
-    defined = np.isfinite(jackknife)
-    kept = np.where(defined, jackknife, 0.0)
-    below = kept.sum(axis=0) / np.maximum(defined.sum(axis=0), 1) - kept
-    below[~defined] = 0
-    squares = (below**2).sum(axis=0)
-    skew: np.ndarray = (below**3).sum(axis=0) / np.where(squares > 0, 6 * squares**1.5, 1.0)
-    return skew
-
-
-def _bca_levels(value: np.ndarray, draws: np.ndarray, acceleration: np.ndarray, confidence: float) -> np.ndarray:
-    """The shares of the draws below the two ends, (2, K)."""
-    from scipy.special import ndtr, ndtri
-
-    count = np.isfinite(draws).sum(axis=0)
-    below = ((draws < value).sum(axis=0) + (draws <= value).sum(axis=0)) / (2 * count)
-    # A value beyond all draws: as far as that many draws can tell, since the normal quantile of 0 is infinite.
-    bias = ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count))
-    far = bias + ndtri((1 - confidence) / 2 * np.array([[1.0], [-1.0]]) + np.array([[0.0], [1.0]]))
-    left = 1 - acceleration * far
-    shifted = np.where(left > 0, bias + far / np.where(left > 0, left, 1.0), np.sign(far) * np.inf)
-    levels: np.ndarray = ndtr(shifted)
-    return levels
+    known = without[np.isfinite(without)]
+    examples = len(known)
+    influence = (examples - 1) * (known.mean() - known) if examples > 1 else np.zeros(1)
+    spread = float((influence**2).mean())
+    if not np.isfinite(value) or np.sqrt(spread) <= _NO_WIDTH * max(1.0, abs(value)):
+        return np.nan, np.nan
+    error = np.sqrt(spread / (examples - 1))
+    quantile = t.ppf((1 + confidence) / 2, 2 * examples / max(float((influence**4).mean()) / spread**2 - 1, 1e-9))
+    skewness = float((influence**3).mean()) / spread**1.5 / np.sqrt(examples)
+    moved = skewness / 6 * (1 + 2 * quantile**2) + quantile**2 * error / (2 * logs)
+    return float(value - error * (quantile - moved)), float(value + error * (quantile + moved))
 
 
 def undefined_share(draws: np.ndarray) -> np.ndarray:

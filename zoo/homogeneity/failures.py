@@ -7,6 +7,7 @@ t-th replica of every model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from zoo.homogeneity.bootstrap import (
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
 from zoo.homogeneity.results import MIN_EXAMPLES, PerModel, Scalar
+from zoo.homogeneity.selection import highest_mean
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -285,7 +287,8 @@ def _power(term: np.ndarray, power: int, degree: int) -> float:
 
 
 def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
-    """Accuracy of the majority vote − best accuracy; ties broken by lot.
+    """Accuracy of the majority vote − best accuracy; ties broken by lot. The upper end of the interval allows for the
+    choice of the best model among all (`zoo.homogeneity.selection`).
 
     parts: `vote`, the accuracy of the vote; `independent`, the gain of independent models of these accuracies whose
     wrong answers are uniform over the other classes."""
@@ -296,7 +299,6 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
     credit = np.mean([vote_credit(panel.predictions[chosen], panel.labels) for chosen in sets_of_runs(panel)], axis=0)
     wins = vote_wins(len(shares), len(panel.classes))
     found = _of_means(np.concatenate([credit[None], shares]), plan, {
-        "value": lambda m: m[0] + m[1:].min(axis=0) - 1,
         "vote": lambda m: m[0],
         "independent": lambda m: np.tensordot(wins, poisson_binomial(1 - m[1:]), axes=1) + m[1:].min(axis=0) - 1,
     })  # fmt: skip
@@ -304,7 +306,9 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
         "vote": found["vote"].share(examples, plan),
         "independent": found["independent"].signed(examples, plan),
     }
-    return _joined(found["value"].signed(examples, plan), parts)
+    ahead, best = 1 - shares - credit, int(shares.mean(axis=1).argmin())
+    low, high = (None if math.isnan(end) else -end for end in highest_mean(ahead, best, plan)[::-1])
+    return Scalar(-float(ahead[best].mean()), low, high, examples, "", parts)
 
 
 def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:

@@ -106,10 +106,10 @@ def _intervals(found: Accuracies, confidence: float) -> tuple[np.ndarray, np.nda
     examples = found.per_example.shape[1]
     sampling = found.per_example.var(axis=1) / examples
     size = shares.effective_size(found.mean, sampling + found.seeds, examples)
-    return shares.wilson(found.mean, size, t.ppf((1 + confidence) / 2, _freedom(sampling, found.seeds, found.replicas)))
+    return shares.wilson(found.mean, size, t.ppf((1 + confidence) / 2, freedom(sampling, found.seeds, found.replicas)))
 
 
-def _freedom(sampling: np.ndarray, seeds: np.ndarray, replicas: np.ndarray) -> np.ndarray:
+def freedom(sampling: np.ndarray, seeds: np.ndarray, replicas: np.ndarray) -> np.ndarray:
     """Welch-Satterthwaite degrees of freedom of the sum of two variances, of which only the seeds' is an estimate that
     a score interval has to allow for; large where the seeds add nothing, as with one run."""
     parts = seeds**2 / np.maximum(replicas - 1, 1)
