@@ -184,6 +184,10 @@ def every_kind() -> Iterator[dict[str, Any]]:
     told["failures"]["log_ratio"] = number(20.0, n=400)
     told["recipe_diversity"] = undefined("a kinship is undefined")
     yield told
+    told = document(4)
+    told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
+    told["headline"]["most_alike"]["likeness"] = number(0.5, n=400, reason="no spread")
+    yield told
     unlike = document(4)
     unlike["headline"]["measure"] = "error_correlation"
     yield unlike
@@ -348,7 +352,7 @@ class TestHeadline:
         [
             (estimate(1.6, 1.4, 1.9, 9), "4 models count as 1.6\u00a0(1.4–1.9) independent ones."),
             (estimate(1.04, 1.01, 1.06, 9), "4 models count as 1.04\u00a0(1.01–1.06) independent ones."),
-            (estimate(1.6, n=9), "4 models count as 1.6 (too few failures for an interval) independent ones."),
+            (estimate(1.6, n=9), "4 models count as 1.6 (no interval) independent ones."),
             (
                 estimate(None, n=9, reason="no failure"),
                 "As how many independent models these count cannot be said: no failure.",
@@ -403,6 +407,19 @@ class TestHeadline:
             assert not [
                 line for line in story.verdict(made, words) if text.index(line.replace("\u00a0", " ")) < places[-1]
             ]
+
+    def test_too_few_failures_for_an_interval_is_said_where_the_interval_would_stand(self) -> None:
+        made = document()
+        none = estimate(1.6, n=9, reason="fewer than 30 failures a model are too few failures for an interval")
+        made["headline"] |= {"effective_models": none, "joint_failure": none}
+        made["headline"]["warnings"] = [{"code": "few_failures", "count": 0, "names": []}]
+        made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason="too few failures for an interval")
+        made["diversity"]["best"] = number(0.9, n=9)
+        told = story.first_lines(check(made), Words())
+        assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
+        assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
+        assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
+        assert story.tiles(made, Words())[0].interval == "(too few failures for an interval)"
 
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []

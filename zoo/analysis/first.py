@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.analysis.convert import from_pairs
+from zoo.analysis.convert import from_scalar
 from zoo.homogeneity import headline as numbers
+from zoo.homogeneity.results import Pairs
+from zoo.homogeneity.selection import extreme_pairs
 from zoo.reporting import schema
 from zoo.shares import FEW_EXAMPLES
 
 if TYPE_CHECKING:
     from zoo.homogeneity.bootstrap import Bootstrap
-    from zoo.homogeneity.results import Pairs
     from zoo.store.panel import Panel
 
 NAMED = 4
@@ -41,7 +41,7 @@ def headline(
     """The two numbers and what belongs to them. results: measures of pairs by name; left_out, runs: of the document."""
     found = numbers.headline(panel, plan)
     measure = shown_measure(panel, results, found.models)
-    most, least = _extremes(results[measure], found.models)
+    most, least = _extremes(panel, results[measure], found.models, measure, plan)
     return schema.Headline(
         models=len(found.models),
         effective_models=_estimate(found.effective_models),
@@ -83,19 +83,26 @@ def shown_measure(panel: Panel, results: Mapping[str, Pairs], counted: Sequence[
     return KINSHIP if len(models) > 1 and np.isfinite(kinships).all() else ERRORS
 
 
-def _extremes(shown: Pairs, counted: Sequence[int]) -> tuple[schema.PairOfModels | None, schema.PairOfModels | None]:
-    """The most and the least alike of the models that count."""
-    defined = [
-        (float(shown.value[a, b]), a, b)
-        for a, b in itertools.combinations(counted, 2)
-        if np.isfinite(shown.value[a, b])
+def _extremes(
+    panel: Panel, shown: Pairs, counted: Sequence[int], measure: schema.Shown, plan: Bootstrap
+) -> tuple[schema.PairOfModels | None, schema.PairOfModels | None]:
+    """The most and the least alike of the models that count, with intervals that allow for the choice."""
+    if len(counted) < 2:
+        return None, None
+    found = extreme_pairs(together(panel, counted), _only(shown, counted), measure == KINSHIP, plan)
+    told = [
+        schema.PairOfModels(a=counted[pair.a], b=counted[pair.b], likeness=from_scalar(pair.number)) for pair in found
     ]
+    return told[0] if told else None, told[1] if len(told) > 1 else None
 
-    def pair(found: tuple[float, int, int]) -> schema.PairOfModels:
-        _, a, b = found
-        return schema.PairOfModels(a=a, b=b, likeness=from_pairs(shown, a, b))
 
-    return pair(max(defined)) if defined else None, pair(min(defined)) if len(defined) > 1 else None
+def _only(found: Pairs, models: Sequence[int]) -> Pairs:
+    """The pairs of some of the models."""
+    places, taken = {model: place for place, model in enumerate(models)}, np.ix_(models, models)
+    reasons = {
+        (places[a], places[b]): reason for (a, b), reason in found.reasons.items() if a in places and b in places
+    }
+    return Pairs(found.value[taken], found.low[taken], found.high[taken], found.n[taken], reasons)
 
 
 def warnings(

@@ -23,6 +23,7 @@ from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
 from zoo.homogeneity.results import NO_REPLICAS
+from zoo.homogeneity.selection import best_accuracy
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined
 
@@ -242,8 +243,8 @@ def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExampl
 def diversity(panel: Panel, models: Sequence[str], board: Leaderboard, plan: Bootstrap) -> schema.Diversity:
     """What having several models is worth. panel: of the models that count; models, board: of all."""
     indices = [models.index(name) for name in panel.models]
-    n, best = len(panel.ids), next(model for model in board.order if model in indices)
-    accuracy = accuracy_of(board, best)
+    n, (chosen, number_of_best) = len(panel.ids), best_accuracy(panel, plan)
+    best, accuracy = indices[chosen], from_scalar(number_of_best)
     vote, oracle = failures.vote_gain(panel, plan), failures.oracle_gap(panel, plan)
     systemic, adds = failures.systemic_failure(panel, plan), failures.marginal_diversity(panel, plan)
     none = from_scalar(vote) if vote.value is None else undefined(ONE_MODEL, n)

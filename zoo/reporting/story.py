@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from zoo.reporting.schema import (
     Bench,
@@ -14,12 +15,12 @@ from zoo.reporting.schema import (
     Document,
     Estimate,
     Example,
-    Headline,
     HeadlineWarning,
     Measure,
     Number,
     Pair,
     PairOfModels,
+    WarningCode,
 )
 from zoo.reporting.words import Words, clean
 
@@ -251,7 +252,7 @@ def headline(document: Document, words: Words) -> str:
         return words("answer.one_model")
     if found["effective_models"]["value"] is None:
         return words("answer.unknown", reason=words.reason(found["effective_models"]["reason"]))
-    effective = effective_number(found["effective_models"], words)
+    effective = effective_number(document, "effective_models", words)
     return words("answer.sentence", models=words.count(found["models"]), effective=effective)
 
 
@@ -264,19 +265,22 @@ def second(document: Document, words: Words) -> str:
     if found["bound"] == "at_least":
         return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
     if found["value"] is not None:
-        return words("answer.together", effective=effective_number(found, words))
+        return words("answer.together", effective=effective_number(document, "joint_failure", words))
     if found["reason"] == document["headline"]["effective_models"]["reason"]:
         return ""
     return words("answer.together_unknown", reason=words.reason(found["reason"]))
 
 
-def effective_number(number: Estimate, words: Words) -> str:
+def effective_number(document: Document, key: Literal["effective_models", "joint_failure"], words: Words) -> str:
     """`1.6 (1.4–1.9)`; with two decimals where one would hide the interval."""
+    number: Estimate = document["headline"][key]
     low, high = number["low"], number["high"]
     narrow = low is not None and high is not None and high - low < 0.15
     plain = Number(value=number["value"], low=low, high=high, n=number["n"], reason=number["reason"])
     text = words.number(plain, digits=2 if narrow else 1)
-    return text if low is not None and high is not None else words("answer.no_interval", number=text)
+    if low is not None and high is not None:
+        return text
+    return words("answer.few_for_interval" if _warned(document, "few_failures") else "answer.no_interval", number=text)
 
 
 def cautions(document: Document, words: Words) -> list[str]:
@@ -308,18 +312,18 @@ def verdict(document: Document, words: Words) -> list[str]:
     """The headline explained to somebody who decides: one sentence an entry, honest about what is not known."""
     if len(document["models"]) < 2:
         return []
-    told = [_judgement(document, words), *_minding(document["headline"], words)]
+    told = [_judgement(document, words), *_minding(document, words)]
     # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
     replicas = any(len(model["seeds"]) > 1 for model in document["models"])
     without = without_kinship(document, words) if replicas else ""
     return [*told, *([without] if without else []), *_extremes(document, words)]
 
 
-def _minding(found: Headline, words: Words) -> list[str]:
+def _minding(document: Document, words: Words) -> list[str]:
     """What to mind about either number, each thing once."""
-    few = any(warning["code"] == "few_failures" for warning in found["warnings"])
+    found = document["headline"]
     reasons = [found[key]["reason"] for key in ("effective_models", "joint_failure") if found[key]["value"] is not None]
-    told = [reason for reason in dict.fromkeys(reasons) if reason and not few]
+    told = [reason for reason in dict.fromkeys(reasons) if reason and not _warned(document, "few_failures")]
     return [words("answer.caution", caution=words.reason(reason)) for reason in told]
 
 
@@ -328,7 +332,7 @@ def _judgement(document: Document, words: Words) -> str:
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
         return words("answer.judge_none")
-    if effective["low"] is None or effective["high"] is None or few_examples(document):
+    if effective["low"] is None or effective["high"] is None or _warned(document, "few_examples"):
         return words("answer.judge_wide")
     low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
     if high - low > _NEEDS_MORE:
@@ -338,9 +342,9 @@ def _judgement(document: Document, words: Words) -> str:
     return words("answer.judge_apart" if low > 0.75 else "answer.judge_between")
 
 
-def few_examples(document: Document) -> bool:
-    """Whether there are so few test examples that nothing can be concluded."""
-    return any(warning["code"] == "few_examples" for warning in document["headline"]["warnings"])
+def _warned(document: Document, code: WarningCode) -> bool:
+    """Whether there is such a warning."""
+    return any(warning["code"] == code for warning in document["headline"]["warnings"])
 
 
 def _extremes(document: Document, words: Words) -> list[str]:
@@ -348,7 +352,9 @@ def _extremes(document: Document, words: Words) -> list[str]:
     most, least = found["most_alike"], found["least_alike"]
 
     def say(key: str, pair: PairOfModels) -> str:
-        likeness = words.number(pair["likeness"])
+        likeness, reason = words.number(pair["likeness"]), pair["likeness"]["reason"]
+        if reason:
+            likeness = words("answer.minding", number=likeness, reason=words.reason(reason))
         return words(key, a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
 
     sentences = [say(f"answer.most_alike_{found['measure']}", most)] if most else []
