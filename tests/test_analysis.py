@@ -499,7 +499,7 @@ def test_lineage_finds_the_shell_and_says_why_the_rest_is_not_tested(family):
     assert (found["runs"], found["run_pairs"]) == (10, 45)
     shell = pairs["base", "shell"]
     assert shell["verdicts"]["derived"] == 1
-    assert shell["strongest"]["test"] == "numbers"
+    assert shell["strongest"]["test"] == "record"
     assert [runs[run] for run in shell["strongest_runs"]] == [("base", 0), ("shell", 7)]
     (listed,) = [pair for pair in found["listed"] if pair["verdict"] == "derived"]
     assert listed["statement"] == "Every number is the other's, renumbered and pruned."
