@@ -93,6 +93,7 @@ def test_added_seeds_extend_the_report_of_a_sweep(installed, tmp_path):
     swept(run, tmp_path, "0,1")
     both = swept(run, tmp_path, "2")
     assert "No report" not in both.stderr
+    assert "Together with 4 runs of the report that was there.\nReport: " in both.stdout
     assert seeds_of(folder) == {"linear": [0, 1, 2], "mlp": [0, 1, 2]}
     assert "seed=2" in report.read(folder)["command"]
     # Fewer of the same leave nothing out, and another model joins.

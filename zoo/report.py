@@ -103,15 +103,19 @@ def parse(arguments: Sequence[str]) -> Request:
 @dataclass(frozen=True)
 class Written:
     """A report that has been written. said: its first two sentences and what to know before using them, in its
-    language."""
+    language; kept: runs that it has from the report it extends."""
 
     folder: Path
     said: tuple[str, ...]
+    kept: int = 0
 
 
 def tell(written: Written) -> None:
     """Say on the screen what a report says first, and where it is."""
-    print(*written.said, f"Report: {written.folder / 'index.html'}", sep="\n")
+    print(*written.said, sep="\n")
+    if written.kept:
+        print(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
+    print(f"Report: {written.folder / 'index.html'}")
 
 
 def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], extend: bool = False) -> Written:
@@ -129,9 +133,10 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
         from zoo.reporting import story
         from zoo.reporting.words import Words
 
+        together: Sequence[str | Path] = paths
         if extend:
-            paths = earlier.joined(paths, _folder(request, *earlier.kind_of(paths[0])))
-        document = analyse(paths, request.options(), words, begin)
+            together = earlier.joined(paths, _folder(request, *earlier.kind_of(paths[0])))
+        document = analyse(together, request.options(), words, begin)
         studied = document["study"]
         if request.name:
             document["title"] = f"{request.name} · {studied['dataset']}"
@@ -139,7 +144,8 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
         begin("drawing and writing the report")
         reporting.write(document, folder, request.language)
         registry().notify("zoo_report_written", document=document, folder=folder)
-    return Written(folder, tuple(story.first_lines(document, Words(request.language))))
+    said = tuple(story.first_lines(document, Words(request.language)))
+    return Written(folder, said, len(together) - len(paths))
 
 
 def _folder(request: Request, task: str, dataset: str) -> Path:
