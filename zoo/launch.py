@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from zoo.config import Report
-from zoo.errors import Incompatible, StoreError, ZooError
+from zoo.errors import ConfigError, Incompatible, StoreError, ZooError
 from zoo.store.disk import write_file, writing
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from zoo.records import Outcome
 
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
+CELLS = "ZOO_SWEEP_CELLS"  # the environment variable that says how many cells a sweep has
+NOTES = "cell-*.json"  # what each cell leaves in the sweep's folder
 
 Cell = dict[str, Any]
 
@@ -75,22 +77,45 @@ def _command(arguments: list[str]) -> int:
     from zoo import config, overrides
 
     expanded = overrides.expand(arguments, installed)
-    config.register(installed)
+    config.register(installed, overrides.foreign(expanded, installed))
     with overrides.plain_errors(arguments, installed):
-        return _hydra(expanded)
+        return _composed(expanded)
 
 
-def _hydra(arguments: list[str]) -> int:
-    """Hand over to Hydra, which composes the configuration and calls `cell`, once or, with -m, once a cell."""
+def _composed(words: list[str]) -> int:
+    """One run or a sweep; for a sweep of which only the configuration is asked, that of each cell."""
+    from zoo import overrides
+
+    options, flags = overrides.parted(words)
+    if not overrides.is_sweep(words):
+        return _hydra([*options, *flags])
+    cells = overrides.cells(options)
+    shown = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    if not shown:
+        return _hydra([*overrides.for_each_cell(options), *flags], options, cells)
+    if cells is None:
+        raise ConfigError(f"-m with {shown[0]} shows every cell, and these are only known when the sweep runs.")
+    for number, cell_options in enumerate(cells, 1):
+        print(f"# cell {number} of {len(cells)}: {' '.join(cell_options)}")
+        if code := _hydra([*cell_options, *shown]):
+            return code
+    return 0
+
+
+def _hydra(arguments: list[str], asked: Sequence[str] = (), cells: Sequence[Sequence[str]] | None = None) -> int:
+    """Hand over to Hydra, which composes the configuration and calls `cell`, once or, with -m, once a cell.
+
+    asked: a sweep's overrides as they were given; cells: those of each, where they are known."""
     import hydra
 
     from zoo.config import conf_dir
 
     _sweep.clear()
     _failure.clear()
+    _asked[:] = asked
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with _environment():
+        with _environment(len(cells or ())):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
     except OSError as error:
         if error.errno is None:  # a config that is not there: Hydra counts it among these
@@ -108,13 +133,15 @@ def _hydra(arguments: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """Variables that Hydra reads, here and in the processes that a launcher starts."""
+def _environment(cells: int) -> Iterator[None]:
+    """Variables that Hydra and the cells of a sweep read, here and in the processes that a launcher starts. cells: how
+    many a sweep has, 0 where that is not known."""
     ours = {
         # With this set Hydra raises instead of printing a traceback and ending the process: the answer is ours to give.
         "HYDRA_FULL_ERROR": "1",
         # One name for the sweep in all its processes.
         "ZOO_SWEEP": f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}",
+        CELLS: str(cells),
     }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
@@ -140,6 +167,7 @@ class Sweep:
 
 _sweep: list[Sweep] = []
 _failure: list[ZooError] = []
+_asked: list[str] = []
 
 
 class Watch(Callback):
@@ -153,12 +181,28 @@ class Watch(Callback):
             "language": config.language.value,
             "examples": config.examples,
         }
-        words = ("python", "-m", "zoo.run", "-m", *config.hydra.overrides.task)
-        _sweep.append(Sweep(Path(config.hydra.sweep.dir), asked if config.report is Report.auto else None, words))
+        words = ("python", "-m", "zoo.run", "-m", *_asked)
+        folder = Path(config.hydra.sweep.dir)
+        with writing(folder):
+            for note in folder.glob(NOTES):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
+                note.unlink()
+        _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
+        if cells := int(os.environ.get(CELLS, "0")):
+            print(f"Sweep of {cells} cell{'s' * (cells > 1)}.")
 
 
 def cell(composed: DictConfig) -> None:
-    """One composed configuration: the task function that Hydra calls, perhaps in a process of its own."""
+    """One composed configuration: the task function that Hydra calls, perhaps in a process of its own.
+
+    Paths count from where the command was given, also with `hydra.job.chdir=true`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    with contextlib.chdir(hydra.runtime.cwd if hydra.job.chdir else "."):
+        _cell(composed)
+
+
+def _cell(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -213,7 +257,7 @@ def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) ->
 
 def cells_of(sweep: Sweep) -> list[Cell]:
     """What each cell of a sweep left, model by model, each in the order of its cells."""
-    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("cell-*.json"))]
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob(NOTES))]
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     return sorted(cells, key=lambda cell: models.index(cell["model"]))
 
@@ -276,7 +320,7 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]
     from zoo import config, plugins, records
 
     installed, settled, told = plugins.registry(), None, dict(names)
-    screen.rule(" · ".join(f"{name} {value}" for name, value in names.items()), style="dim")
+    screen.rule(" · ".join([*_turn(), *(f"{name} {value}" for name, value in names.items())]), style="dim")
     try:
         settled = config.typed(composed, installed, names["model"])
         told["dataset"] = settled.dataset.title()
@@ -292,6 +336,14 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]
     for outcome in outcomes:
         screen.print(outcome.folder, soft_wrap=True, markup=False)
     return [_told(outcome, told) for outcome in outcomes]
+
+
+def _turn() -> list[str]:
+    """`["cell 3 of 6"]` within a sweep whose number of cells is known."""
+    from hydra.core.hydra_config import HydraConfig
+
+    cells = int(os.environ.get(CELLS, "0"))
+    return [f"cell {HydraConfig.get().job.num + 1} of {cells}"] if cells else []
 
 
 def _told(outcome: Outcome, names: Cell) -> Cell:
