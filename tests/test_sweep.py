@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo import launch
+from zoo import launch, ls
+from zoo.errors import ConfigError, DataError
 from zoo.store import reading, schema
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
@@ -356,3 +357,141 @@ def test_the_configuration_of_every_cell(here: Path, capsys: pytest.CaptureFixtu
         assert out.count("# cell ") == 2
         assert [line for line in out.splitlines() if line.startswith("seed:")] == ["seed: 0", "seed: 1"]
     assert not (here / "runs").exists()
+
+
+def table(path: Path, rows: int = 60) -> None:
+    lines = [f"day number {row} {'fine' if row % 2 else 'foul'},{row % 2}" for row in range(rows)]
+    path.write_text("\n".join(["text,label", *lines]) + "\n")
+
+
+def broken_data(here: Path) -> Callable[[], None]:
+    """The data cannot be read; then they can."""
+    (here / "mine.csv").rename(here / "gone.csv")
+    return lambda: (here / "gone.csv").rename(here / "mine.csv") and None
+
+
+def unfit_data(here: Path) -> Callable[[], None]:
+    """The data have one class only; then they have two."""
+    (here / "mine.csv").write_text("text,label\n" + "".join(f"day {row},0\n" for row in range(60)))
+    return lambda: table(here / "mine.csv")
+
+
+def unfit_fingerprint(here: Path) -> Callable[[], None]:
+    """The model cannot say what it is, once the data are read; then it can."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(self: object) -> str:
+        raise ConfigError("weights are missing")
+
+    patch.setattr("zoo.baselines.Majority.fingerprint", refuse, raising=False)
+    return patch.undo
+
+
+def unfit_task(here: Path) -> Callable[[], None]:
+    """The task refuses the data; then it does not."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(self: object, splits: object) -> None:
+        raise DataError("not these data")
+
+    patch.setattr("zoo.tasks.Task.check", refuse)
+    return patch.undo
+
+
+def unfit_model(here: Path) -> Callable[[], None]:
+    """The model fails to fit the data; then it does not."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    patch.setattr("zoo.baselines.Majority.fit", refuse)
+    return patch.undo
+
+
+def unfit_model_on_other_data(here: Path) -> Callable[[], None]:
+    """The model fails to fit the data, and is given others by the same name."""
+    undo = unfit_model(here)
+
+    def fix() -> None:
+        undo()
+        table(here / "mine.csv", 80)
+
+    return fix
+
+
+MISTAKES = [broken_data, unfit_data, unfit_fingerprint, unfit_task, unfit_model, unfit_model_on_other_data]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_cell_that_failed_is_not_listed_once_it_has_succeeded(
+    here: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[[Path], Callable[[], None]]
+) -> None:
+    command = ["-m", "model=majority", *TABLE, "seed=0,1"]
+    fix = mistake(here)
+    try:
+        for _ in range(2):
+            assert launch.command(command) == 1
+            assert statuses(here / "runs") == {"majority": ["failed", "failed"]}, "one folder a cell"
+    finally:
+        fix()
+    assert launch.command(command) == 0
+    assert statuses(here / "runs") == {"majority": ["complete", "complete"]}
+    assert ls.main(["runs"]) == 0
+    assert "failed" not in capsys.readouterr().out.rpartition("runs in")[2]
+    assert not [path for path in (here / "runs" / schema.DRAFTS).iterdir() if path.is_dir()]
+
+
+def test_a_try_that_fails_once_the_data_are_read_has_the_key_of_its_success(here: Path) -> None:
+    fix = unfit_task(here)
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 1
+    fix()
+    failed = {run.folder.name for run in reading.runs(here / "runs")}
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 0
+    assert {run.folder.name for run in reading.runs(here / "runs")} == failed
+
+
+def test_what_failed_for_another_request_stays_listed(here: Path) -> None:
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 0
+    assert launch.command(["-m", "model=majority", *TABLE[:2], "path=mine.csv", "label=none", "report=off"]) == 1
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=2,3"]) == 0
+    assert sorted(statuses(here / "runs")["majority"]) == ["complete"] * 4 + ["failed"]
+
+
+def test_a_failed_try_of_a_complete_cell_is_retired_when_the_cell_is_found_complete(here: Path) -> None:
+    command = ["-m", "model=majority", *TABLE]
+    assert launch.command(command) == 0
+    fix = broken_data(here)
+    assert launch.command(command) == 1
+    assert sorted(statuses(here / "runs")["majority"]) == ["complete", "failed"]
+    fix()
+    assert launch.command(command) == 0
+    assert statuses(here / "runs") == {"majority": ["complete"]}
+
+
+def test_a_process_killed_while_it_retires_leaves_nothing_that_is_listed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the renaming and the deletion, and before the renaming: the same command again does the rest."""
+    command = ["-m", "model=majority", *TABLE]
+    for step in ("remove", "_delete"):
+        fix = broken_data(here)
+        assert launch.command([*command, "rerun=true"]) == 1
+        fix()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"zoo.store.retiring.{step}", stop_here)
+            with pytest.raises(Killed):
+                launch.command(command)
+        assert launch.command(command) == 0
+        assert statuses(here / "runs") == {"majority": ["complete"]}
+        assert launch.command([*command, "seed=7,8"]) == 0, "clears what is left over"
+        assert not [path for path in (here / "runs" / schema.DRAFTS).iterdir() if path.is_dir()]
+        shutil.rmtree(here / "runs")
+
+
+class Killed(BaseException):
+    """Passes every guard, as a process that ends does."""
+
+
+def stop_here(*_arguments: object) -> None:
+    raise Killed

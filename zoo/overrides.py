@@ -87,7 +87,7 @@ def foreign(words: list[str], registry: Registry) -> dict[str, set[str]]:
         own = [{item.name for item in dataclasses.fields(entry.cls)} for entry in chosen(words, kind, registry)]
         given = {_option_of(word, kind) for word in words}
         found[kind] = {name for name in given if any(name in names for names in own)}
-        found[kind] -= set.intersection(*own) if own else set()
+        found[kind] -= own[0].intersection(*own)
     return found
 
 

@@ -26,13 +26,15 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> list[Outcome]
 
     overrides.check_fit(config)
     splits = data.load(config.dataset)
-    config.task.check(splits)
+    with records.keyed(config, splits, registry):
+        config.task.check(splits)
     plans = records.identify_replicas(config, splits, registry)
     kept = [records.find(config, plan) for plan in plans]
     if all(kept):
         return [outcome for outcome in kept if outcome is not None]
     trainer = plans[0].trainer
-    group = fitting.prepare_replicas(config, trainer, splits)
+    with records.keyed(config, splits, registry):
+        group = fitting.prepare_replicas(config, trainer, splits)
     assert trainer is not None
     with contextlib.ExitStack() as stack:
         drafts = [

@@ -24,7 +24,8 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
 
     overrides.check_fit(config)
     splits = data.load(config.dataset)
-    config.task.check(splits)
+    with records.keyed(config, splits, registry):
+        config.task.check(splits)
     plan = records.identify(config, splits, registry)
     if (kept := records.find(config, plan)) is not None:
         return kept
