@@ -240,7 +240,7 @@ def single(settled: RunConfig, screen: Console) -> None:
     screen.print(
         f"{record['model']} on {record['dataset']}, task {record['task']}, seed {record['seed']}", markup=False
     )
-    screen.print(*progress.run_tables(record, outcome.metrics), sep="\n")
+    progress.show_run(screen, record, outcome.metrics)
     for line in progress.closing(record, outcome.folder, outcome.reused):
         screen.print(line, soft_wrap=True, markup=False)
 
@@ -249,7 +249,7 @@ def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) ->
     from zoo import progress
 
     cells = [_told(outcome, {"model": label}) for outcome in outcomes]
-    screen.print(progress.cell_table(cells))
+    progress.show_cells(screen, cells)
     screen.print(f"One vectorised model. Results: {outcomes[0].folder.parent}", soft_wrap=True, markup=False)
     if failed := [told for told in cells if told["status"] == "failed"]:
         raise ZooError("\n".join([f"{len(failed)} of {len(cells)} replicas failed.", *progress.reasons(failed)]))
@@ -293,7 +293,7 @@ def close_sweep(sweep: Sweep) -> int:
     if not cells:  # the request was wrong, and no cell began
         return 0
     screen = progress.console()
-    screen.print(progress.cell_table(cells))
+    progress.show_cells(screen, cells)
     for line in progress.reasons(cells):
         screen.print(line, soft_wrap=True, markup=False)
     return FAILED if any(told["status"] == "failed" for told in cells) else 0

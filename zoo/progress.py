@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +22,8 @@ VECTORS = {
     "made": "computed once and kept in the encoding cache",
     "memory": "computed once for this run",
 }
+WIDEST = 100_000
+WITH_INTERVAL = ("accuracy", "macro-F1", "precision", "recall", "f1")  # columns of the closing tables
 WIDE = 160  # columns when the output is no terminal: a file has no edge
 
 
@@ -112,36 +116,149 @@ def interval(metric: Mapping[str, Any], digits: int = 3) -> str:
     return f"{metric['value']:.{digits}f} ({metric['low']:.{digits}f}–{metric['high']:.{digits}f})"
 
 
-def run_tables(record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """The closing tables of one run: the metrics with 95 % intervals and n, then the same for each class."""
-    whole = {name: metric for name, metric in metrics.items() if "/" not in name}
+def show_run(screen: Console, record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the closing tables of one run so that no name and no interval is cut."""
+    first, second = run_tables(record, metrics)
+    if not _print_fitting(screen, [first], wrapped=True):
+        _print_stacked(screen, METRIC_COLUMNS, _metric_rows(metrics))
+    narrow = run_tables(record, metrics, in_lines=True)[1]
+    if not _print_fitting(screen, [second, narrow]):
+        _print_stacked(screen, ["class", "precision", "recall", "f1", "n"], _class_rows(record, metrics))
+
+
+def run_tables(
+    record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]], in_lines: bool = False
+) -> list[Table]:
+    """The closing tables of one run: the metrics with 95 % intervals and n, then the same for each class.
+
+    in_lines: each interval of a class stands below its value."""
     first = Table()
-    for name in ("metric", "test", "95 % interval", "n"):
-        first.add_column(name, justify="left" if name == "metric" else "right")
-    for name, metric in whole.items():
-        value, _, span = interval(metric, 4).partition(" ")
-        first.add_row(Text(name), value, Text(span.strip("()") or metric.get("reason", "–")), str(metric["n"]))
-    kinds = ("precision", "recall", "f1")
-    second = Table("class", *kinds, "n")
-    for label in record["data"]["classes"]:
-        row = [metrics.get(f"{kind}/{label}", {}) for kind in kinds]
-        second.add_row(Text(label), *(interval(metric) for metric in row), str(row[1].get("n", "")))
+    for name in METRIC_COLUMNS:
+        first.add_column(name, justify="left" if name == "metric" else "right", no_wrap=name != METRIC_COLUMNS[2])
+    for row in _metric_rows(metrics):
+        first.add_row(*map(Text, row))
+    second = Table("class", "precision", "recall", "f1", "n")
+    for row in _class_rows(record, metrics):
+        second.add_row(*(Text(_in_lines(item) if in_lines and place else item) for place, item in enumerate(row)))
     return [first, second]
 
 
-def cell_table(cells: Sequence[Mapping[str, Any]]) -> Table:
-    """The closing table of a sweep: one row a cell, whatever became of it."""
+def _metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Of each metric of the whole test split its name, value, interval or the reason for none, and n."""
+    rows = []
+    for name, metric in metrics.items():
+        if "/" not in name:
+            value, _, span = interval(metric, 4).partition(" ")
+            rows.append([name, value, span.strip("()") or metric.get("reason", "–"), str(metric["n"])])
+    return rows
+
+
+def _class_rows(record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Of each class its name, precision, recall and F1 with intervals, and n."""
+    rows = []
+    for label in record["data"]["classes"]:
+        row = [metrics.get(f"{kind}/{label}", {}) for kind in ("precision", "recall", "f1")]
+        rows.append([label, *(interval(metric) for metric in row), str(row[1].get("n", ""))])
+    return rows
+
+
+METRIC_COLUMNS = ("metric", "test", "95 % interval", "n")
+CELL_COLUMNS = ("model", "dataset", "task", "seed", "status", "accuracy", "macro-F1", "seconds")
+
+
+def show_cells(screen: Console, cells: Sequence[Mapping[str, Any]]) -> None:
+    """Print the closing table of a sweep so that no name and no interval is cut, however narrow the screen.
+
+    Where it is too wide, columns that say the same in every row are said once above it; then intervals go below their
+    values; then each cell has lines of its own."""
+    whole = cell_table(cells)
+    same = _constant(cells)
+    narrow = [cell_table(cells, leave_out=same), cell_table(cells, leave_out=same, in_lines=True)]
+    if _print_fitting(screen, [whole]):
+        return
+    if said := " · ".join(f"{name} {value}" for name, value in same.items() if value):
+        _print_wrapped(screen, f"All cells: {said}")
+    if not _print_fitting(screen, narrow):
+        kept = [name for name in CELL_COLUMNS if name not in same]
+        rows = [[row[CELL_COLUMNS.index(name)] for name in kept] for row in map(_cell_row, cells)]
+        screen.print(whole.title or "")
+        _print_stacked(screen, kept, rows)
+        if whole.caption:
+            _print_wrapped(screen, str(whole.caption))
+
+
+def cell_table(cells: Sequence[Mapping[str, Any]], leave_out: Container[str] = (), in_lines: bool = False) -> Table:
+    """The closing table of a sweep: one row a cell, whatever became of it.
+
+    leave_out: columns that it does not have; in_lines: each interval stands below its value."""
     table = Table(title=f"{len(cells)} cells", title_justify="left")
-    for name in ("model", "dataset", "task", "seed", "status", "accuracy", "macro-F1", "seconds"):
+    kept = [(place, name) for place, name in enumerate(CELL_COLUMNS) if name not in leave_out]
+    for _, name in kept:
         table.add_column(name, justify="right" if name in ("seed", "seconds") else "left")
-    for cell in cells:
-        metrics = cell.get("metrics") or {}
-        seconds = cell.get("seconds")
-        status = str(cell["status"]) + (" (kept)" if cell.get("reused") else "")
-        told = [interval(metrics[name]) if metrics else "" for name in ("accuracy", "macro_f1")]
-        row = [cell["model"], cell["dataset"], cell["task"], cell["seed"], status, *told]
-        table.add_row(*(Text(str(item)) for item in row), "" if seconds is None else f"{seconds:.1f}")
+    for row in map(_cell_row, cells):
+        if in_lines:
+            row = [
+                _in_lines(item) if name in WITH_INTERVAL else item for name, item in zip(CELL_COLUMNS, row, strict=True)
+            ]
+        table.add_row(*(Text(row[place]) for place, _ in kept))
     return table
+
+
+def _cell_row(cell: Mapping[str, Any]) -> list[str]:
+    metrics = cell.get("metrics") or {}
+    seconds = cell.get("seconds")
+    status = str(cell["status"]) + (" (kept)" if cell.get("reused") else "")
+    told = [interval(metrics[name]) if metrics else "" for name in ("accuracy", "macro_f1")]
+    names = [str(cell[name]) for name in ("model", "dataset", "task", "seed")]
+    return [*names, status, *told, "" if seconds is None else f"{seconds:.1f}"]
+
+
+def _constant(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns that say the same of every cell, with what they say; the model stays where nothing tells the cells
+    apart."""
+    values = dict(zip(CELL_COLUMNS, zip(*map(_cell_row, cells), strict=True), strict=True))
+    same = {name: column[0] for name, column in values.items() if len(set(column)) == 1}
+    kept = {"seconds", *WITH_INTERVAL} & {name for name, value in same.items() if value}
+    if same.keys() >= {"model", "dataset", "task", "seed"}:
+        kept.add("model")
+    return {name: value for name, value in same.items() if name not in kept}
+
+
+def _in_lines(text: str) -> str:
+    """`0.812 (0.788–0.834)` with the interval below the value."""
+    return text.replace(" (", "\n(")
+
+
+def _print_fitting(screen: Console, tables: Sequence[Table], wrapped: bool = False) -> bool:
+    """Print the first of the tables that the screen has room for, without a line broken; wrapped: between words they
+    may be. Returns whether there is one; where the output is no terminal the first: a file has no edge."""
+    for table in tables:
+        measured = Measurement.get(screen, screen.options.update(max_width=WIDEST), table)
+        needed = measured.minimum if wrapped else measured.maximum
+        if not screen.is_terminal:
+            screen.width = max(screen.width, needed)
+        if needed <= screen.width:
+            screen.print(table)
+            return True
+    return False
+
+
+def _print_stacked(screen: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose rows have lines of their own: the names first, then each value with its interval."""
+    for row in rows:
+        items = list(zip(columns, row, strict=True))
+        long = [(name, text) for name, text in items[1:] if text and name in WITH_INTERVAL]
+        short = [f"{name} {text}" for name, text in items[1:] if text and name not in WITH_INTERVAL]
+        _print_wrapped(screen, " · ".join([f"{columns[0]} {row[0]}", *short]))
+        width = max((len(name) for name, _ in long), default=0)
+        for name, text in long:
+            screen.print(f"    {name:<{width}}  {text}", markup=False, soft_wrap=True)
+
+
+def _print_wrapped(screen: Console, line: str) -> None:
+    """A line broken between words only: a name that is longer than the screen is not cut."""
+    broken = textwrap.wrap(line, screen.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    screen.print("\n".join(broken), markup=False, soft_wrap=True)
 
 
 def _count(number: int, what: str) -> str:
