@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hydra.experimental.callback import Callback
 
+from zoo import progress
 from zoo.config import Report
 from zoo.errors import ConfigError, Incompatible, StoreError, ZooError
+from zoo.phases import phase
 from zoo.store.disk import write_file, writing
 
 if TYPE_CHECKING:
@@ -41,14 +43,15 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Nothing here uses tokenizers in a process that forks afterwards; without the variable it warns of that.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    shown = logging.StreamHandler()
+    shown = _Shown()
     shown.setLevel(logging.WARNING)  # of the handler: what is less than a warning still goes to a run's events.log
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an output that knows ASCII only is no reason to fail
     full = os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")
     try:
-        return _command(list(arguments))
+        with progress.activity():
+            return _command(list(arguments))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -60,15 +63,29 @@ def command(arguments: Sequence[str]) -> int:
         return told.exit_code
 
 
+class _Shown(logging.StreamHandler[TextIO]):
+    """Shows what is logged on stderr, whatever stands for it at the time: a line of activity must make way."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Where it goes."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _given: TextIO) -> None:
+        """Set by the handler's own making, and of no effect."""
+
+
 def unforeseen(error: BaseException) -> ZooError:
     """The ZooError for an error that nobody foresaw."""
     return ZooError(f"{type(error).__name__}: {error}\nHYDRA_FULL_ERROR=1 shows the traceback.")
 
 
 def _command(arguments: list[str]) -> int:
-    from zoo.plugins import registry
+    with phase("loading plugins"):
+        from zoo.plugins import registry
 
-    installed = registry()
+        installed = registry()
     if {"-h", "--help"} & set(arguments):
         from zoo import help_page
 
@@ -76,8 +93,9 @@ def _command(arguments: list[str]) -> int:
         return 0
     from zoo import config, overrides
 
-    expanded = overrides.expand(arguments, installed)
-    config.register(installed, overrides.foreign(expanded, installed))
+    with phase("reading the command"):
+        expanded = overrides.expand(arguments, installed)
+        config.register(installed, overrides.foreign(expanded, installed))
     with overrides.plain_errors(arguments, installed):
         return _composed(expanded)
 
@@ -206,7 +224,7 @@ def _cell(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from zoo import config, plugins, progress
+    from zoo import config, plugins
 
     hydra = HydraConfig.get()
     label = str(hydra.runtime.choices["model"])
@@ -229,7 +247,7 @@ def _cell(composed: DictConfig) -> None:
 
 def single(settled: RunConfig, screen: Console) -> None:
     """One run and its closing table, or several of one vectorised model; what goes wrong is raised."""
-    from zoo import plugins, progress
+    from zoo import plugins
 
     outcomes = guarded(settled, plugins.registry(), screen)
     if settled.replicas > 1:
@@ -246,8 +264,6 @@ def single(settled: RunConfig, screen: Console) -> None:
 
 
 def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) -> None:
-    from zoo import progress
-
     cells = [_told(outcome, {"model": label}) for outcome in outcomes]
     progress.show_cells(screen, cells)
     screen.print(f"One vectorised model. Results: {outcomes[0].folder.parent}", soft_wrap=True, markup=False)
@@ -278,7 +294,8 @@ def report_sweep(sweep: Sweep) -> None:
         if asked["name"] and len(together) > 1:  # each needs a name of its own
             asked["name"] += f"-{task}-{dataset}"
         try:
-            written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
+            with phase(f"writing the report on {dataset}"):
+                written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
         except Exception as error:
             print(f"No report: {error if isinstance(error, ZooError) else unforeseen(error)}", file=sys.stderr)
             continue
@@ -287,8 +304,6 @@ def report_sweep(sweep: Sweep) -> None:
 
 def close_sweep(sweep: Sweep) -> int:
     """Print the closing table of a sweep, from what each cell left. Returns the exit code."""
-    from zoo import progress
-
     cells = cells_of(sweep)
     if not cells:  # the request was wrong, and no cell began
         return 0
@@ -319,12 +334,14 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]
     """One cell of a sweep, in JSON types, or one for each replica: what fails is told, and the sweep goes on."""
     from zoo import config, plugins, records
 
+    turn = _turn()
     installed, settled, told = plugins.registry(), None, dict(names)
-    screen.rule(" · ".join([*_turn(), *(f"{name} {value}" for name, value in names.items())]), style="dim")
+    screen.rule(" · ".join([*turn, *(f"{name} {value}" for name, value in names.items())]), style="dim")
     try:
         settled = config.typed(composed, installed, names["model"])
         told["dataset"] = settled.dataset.title()
-        outcomes = guarded(settled, installed, screen)
+        with phase(f"{' '.join(turn) or 'a cell'}: {names['model']}"):
+            outcomes = guarded(settled, installed, screen)
     except ZooError as error:
         status = "skipped" if isinstance(error, Incompatible) else "failed"
         screen.print(f"{status}: {error}", markup=False, soft_wrap=True)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import textwrap
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from zoo import phases
 
 if TYPE_CHECKING:
     from zoo.engine.training import Reporter
@@ -29,8 +35,101 @@ WIDE = 160  # columns when the output is no terminal: a file has no edge
 
 def console() -> Console:
     """The terminal, or a wide plain page when the output is piped."""
+    if _activity:
+        return _activity[-1].console  # what is printed elsewhere would end up in the middle of its line
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=WIDE)
+
+
+_activity: list[Live] = []
+
+
+@contextlib.contextmanager
+def activity() -> Iterator[None]:
+    """Within it the last line of a terminal says what is being done and for how long, twice a second: see
+    `zoo.phases`. Nothing where the output is no terminal, and nothing within another one."""
+    screen = console()
+    if not screen.is_terminal or screen.is_dumb_terminal or _activity:
+        yield
+        return
+    _activity.append(Live(_Doing(), console=screen, transient=True, refresh_per_second=2))
+    try:
+        with _activity[-1]:
+            yield
+    finally:
+        _activity.pop()
+
+
+@contextlib.contextmanager
+def _without_activity() -> Iterator[None]:
+    """Within it the line is not there: a bar stands in its place."""
+    for live in _activity:
+        live.stop()
+    try:
+        yield
+    finally:
+        for live in _activity:
+            live.start()
+
+
+class _Doing:
+    """`cell 2 of 6 · reading the data, 3 s`, as the screen needs it."""
+
+    def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
+        doing, seconds = phases.current()
+        line = Text(" · ".join(doing or ["working"]), style="dim", no_wrap=True, overflow="ellipsis")
+        line.truncate(max(options.max_width - 12, 10), overflow="ellipsis")
+        yield line.append(f", {duration(seconds)}")
+
+
+def duration(seconds: float) -> str:
+    """`7 s`, `3:07` or `2:03:07`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{whole // 3600}:{minutes}" if whole >= 3600 else minutes.removeprefix("0")
+
+
+class TimeLeft:
+    """How long a training still takes, from steps that tell.
+
+    The first steps do not: they fill caches, tune kernels, compile. So nothing is said before the pace has settled:
+    until the typical step of the later half of what was seen takes about as long as that of the earlier half. Where it
+    never does, a tenth of all steps is enough. steps: of the whole training; limit: its budget in seconds, if it has
+    one; clock: in seconds."""
+
+    FEWEST, WARM_UP, SEEN, ALIKE = 16, 3, 512, 1.25
+
+    def __init__(self, steps: int, limit: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._steps, self._limit, self._clock = steps, limit, clock
+        self._began = clock()
+        self._marks: deque[tuple[float, int]] = deque(maxlen=self.SEEN)
+        self._settled = False
+
+    def step(self, done: int) -> None:
+        """After a step. done: steps so far."""
+        if done >= min(self.WARM_UP, self._steps // 10):
+            self._marks.append((self._clock(), done))
+        fewest = max(4, min(self.FEWEST, self._steps // 20))
+        if self._settled or len(self._marks) <= fewest:
+            return
+        took = [later - sooner for (sooner, _), (later, _) in pairwise(self._marks)]
+        earlier, later = median(took[: len(took) // 2]), median(took[len(took) // 2 :])
+        if max(earlier, later) <= self.ALIKE * min(earlier, later) or done * 10 >= self._steps + fewest * 10:
+            self._settled = True
+        elif len(took) >= 2 * fewest:
+            while len(self._marks) > fewest:
+                self._marks.popleft()
+
+    def seconds(self) -> float | None:
+        """Seconds that are left, validation between the epochs included as far as it was seen; None while nothing
+        tells."""
+        if not self._settled:
+            return None
+        (first, at_first), (last, at_last) = self._marks[0], self._marks[-1]
+        left = (self._steps - at_last) * (last - first) / max(at_last - at_first, 1)
+        return left if self._limit is None else max(0.0, min(left, self._limit - (last - self._began)))
 
 
 class PlainLines:
@@ -53,17 +152,18 @@ class PlainLines:
 
 
 class Bar:
-    """A progress bar with loss, validation accuracy, examples a second and time left."""
+    """A progress bar with loss, validation accuracy, examples a second and time left. limit: as for `TimeLeft`."""
 
-    def __init__(self, screen: Console, steps: int, refresh: float = 0.1) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def __init__(self, screen: Console, steps: int, limit: float | None = None, refresh: float = 0.1) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._lines = PlainLines(screen)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=screen, transient=True,
+            TextColumn("{task.fields[state]}"), console=screen, transient=True,
         )  # fmt: skip
         self._task = self._progress.add_task("training", total=steps, state="")
+        self._left = TimeLeft(steps, limit)
         self._refresh, self._shown, self._loss, self._accuracy = refresh, 0.0, "", ""
 
     def __enter__(self) -> Bar:
@@ -76,10 +176,13 @@ class Bar:
     def step(self, done: int, loss: float | None, examples_per_second: float) -> None:
         """Move the bar, at most ten times a second."""
         self._loss = self._loss if loss is None else f"loss {loss:.3f}"
+        self._left.step(done)
         if time.monotonic() - self._shown >= self._refresh:
             self._shown = time.monotonic()
-            state = f"{self._loss}  {self._accuracy}  {examples_per_second:.0f} examples/s"
-            self._progress.update(self._task, completed=done, state=state)
+            parts = [self._loss, self._accuracy, f"{examples_per_second:.0f} examples/s"]
+            if (left := self._left.seconds()) is not None:
+                parts.append(f"{duration(left)} left")
+            self._progress.update(self._task, completed=done, state="  ".join(filter(None, parts)))
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """A line above the bar."""
@@ -98,12 +201,12 @@ def reasons(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 @contextlib.contextmanager
-def reporter(screen: Console, steps: int) -> Iterator[Reporter]:
-    """A bar on a terminal, plain lines otherwise."""
+def reporter(screen: Console, steps: int, limit: float | None = None) -> Iterator[Reporter]:
+    """A bar on a terminal, plain lines otherwise. limit: seconds after which the training ends, whatever its steps."""
     if not screen.is_terminal:
         yield PlainLines(screen)
         return
-    with Bar(screen, steps) as bar:
+    with _without_activity(), Bar(screen, steps, limit) as bar:
         yield bar
 
 

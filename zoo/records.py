@@ -20,6 +20,7 @@ from zoo import interrupts
 from zoo.config import Precision, Trainer, decide, plain
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
+from zoo.phases import phase
 from zoo.plugins import CORE
 from zoo.store.folder import Draft, clear_leftovers
 from zoo.store.keys import RunPlace, run_key
@@ -310,9 +311,11 @@ def observers(plan: Plan, registry: Registry, screen: Console) -> Observers:
         log.info("epoch %s", told, extra={SEED: plan.record["seed"]})
         registry.notify("zoo_epoch_ended", run=plan.record, epoch=row)
 
-    return Observers(lambda steps: progress.reporter(screen, steps), epoch)
+    limit = plan.trainer.seconds if plan.trainer else None
+    return Observers(lambda steps: progress.reporter(screen, steps, limit), epoch)
 
 
+@phase("writing the run")
 def write(
     draft: Draft, plan: Plan, splits: Splits, answers: Answers, scores: Mapping[str, Mapping[str, Any]]
 ) -> Outcome:
