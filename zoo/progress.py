@@ -95,32 +95,41 @@ class TimeLeft:
     """How long a training still takes, from steps that tell.
 
     The first steps do not: they fill caches, tune kernels, compile. So nothing is said before the pace has settled:
-    until the typical step of the later half of what was seen takes about as long as that of the earlier half. Where it
-    never does, a tenth of all steps is enough. steps: of the whole training; limit: its budget in seconds, if it has
-    one; clock: in seconds."""
+    until two seconds of steps were seen, and the typical one of their later half, on which the estimate is built, takes
+    about as long as that of the earlier half. Where it never does, a tenth of all steps is enough.
 
-    FEWEST, WARM_UP, SEEN, ALIKE = 16, 3, 512, 1.25
+    steps: of the whole training; limit: its budget in seconds, if it has one; clock: in seconds.
+    """
+
+    FEWEST, WARM_UP, SEEN, ALIKE, SECONDS = 16, 3, 512, 1.25, 2.0
 
     def __init__(self, steps: int, limit: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._steps, self._limit, self._clock = steps, limit, clock
         self._began = clock()
         self._marks: deque[tuple[float, int]] = deque(maxlen=self.SEEN)
         self._settled = False
+        self._watched: float | None = None
 
     def step(self, done: int) -> None:
         """After a step. done: steps so far."""
+        now = self._clock()
         if done >= min(self.WARM_UP, self._steps // 10):
-            self._marks.append((self._clock(), done))
-        fewest = max(4, min(self.FEWEST, self._steps // 20))
-        if self._settled or len(self._marks) <= fewest:
+            self._marks.append((now, done))
+            self._watched = now if self._watched is None else self._watched
+        fewest = max(4, min(self.FEWEST, self._steps // 8))
+        if self._settled or self._watched is None or now - self._watched < self.SECONDS or len(self._marks) <= fewest:
             return
         took = [later - sooner for (sooner, _), (later, _) in pairwise(self._marks)]
         earlier, later = median(took[: len(took) // 2]), median(took[len(took) // 2 :])
         if max(earlier, later) <= self.ALIKE * min(earlier, later) or done * 10 >= self._steps + fewest * 10:
             self._settled = True
+            self._keep(len(took) - len(took) // 2 + 1)
         elif len(took) >= 2 * fewest:
-            while len(self._marks) > fewest:
-                self._marks.popleft()
+            self._keep(fewest)
+
+    def _keep(self, most: int) -> None:
+        while len(self._marks) > most:
+            self._marks.popleft()
 
     def seconds(self) -> float | None:
         """Seconds that are left, validation between the epochs included as far as it was seen; None while nothing
