@@ -207,6 +207,17 @@ def test_the_bar_says_nothing_of_the_time_left_before_it_can() -> None:
     assert "1:37 left" in out.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_the_line_that_begins_a_cell_cuts_no_name(width: int) -> None:
+    screen, out = terminal(width)
+    progress.headline(
+        screen, f"cell 1 of 2 · model {LONG} · dataset rotten_tomatoes · task text_classification · seed 0"
+    )
+    assert "…" not in out.getvalue()
+    for name in (LONG, "rotten_tomatoes", "text_classification", "seed 0"):
+        assert name in told(out.getvalue())
+
+
 def test_what_is_done_is_said_from_the_whole_to_the_part() -> None:
     @phase("inner")
     def inner() -> list[str]:
@@ -257,6 +268,7 @@ def test_a_plugin_that_is_slow_to_load_is_named_while_it_loads(
 
 
 SLOW = """
+import ctypes
 import time
 from dataclasses import dataclass
 from typing import ClassVar
@@ -275,7 +287,7 @@ class Sleeper(zoo.Predictor):
     modalities: ClassVar[frozenset[zoo.Modality]] = frozenset({"image"})
 
     def fit(self, train, validation, seed):
-        time.sleep(3.5)
+        ctypes.PyDLL(None).sleep(4)  # lets no other thread run, as compiled code may
         self.classes = len(train.classes)
 
     def predict_proba(self, examples):

@@ -199,7 +199,10 @@ def test_the_command_shows_all_of_them_and_a_sweep_counts_each(tmp_path: Path) -
     [
         (("replicas=0", "model=mlp"), "replicas=0: it must be a whole number of 1 or more"),
         (("replicas=2", "model=cnn"), "batch norm, whose running statistics cannot be vectorised"),
-        (("replicas=2", "model=mlp", "trainer.compile=default"), "goes with neither trainer.compile nor trainer.micro_batch"),
+        (
+            ("replicas=2", "model=mlp", "trainer.compile=default"),
+            "goes with neither trainer.compile nor trainer.micro_batch",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_no_run(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -336,7 +336,7 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]
 
     turn = _turn()
     installed, settled, told = plugins.registry(), None, dict(names)
-    screen.rule(" · ".join([*turn, *(f"{name} {value}" for name, value in names.items())]), style="dim")
+    progress.headline(screen, " · ".join([*turn, *(f"{name} {value}" for name, value in names.items())]))
     try:
         settled = config.typed(composed, installed, names["model"])
         told["dataset"] = settled.dataset.title()

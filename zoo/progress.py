@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import textwrap
 import time
 from collections import deque
@@ -36,12 +38,52 @@ WIDE = 160  # columns when the output is no terminal: a file has no edge
 def console() -> Console:
     """The terminal, or a wide plain page when the output is piped."""
     if _activity:
-        return _activity[-1].console  # what is printed elsewhere would end up in the middle of its line
+        return _activity[-1][0].console  # what is printed elsewhere would end up in the middle of its line
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=WIDE)
 
 
-_activity: list[Live] = []
+# Some calls let no other thread of Python run for seconds: loading a large library, drawing a chart. So a process of
+# its own speaks where this one has not been heard of for a second, with what it heard last. It has the same terminal,
+# and ends with this process, or when its input does.
+STANDBY = r"""
+import os, select, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+parent, line, base, heard = os.getppid(), b"", 0.0, time.monotonic()
+while os.getppid() == parent:
+    if select.select([0], [], [], 1.0)[0]:
+        got = os.read(0, 65536)
+        if not got:
+            break
+        base, line = got.splitlines()[-1].split(b" ", 1)
+        base, heard = float(base), time.monotonic()
+    elif line:
+        os.write(1, b"\r\x1b[2K\x1b[2m%s, %d s\x1b[0m" % (line, base + time.monotonic() - heard))
+"""
+
+
+class _Standby:
+    """The process that speaks when this one cannot."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-I", "-S", "-c", STANDBY]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
+
+    def hear(self, line: str, seconds: float) -> None:
+        """What is being done, and for how long. An empty line: somebody else speaks."""
+        with contextlib.suppress(OSError, ValueError):  # it is gone, or closed: nothing depends on it
+            self._pipe.write(f"{seconds:.1f} {line}\n".encode())
+
+    def close(self) -> None:
+        """Let it end."""
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        self._process.wait()
+
+
+_activity: list[tuple[Live, _Standby]] = []
 
 
 @contextlib.contextmanager
@@ -52,33 +94,40 @@ def activity() -> Iterator[None]:
     if not screen.is_terminal or screen.is_dumb_terminal or _activity:
         yield
         return
-    _activity.append(Live(_Doing(), console=screen, transient=True, refresh_per_second=2))
-    try:
-        with _activity[-1]:
-            yield
-    finally:
-        _activity.pop()
+    with contextlib.closing(_Standby()) as standby:
+        live = Live(_Doing(standby), console=screen, transient=True, refresh_per_second=2)
+        _activity.append((live, standby))
+        try:
+            with live:
+                yield
+        finally:
+            _activity.pop()
 
 
 @contextlib.contextmanager
 def _without_activity() -> Iterator[None]:
     """Within it the line is not there: a bar stands in its place."""
-    for live in _activity:
+    for live, standby in _activity:
         live.stop()
+        standby.hear("", 0.0)
     try:
         yield
     finally:
-        for live in _activity:
+        for live, _ in _activity:
             live.start()
 
 
 class _Doing:
     """`cell 2 of 6 · reading the data, 3 s`, as the screen needs it."""
 
+    def __init__(self, standby: _Standby) -> None:
+        self._standby = standby
+
     def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
         doing, seconds = phases.current()
         line = Text(" · ".join(doing or ["working"]), style="dim", no_wrap=True, overflow="ellipsis")
         line.truncate(max(options.max_width - 12, 10), overflow="ellipsis")
+        self._standby.hear(line.plain, seconds)
         yield line.append(f", {duration(seconds)}")
 
 
@@ -217,6 +266,14 @@ def reporter(screen: Console, steps: int, limit: float | None = None) -> Iterato
         return
     with _without_activity(), Bar(screen, steps, limit) as bar:
         yield bar
+
+
+def headline(screen: Console, words: str) -> None:
+    """A line that begins a part of the output; broken between words where the screen is narrower."""
+    if len(words) + 4 <= screen.width:
+        screen.rule(Text(words), style="dim")
+    else:
+        _print_wrapped(screen, f"── {words}")
 
 
 def interval(metric: Mapping[str, Any], digits: int = 3) -> str:
