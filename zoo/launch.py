@@ -205,8 +205,6 @@ class Watch(Callback):
             for note in folder.glob(NOTES):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
                 note.unlink()
         _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
-        if cells := int(os.environ.get(CELLS, "0")):
-            print(f"Sweep of {cells} cell{'s' * (cells > 1)}.")
 
 
 def cell(composed: DictConfig) -> None:
@@ -230,6 +228,8 @@ def _cell(composed: DictConfig) -> None:
     label = str(hydra.runtime.choices["model"])
     screen = progress.console()
     if hydra.mode == RunMode.MULTIRUN:
+        if hydra.job.num == 0 and (cells := int(os.environ.get(CELLS, "0"))):  # each was found to be right by now
+            screen.print(f"Sweep of {cells} cell{'s' * (cells > 1)}.")
         names = {"model": label, "dataset": composed.dataset.name, "task": composed.task.name, "seed": composed.seed}
         told: list[Cell] = [{**names, "status": "interrupted"}]
         try:
