@@ -448,7 +448,7 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
 
 def _foreign(node: DictConfig, kind: str, part: Any) -> list[tuple[str, Any]]:
     """What a section of the composed configuration holds beside the options of its model, dataset or task."""
-    own = {"name", "defaults", *(item.name for item in dataclasses.fields(part))}  # as in `schema`
+    own = {"name", "defaults", *(item.name for item in fields_of(type(part)))}  # as in `schema`
     options = vars(_resolved(node))
     return [(f"{kind}.{name}", plain(options[name])) for name in options if name not in own]
 

@@ -84,7 +84,7 @@ def foreign(words: list[str], registry: Registry) -> dict[str, set[str]]:
     if not is_sweep(words):
         return found
     for kind in ("model", "dataset", "task"):
-        own = [{item.name for item in dataclasses.fields(entry.cls)} for entry in chosen(words, kind, registry)]
+        own = [{item.name for item in fields_of(entry.cls)} for entry in chosen(words, kind, registry)]
         given = {_option_of(word, kind) for word in words}
         found[kind] = {name for name in given if any(name in names for names in own)}
         found[kind] -= own[0].intersection(*own)
@@ -341,9 +341,7 @@ def _unknown_option(found: re.Match[str], arguments: list[str], registry: Regist
 def _elsewhere(name: str, registry: Registry, section: str | None = None) -> str:
     """`" It is an option of model bert, mlp."`: which others have it, in one section or in all; empty when none has."""
     having = {
-        kind: [
-            entry.name for entry in entries.values() if name in (item.name for item in dataclasses.fields(entry.cls))
-        ]
+        kind: [entry.name for entry in entries.values() if name in (item.name for item in fields_of(entry.cls))]
         for kind, entries in registry.entries.items()
         if section in (None, kind) and kind != "measure"
     }
@@ -418,7 +416,7 @@ def check_fit(config: RunConfig) -> None:
     for option, value in config.foreign.items():
         kind, _, name = option.partition(".")
         part = getattr(config, kind)
-        known = ", ".join(item.name for item in dataclasses.fields(part)) or "no options"
+        known = ", ".join(item.name for item in fields_of(type(part))) or "no options"
         said = f"{option}={'null' if value is None else value}"
         raise Incompatible(
             f"{kind.capitalize()} '{part.name}' has no option '{name}', which the sweep sets: {said}.\nIt has: {known}."
