@@ -210,11 +210,12 @@ class Watch(Callback):
 def cell(composed: DictConfig) -> None:
     """One composed configuration: the task function that Hydra calls, perhaps in a process of its own.
 
-    Paths count from where the command was given, also with `hydra.job.chdir=true`."""
+    Paths count from where the command was given, also with `hydra.job.chdir=true`. A process of its own has an activity
+    of its own, or it would print into that of the sweep."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    with contextlib.chdir(hydra.runtime.cwd if hydra.job.chdir else "."):
+    with contextlib.chdir(hydra.runtime.cwd if hydra.job.chdir else "."), progress.activity():
         _cell(composed)
 
 

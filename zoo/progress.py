@@ -121,11 +121,13 @@ class _Doing:
     """`cell 2 of 6 · reading the data, 3 s`, as the screen needs it."""
 
     def __init__(self, standby: _Standby) -> None:
-        self._standby = standby
+        self._standby, self._began = standby, time.monotonic()
 
     def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
         doing, seconds = phases.current()
-        line = Text(" · ".join(doing or ["working"]), style="dim", no_wrap=True, overflow="ellipsis")
+        if not doing:
+            doing, seconds = ["working"], time.monotonic() - self._began
+        line = Text(" · ".join(doing), style="dim", no_wrap=True, overflow="ellipsis")
         line.truncate(max(options.max_width - 12, 10), overflow="ellipsis")
         self._standby.hear(line.plain, seconds)
         yield line.append(f", {duration(seconds)}")
