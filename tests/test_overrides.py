@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zoo import overrides
+from zoo.config import base_of
 from zoo.errors import ConfigError, Incompatible, UnknownName
 from zoo.plugins import Registry, registry
 
@@ -268,3 +271,30 @@ def test_the_cells_of_a_sweep() -> None:
 def test_an_option_of_none_that_is_chosen_names_those_that_have_it(installed: Registry) -> None:
     with pytest.raises(ConfigError, match=r"^No option 'hidden'\. It is an option of model bert, mlp\."):
         overrides.expand(["-m", "model=cnn,linear", "hidden=[3]"], installed)
+
+
+def test_a_variant_has_the_options_of_what_it_builds_on(
+    installed: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "model/wide": "defaults: [mlp, _self_]\nhidden: [512]",
+        "model/wider": "defaults: [/model/wide, _self_]\nhidden: [1024]",
+        "model/round": "defaults: [trip]",
+        "model/trip": "defaults: [round]",
+        "model/torn": "defaults: [",
+        "model/bare": "hidden: [3]",
+        "experiment/mine": "defaults: [{override /model: wider}, {override /task: sentiment}]",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(content)
+    monkeypatch.setattr("zoo.config.conf_dir", lambda: tmp_path)
+    bases = {
+        name: base_of(installed, "model", name) for name in ("mlp", "wide", "wider", "round", "torn", "bare", "no")
+    }
+    assert bases == {"mlp": "mlp", "wide": "mlp", "wider": "mlp", **dict.fromkeys(("round", "torn", "bare", "no"))}
+    assert overrides.foreign(["-m", "model=wider,linear", "model.hidden=[3]"], installed)["model"] == {"hidden"}
+    assert overrides.foreign(["-m", "model=wider,mlp", "model.hidden=[3]"], installed)["model"] == set()
+    chosen = {kind: [entry.name for entry in overrides.chosen(["experiment=mine"], kind, installed)]
+              for kind in ("model", "task", "dataset")}  # fmt: skip
+    assert chosen == {"model": ["mlp"], "task": ["sentiment"], "dataset": ["rotten_tomatoes"]}
