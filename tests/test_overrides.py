@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from zoo import overrides
+from zoo import arguments, bench, overrides, report
 from zoo.config import base_of
 from zoo.errors import ConfigError, Incompatible, UnknownName
 from zoo.plugins import Registry, registry
@@ -298,3 +299,10 @@ def test_a_variant_has_the_options_of_what_it_builds_on(
     chosen = {kind: [entry.name for entry in overrides.chosen(["experiment=mine"], kind, installed)]
               for kind in ("model", "task", "dataset")}  # fmt: skip
     assert chosen == {"model": ["mlp"], "task": ["sentiment"], "dataset": ["rotten_tomatoes"]}
+
+
+@pytest.mark.parametrize("request_of", [report.Request, bench.Request])
+def test_other_commands_refuse_an_option_given_twice_too(request_of: type) -> None:
+    name = next(item.name for item in dataclasses.fields(request_of) if item.default.__class__ is str)
+    with pytest.raises(ConfigError, match=f"^'{name}' is given twice: {name}=a and {name}=b"):
+        arguments.parse([f"{name}=a", f"{name}=b"], request_of)
