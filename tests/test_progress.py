@@ -248,6 +248,18 @@ def test_the_line_of_activity_is_for_a_terminal_and_makes_way(monkeypatch: pytes
     assert all(len(re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line)) <= 40 for line in re.split(r"[\r\n]+", shown))
 
 
+def test_the_activity_needs_no_second_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    screen, out = terminal(80)
+    monkeypatch.setattr(progress, "Console", lambda **_options: screen)
+    with phase("a part"), progress.activity():
+        time.sleep(0.6)
+    assert "a part, 0 s" in out.getvalue()
+
+
 def test_nothing_is_shown_where_the_output_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with phase("a part"), progress.activity():
         time.sleep(0.6)

@@ -63,24 +63,26 @@ while os.getppid() == parent:
 
 
 class _Standby:
-    """The process that speaks when this one cannot."""
+    """The process that speaks when this one cannot. Nothing depends on it: where it cannot be started nobody does."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-I", "-S", "-c", STANDBY]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
-        assert self._process.stdin is not None
-        self._pipe = self._process.stdin
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            command = [sys.executable, "-I", "-S", "-c", STANDBY]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
 
     def hear(self, line: str, seconds: float) -> None:
         """What is being done, and for how long. An empty line: somebody else speaks."""
-        with contextlib.suppress(OSError, ValueError):  # it is gone, or closed: nothing depends on it
-            self._pipe.write(f"{seconds:.1f} {line}\n".encode())
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is gone, or closed
+                self._process.stdin.write(f"{seconds:.1f} {line}\n".encode())
 
     def close(self) -> None:
         """Let it end."""
-        with contextlib.suppress(OSError):
-            self._pipe.close()
-        self._process.wait()
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._process.wait()
 
 
 _activity: list[tuple[Live, _Standby]] = []
