@@ -289,7 +289,7 @@ def test_a_value_fixed_for_the_swept_datasets_that_have_the_option(here: Path) -
         ("model.hidden=[3]", "No option 'model.hidden'. model has: "),
         ("hidden=[3]", "No option 'hidden'. It is an option of model bert, mlp."),
         ("dropuot=0.2", "No option 'dropuot'. Did you mean 'dropout'?"),
-        ("model.dropout=much", "model.dropout: Value 'much'"),
+        ("model.dropout=much", "model.dropout=much: it must be a number"),
     ],
 )
 def test_an_option_that_no_swept_model_has_or_a_wrong_value_is_refused(
