@@ -22,10 +22,14 @@ def parse(arguments: Sequence[str], kind: type[T]) -> T:
     assert dataclasses.is_dataclass(kind)
     known = {item.name: item for item in dataclasses.fields(kind)}
     said: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or name not in known:
             raise ConfigError(f"No option '{name}'.{did_you_mean(name, known)} Options: {', '.join(known)}.")
+        if name in given:
+            raise ConfigError(f"'{name}' is given twice: {given[name]} and {argument}. Write it once.")
+        given[name] = argument
         try:
             said[name] = _value(value, type(known[name].default))
         except ValueError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
+from zoo import progress
 from zoo.config import REPORT_NAME, Language
 from zoo.errors import ConfigError, RequestError, ZooError
 from zoo.options import Configurable, option
@@ -67,7 +68,8 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        return _command(list(arguments))
+        with progress.activity():
+            return _command(list(arguments))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
@@ -112,10 +114,12 @@ class Written:
 
 def tell(written: Written) -> None:
     """Say on the screen what a report says first, and where it is."""
-    print(*written.said, sep="\n")
+    lines = list(written.said)
     if written.kept:
-        print(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
-    print(f"Report: {written.folder / 'index.html'}")
+        lines.append(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
+    screen = progress.console()
+    for line in (*lines, f"Report: {written.folder / 'index.html'}"):
+        screen.print(line, soft_wrap=True, markup=False, emoji=False)
 
 
 def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], extend: bool = False) -> Written:
