@@ -87,6 +87,11 @@ class TestSchema:
             (("map", "leaf_order"), [0, 0, 1, 2], "document.map.leaf_order should be the models of the map"),
             (("headline", "surprise"), 1, "document.headline has a field 'surprise'"),
             (("headline", "effective_models", "bound"), "at_most", "effective_models.bound should be one of at_least"),
+            (
+                ("headline", "warnings"),
+                [{"code": "made_from", "count": 1, "names": [], "runs": [12]}],
+                "warnings[0].runs",
+            ),
             (("headline", "left_out"), [{"model": 4, "why": "perfect"}], "left_out[0].model should be a model below 4"),
             (("examples_included",), False, "should be without text and image"),
         ],
@@ -397,7 +402,8 @@ class TestHeadline:
         made, words = check(warned(document(5))), Words(language)
         told = story.cautions(made, words)
         assert len(told) == len(made["headline"]["warnings"]) + 1
-        assert "mlp, seed 3" in told[0] or "mlp，种子 3" in told[0]
+        assert "mlp, seed 3" in told[0]
+        assert words("lineage.run", model="cnn", seed=1) in told[3]
         assert all(name in told[-1] for name in ("mlp", "cnn"))
         drawn = figures(made, words)
         for text in (plain(markdown(made, words, drawn)), unmarked(page(made, words, drawn))):
@@ -412,7 +418,7 @@ class TestHeadline:
         made = document()
         none = estimate(1.6, n=9, reason="fewer than 30 failures a model are too few failures for an interval")
         made["headline"] |= {"effective_models": none, "joint_failure": none}
-        made["headline"]["warnings"] = [{"code": "few_failures", "count": 0, "names": []}]
+        made["headline"]["warnings"] = [{"code": "few_failures", "count": 0, "names": [], "runs": []}]
         made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason="too few failures for an interval")
         made["diversity"]["best"] = number(0.9, n=9)
         told = story.first_lines(check(made), Words())
@@ -440,7 +446,7 @@ class TestHeadline:
 
     def test_of_few_examples_nothing_is_concluded(self) -> None:
         made = document()
-        made["headline"]["warnings"] = [{"code": "few_examples", "count": 12, "names": []}]
+        made["headline"]["warnings"] = [{"code": "few_examples", "count": 12, "names": [], "runs": []}]
         assert "With 12 test examples nothing can be concluded." in story.first_lines(check(made), Words())
         assert "does not suffice" in story.verdict(check(made), Words())[0]
 

@@ -48,7 +48,7 @@ def headline(
         joint_failure=_estimate(found.joint_failure),
         joint_failures=found.joint_failures,
         left_out=[schema.LeftOutModel(model=model, why=why) for model, why in sorted(found.left_out.items())],
-        warnings=warnings(found, left_out, runs, panel.models),
+        warnings=warnings(found, left_out, runs),
         measure=measure,
         most_alike=most,
         least_alike=least,
@@ -109,7 +109,6 @@ def warnings(
     found: numbers.Headline,
     left_out: Sequence[schema.LeftOut],
     runs: Sequence[schema.RunOrigin],
-    models: Sequence[str],
 ) -> list[schema.HeadlineWarning]:
     """What changes the headline or its meaning and cannot be seen in it. Empty for a study of nothing but sound runs of
     its own. A run that failed is no news: it has been reported where it was made."""
@@ -117,26 +116,26 @@ def warnings(
     damaged = [item["what"] for item in gone if item["why"] in _DAMAGED]
     shorter = [item["what"] for item in gone if item["why"] == _SHORTER]
     others = Counter(item["why"] for item in gone if item["why"] not in (*_DAMAGED, _SHORTER))
-    made_from = [_named(run, models) for run in runs if run["parent"] is not None]
-    imported = [_named(run, models) for run in runs if run["imported"]]
-    told = [
-        _warning("damaged", len(damaged), damaged),
-        _warning("not_comparable", others.total(), list(others)),
-        _warning("fewer_examples", len(shorter), shorter),
-        _warning("made_from", len(made_from), made_from),
-        _warning("imported", len(imported) if len(imported) < len(runs) else 0, imported),
-    ]
+    made_from = [place for place, run in enumerate(runs) if run["parent"] is not None]
+    imported = [place for place, run in enumerate(runs) if run["imported"]]
+    told = []
+    for code, count, names in (
+        ("damaged", len(damaged), damaged),
+        ("not_comparable", others.total(), list(others)),
+        ("fewer_examples", len(shorter), shorter),
+    ):
+        told += [_warning(code, count, names=names)] if count else []  # type: ignore[arg-type]
+    told += [_warning("made_from", len(made_from), runs=made_from)] if made_from else []
+    told += [_warning("imported", len(imported), runs=imported)] if 0 < len(imported) < len(runs) else []
     n = found.effective_models.n
     if n < FEW_EXAMPLES:
-        told.append(schema.HeadlineWarning(code="few_examples", count=n, names=[]))
+        told.append(_warning("few_examples", n))
     elif found.few_failures and found.effective_models.value is not None:
-        told.append(schema.HeadlineWarning(code="few_failures", count=round(found.joint_failures), names=[]))
-    return [warning for warning in told if warning is not None]
+        told.append(_warning("few_failures", round(found.joint_failures)))
+    return told
 
 
-def _warning(code: schema.WarningCode, count: int, names: Sequence[str]) -> schema.HeadlineWarning | None:
-    return schema.HeadlineWarning(code=code, count=count, names=list(names)[:NAMED]) if count else None
-
-
-def _named(run: schema.RunOrigin, models: Sequence[str]) -> str:
-    return f"{models[run['model']]}, seed {run['seed']}"
+def _warning(
+    code: schema.WarningCode, count: int, names: Sequence[str] = (), runs: Sequence[int] = ()
+) -> schema.HeadlineWarning:
+    return schema.HeadlineWarning(code=code, count=count, names=list(names)[:NAMED], runs=list(runs)[:NAMED])

@@ -89,7 +89,8 @@ class HeadlineWarning(TypedDict):
         "beside others that were not; fewer than 30 test examples; too few failures for an interval to be relied on",
     ]
     count: Annotated[int, "how many runs or examples; of `few_failures` how many examples all models fail"]
-    names: Annotated[list[str], "which runs, or of `not_comparable` why: a bounded number of them"]
+    names: Annotated[list[str], "what was left out, or of `not_comparable` why: a bounded number of them"]
+    runs: Annotated[list[int], "of `made_from` and `imported`: indices in `provenance.runs`, a bounded number of them"]
 
 
 class Headline(TypedDict):
@@ -532,6 +533,10 @@ def _check_positions(document: Document) -> None:
         form.require(len(items) == len(shown), f"document.map.{name}", f"{len(shown)} entries", items)
     order = document["map"]["leaf_order"]
     form.require(sorted(order) == sorted(shown), "document.map.leaf_order", "the models of the map", order)
+    runs = len(document["provenance"]["runs"])
+    for place, warning in enumerate(document["headline"]["warnings"]):
+        path = f"document.headline.warnings[{place}].runs"
+        form.require(all(0 <= run < runs for run in warning["runs"]), path, f"runs below {runs}", warning["runs"])
     for place, left in enumerate(document["headline"]["left_out"]):
         path = f"document.headline.left_out[{place}].model"
         form.require(0 <= left["model"] < models, path, f"a model below {models}", left["model"])

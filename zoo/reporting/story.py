@@ -287,17 +287,20 @@ def cautions(document: Document, words: Words) -> list[str]:
     """What to know before the first two sentences are used, a sentence each: runs that are missing or are no models of
     their own, models that do not count and why."""
     found = document["headline"]
-    told = [_caution(warning, words) for warning in found["warnings"]]
     shown = names(document)
+    told = [_caution(document, warning, shown, words) for warning in found["warnings"]]
     if gone := [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in found["left_out"]]:
         more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
         told.append(words("answer.left_out", models=words("numbers.comma").join(gone[:_NAMED_MODELS]) + more))
     return told
 
 
-def _caution(warning: HeadlineWarning, words: Words) -> str:
-    listed = words("numbers.comma").join(words.translate(name) for name in warning["names"])
-    if warning["count"] > len(warning["names"]) and warning["code"] != "not_comparable":
+def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str], words: Words) -> str:
+    runs = [document["provenance"]["runs"][place] for place in warning["runs"]]
+    named = [words.translate(name) for name in warning["names"]]
+    named += [words("lineage.run", model=shown[run["model"]], seed=run["seed"]) for run in runs]
+    listed = words("numbers.comma").join(named)
+    if warning["count"] > len(named) > 0 and warning["code"] != "not_comparable":
         listed += words("numbers.and_more")
     return words(f"warnings.{warning['code']}", count=words.count(warning["count"]), names=listed)
 
