@@ -112,10 +112,10 @@ def test_a_sweep_of_another_recipe_or_without_the_earlier_runs_leaves_the_report
     assert "runs that are not in this sweep and were made by another recipe under the same name" in other.stderr
     assert seeds_of(folder) == before
     shutil.rmtree(tmp_path / "runs" / "image_classification" / "digits" / "linear")
-    gone = swept(installed(), tmp_path, "7,8", "model=mlp,cnn")
+    gone = swept(installed(), tmp_path, "7,8")
     assert "with 2 runs that are not in this sweep and are gone; it was left as it is." in gone.stderr
     assert seeds_of(folder) == before
-    named = swept(installed(), tmp_path, "7,8", "model=mlp,cnn", "report_name=fewer")
+    named = swept(installed(), tmp_path, "7,8", "report_name=fewer")
     assert named.stdout.endswith("Report: reports/fewer/index.html\n")
 
 
