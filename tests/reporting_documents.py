@@ -259,6 +259,8 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
             "strongest_runs": list(of[0]) if tested else None,
             "reason": None if tested else hostile or "No tensor of the one has a counterpart in the other.",
             "note": (hostile or "all its runs hold the same weights: its seed changes nothing") if place == 0 else None,
+            "on_record": 0,
+            "unexplained": sum(counts.get(name, 0) for name in ("copy", "derived", "common ancestor")) if place else 0,
         }
 
     def listed_(a: int, b: int, verdict: str) -> dict[str, Any]:
@@ -270,6 +272,8 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
             "statement": hostile or "Every number is the other's, pruned. No test finds shared weights.",
             "later": b,
             "on_record": hostile,
+            "made_from": None,
+            "explained": "no randomness" if verdict == "copy" else None,
             "evidence": tests(hostile),
         }
 
@@ -281,11 +285,12 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
         "runs": len(runs),
         "run_pairs": len(runs) * last // 2,
         "tested": 9,
+        "on_record": [],
         "pairs": [pair(place, *key, of) for place, (key, of) in enumerate(sorted(both.items()))],
         "listed": [listed_(0, 1, "copy"), listed_(1, 2, "derived"), listed_(0, last, "convergent")],
         "tree": [
-            {"child": 1, "parent": 0, "verdict": "copy", "distance": 0.0, "told": False},
-            {"child": 2, "parent": 1, "verdict": "derived", "distance": 0.2, "told": True},
+            {"child": 1, "parent": 0, "verdict": "copy", "distance": 0.0, "direction": "unknown"},
+            {"child": 2, "parent": 1, "verdict": "derived", "distance": 0.2, "direction": "information lost"},
         ],
         "lacking": [{"run": last, "reason": hostile or "the run keeps no weights"}],
     }
@@ -317,8 +322,8 @@ def answered(made: dict[str, Any], hostile: str | None = None, references: int |
             "reason": hostile or "it is unknown on what data bert was trained" if references is None else None,
         }
     found["pairs"][4] |= {"verdicts": {"behaviourally derived": 1, "undetermined": 8}, "strongest": answers(hostile)[2]}
-    alike = {**found["listed"][0], "a": 0, "b": 5, "verdict": "behaviourally derived", "strength": "conformal"}
-    found["listed"].append({**alike, "statement": hostile or ALIKE, "later": None})
+    alike = {**found["listed"][0], "a": 3, "b": 5, "verdict": "behaviourally derived", "strength": "conformal"}
+    found["listed"].append({**alike, "statement": hostile or ALIKE, "later": None, "explained": None})
     for listed in found["listed"]:
         listed["evidence"] = [*tests(hostile), *answers(hostile)]
     return made
@@ -356,12 +361,26 @@ def answers(hostile: str | None) -> list[dict[str, Any]]:
     ]
 
 
+def recorded(made: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """The document with a lineage in which the second run is on record to be made out of the first. changed: of what is
+    recorded."""
+    found = related(made)["lineage"]
+    told = {"child": 1, "parent": 0, "label": "mlp", "seed": 0, "steps": ["prune:0.5", "permute"], "against": None}
+    row = {**tests(None)[0], "test": "record", "title": "the record of the run", "kind": "on record", "n": None,
+           "statistic": None, "reason": "prune:0.5, permute"}  # fmt: skip
+    found["on_record"] = [told | changed]
+    found["pairs"][0] |= {"on_record": 1, "strongest": row, "note": None}
+    found["listed"][0] |= {"made_from": 1, "explained": "on record", "evidence": [row, *tests(None)]}
+    found["tree"][0]["direction"] = "on record"
+    return made
+
+
 def unrelated(made: dict[str, Any], tested: int | None) -> dict[str, Any]:
     """The document with a lineage in which no weights are shared. tested: pairs of runs of different models, None for
     all; of a model's own runs all were, unless none was."""
     found, left = related(made)["lineage"], tested
     for pair in found["pairs"]:
-        pair |= {"verdicts": {"undetermined": pair["run_pairs"]}, "note": None}
+        pair |= {"verdicts": {"undetermined": pair["run_pairs"]}, "note": None, "unexplained": 0}
         pair["tested"] = 0 if tested == 0 else pair["run_pairs"]
         if left is not None and pair["a"] != pair["b"]:
             pair["tested"] = min(left, pair["run_pairs"])

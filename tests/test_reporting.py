@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere, unrelated
+from reporting_documents import (
+    HOSTILE,
+    answered,
+    benched,
+    document,
+    recorded,
+    related,
+    undefined_everywhere,
+    unrelated,
+)
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
@@ -176,8 +185,19 @@ def every_kind() -> Iterator[dict[str, Any]]:
         yield silent
     crowded = related(document())
     for pair in crowded["lineage"]["pairs"]:
-        pair["verdicts"] = {"derived": pair["run_pairs"]}
+        pair |= {"verdicts": {"derived": pair["run_pairs"]}, "unexplained": pair["run_pairs"]}
+    crowded["lineage"]["listed"].append({**crowded["lineage"]["listed"][1], "a": 4, "b": 5})
     yield crowded
+    constructed = unrelated(document(), 5)
+    constructed["lineage"]["listed"] = related(document())["lineage"]["listed"][:1]
+    yield constructed
+    for against in (None, "unrelated weights", "other weights", "parent came later"):
+        made = recorded(document(), {"against": against, "parent": None if against is None else 0})
+        made["lineage"]["on_record"] *= 9 if against is None else 1
+        for place, why in enumerate(("one seed", "one checkpoint", "no randomness", "through others")):
+            explained = {"verdict": "common ancestor", "explained": why, "a": place, "b": place + 1}
+            made["lineage"]["listed"].append({**made["lineage"]["listed"][-1], **explained})
+        yield made
     yield from (unrelated(document(), tested) for tested in (None, 5, 0))
     yield from (document(content="image"), document(10), document(1), document(2, seeds=1), undefined_everywhere())
 
@@ -216,7 +236,7 @@ class TestLanguages:
     def test_chinese_is_written_throughout(self) -> None:
         made = zoo.reporting.render(document(names=["甲", "乙", "丙", "丁"]), "zh")
         text = made["report.md"].decode()
-        assert "**4 个模型的表现相当于 1.6 \\(1.5–1.7\\) 个独立模型。**" in text
+        assert "**4 个模型的表现相当于 1.6 (1.5–1.7) 个独立模型。**" in text
         assert '<html lang="zh-Hans">' in made["index.html"].decode()
         english = {text for key, text in catalogue("en").items() if len(text) > 12}
         assert not [sentence for sentence in english if sentence in text]
@@ -341,7 +361,7 @@ class TestPage:
         assert "Speeds that differ by no more than 3.0 % share a rank" in cost
         assert cost.count("### Measured together") == 3
         assert cost.count("figures/speed.svg") == 1
-        assert "Not to be compared with the numbers above\\: measured on other hardware" in cost
+        assert "Not to be compared with the numbers above: measured on other hardware" in cost
         assert "no speed is ranked" in cost
         row = next(line for line in cost.splitlines() if line.startswith("| cnn "))
         assert "beaten" in row
@@ -357,20 +377,25 @@ class TestPage:
     def test_shared_weights_are_said_first_and_shown_in_table_tree_and_csv(self) -> None:
         made = zoo.reporting.render(related(document()))
         text = made["report.md"].decode()
-        said = text.index("Shared weights\\: mlp and cnn\\: derived \\(2 of 9 pairs of runs\\); mlp and transformer")
+        said = text.index("Shared weights: mlp and cnn: derived (2 of 9 pairs of runs); mlp and transformer")
         assert text.index("4 models behave like") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
-        assert "runs of mlp among each other\\: copy \\(1 of 3 pairs of runs\\) – all its runs" in section
-        assert "p \\= 10⁻³⁰" in section
+        assert "no news (1 pairs of runs): runs of mlp among each other: 1 of 3 pairs of runs – its seed" in section
+        assert "R1, exact: p < 10⁻²⁹, corrected < 10⁻²⁹, score 0.432, n = 96" in section
         assert section.count("figures/lineage.svg") == 1
-        assert "| mlp, seed 0<br>mlp, seed 1 | copy | Every number is the other" in section
+        assert "| mlp, seed 1<br>mlp, seed 2 | derived | Every number is the other's, pruned." in section
+        assert "| copy |" not in section
         assert section.index("### Pairs of runs that share weights") < section.index("### Family tree")
+        assert section.count("No tensor of the one has a counterpart in the other.") == 1
+        assert "Nothing is known of 6 pairs of models (" in section
+        assert "- R1: the same numbering of hidden units. Null hypothesis: the two were initialised" in section
+        assert section.count("the two were initialised and trained independently") == 3  # R1, R2, R3, once each
         assert "the run keeps no weights" in section
         assert "R2: inputs that no training moved" in text
         tree = made["figures/lineage.svg"].decode()
         places = [tree.index(f"mlp, seed {seed}") for seed in (0, 1, 2)]
         assert places == sorted(places)
-        assert tree.count('stroke-dasharray="4,3"') == 2  # of the arc whose direction is a heuristic alone
+        assert tree.count('stroke-dasharray="1,3"') == 2  # of the arc whose direction nothing tells
         assert '<div class="chart" id="chart-lineage"' in made["index.html"].decode()
         rows = list(csv.DictReader(io.StringIO(made["tables/lineage.csv"].decode())))
         assert len(rows) == 10
@@ -383,50 +408,118 @@ class TestPage:
     @pytest.mark.parametrize(
         ("tested", "said"),
         [
-            (None, "No pair of different models shares weights, as far as weights can tell (54 pairs of runs tested"),
-            (5, "No pair of different models that could be tested shares weights, as far as weights can tell (5 of 54"),
+            (None, "No pair of runs shares weights, as far as weights can tell (66 pairs of runs tested"),
+            (5, "No pair of runs that could be tested shares weights, as far as weights can tell (17 of 66"),
             (0, "could not be tested: No tensor of the one has a counterpart in the other."),
         ],
     )
-    def test_without_shared_weights_that_is_said_last_and_there_is_no_tree(self, tested: int | None, said: str) -> None:
+    def test_without_shared_weights_the_section_alone_says_so_and_there_is_no_tree(
+        self, tested: int | None, said: str
+    ) -> None:
         made = check(unrelated(document(), tested))
-        assert said in kin.verdict(made, Words())[-1]
+        assert said in kin.sentence(made, Words())
+        assert kin.verdict(made, Words()) == story.verdict(made, Words())
         assert "lineage" not in figures(made, Words())
         assert Words()("lineage.no_tree") in page(made, Words())
 
-    def test_what_is_so_by_construction_is_told_last_and_a_models_own_runs_in_the_section_alone(self) -> None:
+    def test_what_is_so_by_construction_is_one_line_of_the_section_and_no_news(self) -> None:
         made = unrelated(document(), None)
-        start = "all its runs started from one checkpoint: a common ancestor by construction"
-        for pair in made["lineage"]["pairs"]:
-            if (pair["a"], pair["b"]) in ((0, 0), (0, 1)):
-                pair |= {"verdicts": {"common ancestor": pair["run_pairs"]}, "note": start}
+        listed = related(document())["lineage"]["listed"][0]
+        start = {"verdict": "common ancestor", "explained": "one seed"}
+        made["lineage"]["listed"] = [listed, *({**listed, **start, "a": 0, "b": b} for b in (3, 4, 5))]
+        for pair in made["lineage"]["pairs"][:2]:
+            pair |= {"verdicts": {"common ancestor": 1, "undetermined": pair["run_pairs"] - 1}}
+        checked = check(made)
+        assert kin.verdict(checked, Words()) == story.verdict(checked, Words())
+        assert kin.sentence(checked, Words()).startswith("Beyond what is on record or by construction, no pair of runs")
+        line = kin.constructed(checked, Words())
+        assert line == (
+            "Shared by construction, and so no news (4 pairs of runs): runs of mlp among each other: 1 of 3 pairs of "
+            "runs – its seed changes nothing; mlp and cnn: 3 of 9 pairs of runs – one seed drew their first weights."
+        )
+        text = zoo.reporting.render(made)["report.md"].decode()
+        assert "\n\n" + line + "\n\n" in text
+        assert "### Pairs of runs that share weights" not in text
+        html = page(checked, Words())
+        assert f"<details><summary>{line}</summary>" in html
+        assert "<bdi>mlp, seed 0</bdi><br>" not in html
+        made["lineage"]["listed"][1]["explained"] = None
+        made["lineage"]["pairs"][1]["unexplained"] = 1
+        assert kin.verdict(check(made), Words())[0].startswith("Shared weights: mlp and cnn: common ancestor (1 of 9")
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({}, "On record: mlp, seed 1 was made from mlp, seed 0 (prune:0.5, permute)."),
+            ({"parent": None, "label": "gone", "seed": None, "steps": []},
+             "On record: mlp, seed 1 was made from gone, seed —, which is not among these runs."),
+            ({"against": "unrelated weights"}, "yet their weights are as unlike as those of strangers."),
+            ({"against": "other weights"}, "yet the weights it names are not those that are there."),
+            ({"against": "parent came later"}, "yet by their weights the other way round."),
+        ],
+    )  # fmt: skip
+    def test_records_come_first_in_sentence_table_and_tree(self, changed: dict[str, Any], said: str) -> None:
+        made = recorded(document(), changed)
         told = kin.verdict(check(made), Words())
-        assert told[-1].startswith("Shared weights: mlp and cnn: common ancestor (9 of 9 pairs of runs) – all its")
-        assert "among each other" not in told[-1]
-        assert "runs of mlp among each other: common ancestor" in kin.sentence(check(made), Words())
-        made["lineage"]["pairs"][1]["note"] = None
-        assert kin.verdict(check(made), Words())[0] == told[-1].replace(f" – {start}", "")
+        assert told[0].endswith(said.removeprefix("On record: "))
+        assert told[0].startswith("On record: mlp, seed 1 was made from")
+        assert told[1].startswith("Shared weights: mlp and cnn: derived")
+        text = zoo.reporting.render(made)["report.md"].decode()
+        section = text[text.index("## Shared weights") : text.index("## Failing together")]
+        assert section.index("On record: ") < section.index("Shared weights: ") < section.index("| First model")
+        first = next(line for line in section.splitlines() if line.startswith("| mlp | mlp |"))
+        assert "| on record: prune:0.5, permute |" in first
+        assert section.index("| mlp | mlp |") < section.index("| mlp | cnn |")
+        assert section.index("### Pairs of runs on record") < section.index("### Pairs of runs that share weights")
+        assert "| mlp, seed 0<br>mlp, seed 1 | copy |" in section
+        tree = figures(check(made), Words())["lineage"].spec
+        assert "mlp, seed 1 – on record" in json.dumps(tree, ensure_ascii=False)
+        zh = zoo.reporting.render(made, "zh")["report.md"].decode()
+        assert "有记录可查：mlp，种子 1 由 " in zh
+
+    def test_of_many_records_those_that_weights_contradict_are_named(self) -> None:
+        made = recorded(document(), {})
+        told = made["lineage"]["on_record"][0]
+        made["lineage"]["on_record"] = [told] * 9 + [{**told, "child": 5, "against": "unrelated weights"}]
+        said = kin.record(check(made), Words())
+        assert said.startswith(
+            "On record: cnn, seed 2 was made from mlp, seed 0 (prune:0.5, permute), yet their weights"
+        )
+        assert said.endswith("; 6 more runs.")
+
+    def test_no_column_says_the_same_in_every_row(self) -> None:
+        made = unrelated(document(), None)
+        table = kin.table(check(made), Words())
+        assert len(table.rows) == 10
+        assert "Note" not in table.header  # nothing to note in any row
+        for place in range(table.names, len(table.header)):
+            assert len({row[place] for row in table.rows}) > 1
+        listed = related(document())["lineage"]["listed"][1]
+        made["lineage"]["listed"] = [listed, {**listed, "a": 4, "b": 5, "statement": "Every number is the other's, kept. "
+                                              "No test finds shared weights."}]  # fmt: skip
+        table = kin.runs_table(check(made), "weights", Words())
+        assert table.header == ("Runs", "Why")
+        assert [row[1] for row in table.rows] == [("Every number is the other's, pruned.",),
+                                                  ("Every number is the other's, kept.",)]  # fmt: skip
+        assert table.common.startswith("In every row: Verdict: derived; Evidence: ")
+        assert table.common.endswith(" No test finds shared weights.")
+        made["lineage"]["listed"].pop()
+        assert kin.runs_table(check(made), "weights", Words()).header == ("Runs", "Verdict", "Why", "Evidence")
 
     def test_answers_that_are_alike_are_said_first_and_shown_in_table_and_csv(self) -> None:
         made = zoo.reporting.render(answered(document()))
         text = made["report.md"].decode()
-        said = text.index(
-            "Answers more alike than those of independent trainings on the same data\\: runs of cnn among"
-        )
+        said = text.index("Answers more alike than those of independent trainings on the same data: runs of cnn among")
         assert text.index("4 models behave like") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
         assert "so it decides nothing" in section
         assert "Errors repeated, at most" in section
-        assert "| 62.5 % \\(47.0–75.8\\) of 40 |" in section.replace("\u00a0", " ")
+        assert "| 62.5 % (47.0–75.8) of 40 |" in section.replace("\u00a0", " ")
         assert "### Pairs of runs that answer more alike than independent trainings" in section
-        assert "| behaviourally derived | Their answers are more alike than 19 same\\-data" in section.replace(
-            "-", "\\-"
-        )
-        assert "\\(B1\\)\\: heuristic, 62.5 % \\(47.0–75.8\\), n \\= 40" in section.replace("\u00a0", " ")
-        assert (
-            "\\(B2\\)\\: conformal, p \\= 0.05, corrected 0.05, score 0.800, n \\= 400, against 19 references"
-            in section
-        )
+        assert "| behaviourally derived | Their answers are more alike than 19 same-data" in section
+        assert "B1, heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
+        assert "B2, conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, against 19 references" in section
+        assert "- B2: residual correlation of answers. Null hypothesis: the one was trained on its data" in section
         assert "B1, B2: answers" in text
         assert '<th scope="col">Errors repeated, at most</th>' in made["index.html"].decode()
         rows = list(csv.DictReader(io.StringIO(made["tables/lineage.csv"].decode())))
@@ -482,13 +575,13 @@ class TestPage:
         section = text[text.index("## 共享权重") : text.index("## 共同失败")]
         assert "它们的回答比 甲 的 19 个同数据参照都更相像" in section
         assert "权重不足以判定。其中一个的张量在另一个中都没有对应。" in section
-        assert "第一个的错误答案中第二个也给出的 \\(B1\\)" in section
+        assert "- B1：第一个的错误答案中第二个也给出的。" in section
         assert "40 个中的 62.5 %" in section
 
     def test_one_model_alone_is_told_of_its_own_runs(self) -> None:
         made = unrelated(document(), None)
         made["lineage"]["pairs"] = [pair for pair in made["lineage"]["pairs"] if pair["a"] == pair["b"] == 0]
-        assert kin.verdict(check(made), Words())[-1].startswith("No pair of runs shares weights")
+        assert kin.sentence(check(made), Words()).startswith("No pair of runs shares weights")
 
     def test_a_report_without_lineage_says_nothing_of_it(self, four: dict[str, bytes]) -> None:
         assert not [name for name in four if "lineage" in name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict, Union
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 
@@ -28,7 +28,7 @@ def check(value: Any, hint: Any, path: str) -> None:
         require(isinstance(value, dict) and all(isinstance(key, str) for key in value), path, "an object", value)
         for key, item in value.items():
             check(item, get_args(hint)[1], f"{path}[{key!r}]")
-    elif get_origin(hint) is UnionType:
+    elif get_origin(hint) in (UnionType, Union):  # a Literal or null is the latter
         # Only unions with null occur, so the other member is what a value that is not null must be.
         if value is not None:
             check(value, next(member for member in get_args(hint) if member is not NoneType), path)

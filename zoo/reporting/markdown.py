@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from zoo.reporting import kin, story
+from zoo.reporting.escaping import escape
 from zoo.reporting.page import commands
 from zoo.reporting.schema import Bench, Document, Example, FailedExample, Number
-from zoo.reporting.words import Words, clean
+from zoo.reporting.words import Words
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|$~@:&^=\"'])")
 _EXAMPLES = 10
 _EXAMPLE_LENGTH = 300
 _PAIRS = 30
@@ -43,13 +42,6 @@ def markdown(document: Document, words: Words, figures: Iterable[str]) -> str:
         _provenance(document, words),
     ]
     return "\n\n".join("\n\n".join(section) for section in sections) + "\n"
-
-
-def escape(text: str) -> str:
-    """Untrusted text as Markdown that shows exactly this text, on one line, in a sentence or in a table."""
-    escaped = _SPECIAL.sub(r"\\\1", clean(text))
-    # Code hosts make links of bare addresses.
-    return re.sub(r"(?i)\bwww\.", r"www\\.", escaped)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -148,53 +140,38 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
 
 
 def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
-    found, names = document["lineage"], _names(document)
-    pairs, columns = kin.by_kin(found), kin.columns(document)
-    rows = [
-        [
-            names[pair["a"]],
-            names[pair["b"]],
-            escape(kin.counts(pair, words)),
-            f"{pair['tested']} / {pair['run_pairs']}",
-            *([escape(kin.repeated(pair, words))] if "repeated" in columns else []),
-            escape(kin.evidence(pair["strongest"], words)) if pair["strongest"] else "—",
-            escape(kin.why(pair, words)),
-        ]
-        for pair in pairs[: kin.MOST_ROWS]
-    ]
-    header = ["pairs.first", "pairs.second", *(f"lineage.{key}" for key in columns)]
+    found = document["lineage"]
+    told = [kin.record(document, words), kin.sentence(document, words), kin.constructed(document, words)]
+    pairs = kin.table(document, words)
     tree = _picture("lineage", words("lineage.tree_picture"), drawn)
     return [
         *_title("lineage", words),
         kin.how(document, words),
-        escape(kin.sentence(document, words)),
+        *(escape(line) for line in told if line),
         *map(escape, kin.answers(document, words)),
         *map(escape, kin.lacking(found, words)),
-        escape(kin.caption(found, words)),
-        table([words(key) for key in header], rows) if rows else "",
-        words("lineage.shown_models", shown=len(rows), count=len(pairs)),
+        *(_kin_table(pairs, kin.caption(found, words)) if pairs.rows else []),
+        *([escape(kin.shown_models(document, words))] if pairs.rows else []),
+        *map(escape, kin.apart(document, words)),
         *_listed_runs(document, words),
+        *(["\n".join(f"- {escape(line)}" for line in legend)] if (legend := kin.legend(document, words)) else []),
         f"### {words('lineage.tree')}",
         *([*tree, words("lineage.tree_caption")] if tree else [words("lineage.no_tree")]),
     ]
 
 
+def _kin_table(made: kin.Table, caption: str) -> list[str]:
+    rows = [["<br>".join(escape(line) for line in cell) for cell in cells] for cells in made.rows]
+    told = " ".join(text for text in (caption, made.common) if text)
+    return [escape(told), table([escape(title) for title in made.header], rows)]
+
+
 def _listed_runs(document: Document, words: Words) -> list[str]:
     told = []
-    for kind, title in (("weights", "listed"), ("answers", "listed_answers")):
-        if not (listed := kin.listed(document, kind)):
-            continue
-        rows = [
-            [
-                "<br>".join(escape(kin.run_name(document, run, words)) for run in (pair["a"], pair["b"])),
-                escape(words.translate(pair["verdict"])),
-                escape(kin.translated(pair["statement"], words)),
-                "<br>".join(escape(line) for line in kin.said(pair, words)),
-            ]
-            for pair in listed[: kin.MOST_ROWS]
-        ]
-        header = [words(f"lineage.{key}") for key in ("runs", "verdict", "why", "tests")]
-        told += [f"### {words(f'lineage.{title}')}", table(header, rows), kin.shown(listed, words)]
+    for kind in kin.KINDS:
+        if listed := kin.listed(document, kind):
+            made = kin.runs_table(document, kind, words)
+            told += [f"### {words(f'lineage.listed_{kind}')}", *_kin_table(made, kin.shown(listed, words))]
     alike = kin.listed(document, "alike")
     return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 

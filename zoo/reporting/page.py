@@ -294,7 +294,7 @@ def _claims(pair: Pair, words: Words) -> list[str] | int:
         return 0
     both = (claims["more_alike_than_replicas"], claims["less_than_independent"])
     return [
-        f"— ({words.reason(claim['reason'])})" if claim["corrected"] is None else words.p_value(claim["corrected"])
+        f"p: — ({words.reason(claim['reason'])})" if claim["corrected"] is None else words.p_said(claim["corrected"])
         for claim in both
     ]
 
@@ -350,6 +350,6 @@ def _grids(document: Document, words: Words, budget: Budget) -> Iterator[dict[st
             "best": [grid["best_a"], grid["best_b"]],
             "text": words.number(grid["best"]),
             "quantile": words.value(grid["null_quantile"]),
-            "p": words.p_value(grid["p_value"]),
+            "p": words.p_said(grid["p_value"]),
             "reason": words.reason(grid["best"]["reason"]) if grid["best"]["value"] is None else "",
         }

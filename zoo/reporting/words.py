@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.p_values import p_said, p_value
 from zoo.reporting.schema import Measure, Number
 
 # Controls, and the characters that turn the direction of the text around them: in a name they can only mislead.
@@ -164,10 +165,12 @@ class Words:
         return f"{value:.3g}".replace("-", _MINUS)
 
     def p_value(self, value: float | None) -> str:
-        """`0.03`, `< 0.001`, or a dash."""
-        if value is None:
-            return "—"
-        return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.095 else f"{value:.2f}"
+        """`0.03`, `< 0.001`, `< 10⁻²¹⁵`, or a dash: for a cell under a heading that says what it is."""
+        return "—" if value is None else p_value(value)
+
+    def p_said(self, value: float | None) -> str:
+        """`p = 0.03`, `p < 0.001`, or `p: —`: for a sentence."""
+        return "p: —" if value is None else p_said(value)
 
 
 def languages() -> list[str]:
