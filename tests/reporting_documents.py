@@ -272,7 +272,7 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
             "statement": hostile or "Every number is the other's, pruned. No test finds shared weights.",
             "later": b,
             "on_record": hostile,
-            "made_from": None,
+            "child": None,
             "explained": "no randomness" if verdict == "copy" else None,
             "evidence": tests(hostile),
         }
@@ -370,7 +370,7 @@ def recorded(made: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
            "statistic": None, "reason": "prune:0.5, permute"}  # fmt: skip
     found["on_record"] = [told | changed]
     found["pairs"][0] |= {"on_record": 1, "strongest": row, "note": None}
-    found["listed"][0] |= {"made_from": 1, "explained": "on record", "evidence": [row, *tests(None)]}
+    found["listed"][0] |= {"child": 1, "explained": "on record", "evidence": [row, *tests(None)]}
     found["tree"][0]["direction"] = "on record"
     return made
 

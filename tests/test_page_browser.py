@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -80,9 +81,11 @@ def four(made: Make) -> Path:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180) -> Iterator[Visit]:
-    """The page, once its charts are drawn."""
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180, scripts: bool = True) -> Iterator[Visit]:
+    """The page, once its charts are drawn; scripts: whether the reader allows them."""
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, java_script_enabled=scripts
+    )
     complaints: list[str] = []
     tab = context.new_page()
     tab.on("console", lambda message: complaints.append(f"console {message.type}: {message.text}"))
@@ -96,13 +99,25 @@ def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180) -
     tools.send("Performance.enable", {"timeDomain": "threadTicks"})
     begun = time.perf_counter()
     tab.goto(path.as_uri())
-    tab.wait_for_selector("html[data-ready]", timeout=20_000)
+    if scripts:
+        tab.wait_for_selector("html[data-ready]", timeout=20_000)
     waited = time.perf_counter() - begun
     known = {metric["name"]: metric["value"] for metric in tools.send("Performance.getMetrics")["metrics"]}
     try:
         yield Visit(tab, known["TaskDuration"], waited, complaints)
     finally:
         context.close()
+
+
+def shadowed(box: Any) -> tuple[bool, bool]:
+    """Whether the left and the right edge of what scrolls are darker, or in the dark lighter, than the ground next to
+    them, seen in the lowest row of pixels, where no text is."""
+    from PIL import Image
+
+    box.scroll_into_view_if_needed()
+    shot = Image.open(io.BytesIO(box.screenshot())).convert("L")
+    row = [shot.getpixel((x, shot.height - 2)) for x in range(shot.width)]
+    return abs(row[1] - row[60]) > 20, abs(row[-2] - row[-61]) > 20
 
 
 def drawn(visit: Visit) -> list[str]:
@@ -258,6 +273,47 @@ class TestReaders:
             with opened(browser, path, width=width) as visit:
                 assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
                 assert drawn(visit) == (CHARTS if path == four else sorted([*CHARTS, "lineage", "speed"]))
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+    @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+    def test_what_is_wider_than_its_room_says_that_it_scrolls(
+        self, browser: Any, hostile: Path, four: Path, made: Make, width: int, scheme: str, scripts: bool
+    ) -> None:
+        wide = made("wide", answered(benched(document())))
+        scrolling = 0
+        for path in (four, hostile, wide):
+            with opened(browser, path, scheme, width, scripts) as visit:
+                visit.page.evaluate(
+                    "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+                )
+                assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+                for box in visit.page.locator(".scroll, .chart").all():
+                    if not scripts and not box.locator(".fit").count():
+                        continue  # a chart that is not drawn
+                    wider = box.evaluate("(box) => box.scrollWidth > box.clientWidth")
+                    scrolling += wider
+                    sign = box.locator(".wider").bounding_box()
+                    assert sign is not None
+                    assert (sign["width"] > 100 and sign["height"] > 12) == wider, box.get_attribute("aria-label")
+                    assert sign["height"] < 30
+                    if wider:
+                        assert box.locator(".wider").evaluate("(line) => line.scrollWidth <= line.clientWidth")
+                        assert shadowed(box) == (False, True)
+                        box.evaluate("(box) => { box.scrollLeft = 1e6; }")
+                        assert shadowed(box) == (True, False)
+                        moved = box.locator(".wider").bounding_box()
+                        assert moved is not None
+                        assert moved["x"] == pytest.approx(sign["x"], abs=1)  # the line stays in sight
+                    else:
+                        assert shadowed(box) == (False, False)
+                outside = visit.page.evaluate(
+                    """(width) => [...document.querySelectorAll('main *, header *')].filter((part) =>
+                        !part.parentElement.closest('.scroll, .chart') && part.getBoundingClientRect().right > width + 1
+                        && part.checkVisibility()).map((part) => part.outerHTML.slice(0, 80))""",
+                    width,
+                )
+                assert outside == []
+        assert scrolling > (10 if width == 390 else 1)
 
     def test_it_prints(self, browser: Any, four: Path) -> None:
         with opened(browser, four, scheme="dark") as visit:

@@ -495,8 +495,8 @@ class TestPage:
         for place in range(table.names, len(table.header)):
             assert len({row[place] for row in table.rows}) > 1
         listed = related(document())["lineage"]["listed"][1]
-        made["lineage"]["listed"] = [listed, {**listed, "a": 4, "b": 5, "statement": "Every number is the other's, kept. "
-                                              "No test finds shared weights."}]  # fmt: skip
+        other = "Every number is the other's, kept. No test finds shared weights."
+        made["lineage"]["listed"] = [listed, {**listed, "a": 4, "b": 5, "statement": other}]
         table = kin.runs_table(check(made), "weights", Words())
         assert table.header == ("Runs", "Why")
         assert [row[1] for row in table.rows] == [("Every number is the other's, pruned.",),

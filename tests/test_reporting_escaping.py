@@ -16,12 +16,13 @@ from zoo.reporting.words import clean
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 MARKUP = list("\\`*_{}[]()<>#+-.!|~@:&^=\"'$;/ \n\t0123456789ax×模")
-PIECES = ["http://a.b", "https://", "www.a.b", "a@b.de", "mailto:a@b.de", "&lt;", "&#60;", "<b>", "<!--", "](x)", "![", "1. ",
-          "- ", "# ", "---", "***", "===", "> ", "```", "~~a~~", "[a]: b", "[ ] ", "rotten_tomatoes", "__a__", "| a |",
-          " |---| ", "<br>", "\\", "a * b", "$x$", "C:\\dir\\file"]  # fmt: skip
+PIECES = ["http://a.b", "https://", "www.a.b", "a@b.de", "mailto:a@b.de", "&lt;", "&#60;", "<b>", "<!--", "](x)", "![",
+          "1. ", "- ", "# ", "---", "***", "===", "> ", "```", "~~a~~", "[a]: b", "[ ] ", "rotten_tomatoes", "__a__",
+          "| a |",          " |---| ", "<br>", "\\", "a * b", "$x$", "C:\\dir\\file"]  # fmt: skip
 texts = st.lists(st.one_of(st.sampled_from(MARKUP), st.sampled_from(PIECES)), max_size=14).map("".join)
-HARDEST = ["1.", "- a", "-", "--- ", "# a #", "a #", "#", "\\|", "\\\\|", "a\\", "[x] a", "[a](b)", "<", "&lt;", "+ +", "a_b_c",
-           "_a_", "a_ b", "1) x", "-1.5", "=", ">", "$a$", "x@y.z", "]", "](", "a|b`c`*d*[e](http://a.b)\n# f"]  # fmt: skip
+HARDEST = ["1.", "- a", "-", "--- ", "# a #", "a #", "#", "\\|", "\\\\|", "a\\", "[x] a", "[a](b)", "<",
+           "&lt;", "+ +", "a_b_c", "_a_", "a_ b", "1) x", "-1.5", "=", ">", "$a$", "x@y.z", "]", "](",
+           "a|b`c`*d*[e](http://a.b)\n# f"]  # fmt: skip
 
 
 def shown(tokens: list[Token]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict, Union
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 

@@ -1,4 +1,4 @@
-"""How a p-value is written, everywhere: on the screen, in sentences, on the page, in Markdown and in the tables' text."""
+"""How a p-value is written, everywhere: on the screen, in sentences, on the page and in Markdown."""
 
 from __future__ import annotations
 

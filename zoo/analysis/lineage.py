@@ -277,8 +277,8 @@ def _strength(pair: Judged) -> tuple[bool, int, bool, float, float, float]:
 
 
 def _decisive(pair: Judged) -> schema.LineageEvidence | None:
-    """The record, where there is one; else the evidence that the verdict rests on; where no test rejects, that with the smallest p-value: of the weights, or
-    where these could not be tested, of the answers. None where no test has a p-value."""
+    """The record, where there is one; else the evidence that the verdict rests on; where no test rejects, that with the
+    smallest p-value: of the weights, or where these could not be tested, of the answers. None where no test has one."""
     rows = _rows(pair)
     if "record" in rows:
         return rows["record"]
@@ -317,7 +317,7 @@ def _listed(
         statement=pair.verdict.statement,
         later=later[0] if later else None,
         on_record=pair.evidence.origin or None,
-        made_from=made[0] if made else None,
+        child=made[0] if made else None,
         explained=explained,
         evidence=cast("list[schema.LineageEvidence]", evidence_rows(pair)),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config import Device, RunConfig, Trainer, TrainerOptions, decide
 from zoo.disguise import chain, parent
+from zoo.disguise.place import DEFAULT
 from zoo.errors import Incompatible
 from zoo.models import TorchModel
 from zoo.store.disk import chosen_with
@@ -32,7 +33,7 @@ class Request:
     run: Path
     how: str
     seed: int = 0
-    out: Path = Path("runs")
+    out: Path = Path(DEFAULT)
     device: Device = Device.auto
 
 

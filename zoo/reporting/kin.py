@@ -188,7 +188,7 @@ def _list(document: Document, pairs: Sequence[LineagePair], verdicts: Sequence[s
 
 
 def _none(found: Lineage, words: Words) -> str:
-    tested, pairs = (sum(pair[of] for pair in found["pairs"]) for of in ("tested", "run_pairs"))  # type: ignore[literal-required]
+    tested, pairs = (sum(pair[of] for pair in found["pairs"]) for of in ("tested", "run_pairs"))
     if not tested:
         reasons = Counter(pair["reason"] for pair in found["pairs"] if pair["reason"])
         why = reasons.most_common(1)[0][0] if reasons else "there is no pair of runs"
@@ -238,7 +238,7 @@ def listed(document: Document, kind: str) -> list[LineageRunPair]:
     kinds = {**dict.fromkeys(SHARING, "weights"), ALIKE: "answers"}
 
     def kind_of(pair: LineageRunPair) -> str:
-        if pair["made_from"] is not None:
+        if pair["child"] is not None:
             return "record"
         return "construction" if pair["explained"] else kinds.get(pair["verdict"], "alike")
 

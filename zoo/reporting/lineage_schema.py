@@ -22,8 +22,9 @@ class LineageEvidence(TypedDict):
 
     test: Annotated[
         str,
-        "`record` (what the record of the one says), `numbers` (the stored numbers themselves), `R1` (index order), `R2` (dead inputs), `R3` (aligned weights), "
-        "`B1` (repeated errors, once each way), `B2` (residual correlation of answers) …",
+        "`record` (what the record of the one says), `numbers` (the stored numbers themselves), `R1` (index order), "
+        "`R2` (dead inputs), `R3` (aligned weights), `B1` (repeated errors, once each way), `B2` (residual correlation "
+        "of answers) …",
     ]
     title: Annotated[str, "what it looks at, in English"]
     kind: Annotated[
@@ -85,8 +86,8 @@ class LineagePair(TypedDict):
     verdicts: Annotated[dict[str, int], "verdict to the number of pairs of runs, the most closely related first"]
     strongest: Annotated[
         LineageEvidence | None,
-        "the strongest evidence of any pair of runs: a record first; of answers only where they decide, or weights could not be "
-        "compared; null when there is none",
+        "the strongest evidence of any pair of runs: a record first; of answers only where they decide, or weights "
+        "could not be compared; null when there is none",
     ]
     strongest_runs: Annotated[list[int] | None, "the two runs it is of, as positions in `provenance.runs`"]
     reason: Annotated[str | None, "why weights were not tested: the most frequent reason, in English"]
@@ -109,12 +110,12 @@ class LineageRunPair(TypedDict):
     statement: Annotated[str, "why, in English"]
     later: Annotated[int | None, "the run that lost information and so came later; null when that cannot be told"]
     on_record: Annotated[str | None, "what both are on record to have started from, in English"]
-    made_from: Annotated[int | None, "of the two, the run that by its record was made out of the other"]
+    child: Annotated[int | None, "of the two, the run that by its record was made out of the other"]
     explained: Annotated[
         Explained | None,
         "what makes shared weights or answers no news: the record of the one names the other; records name one seed or "
-        "one checkpoint; all runs of the model are the same whatever the seed; both are so related to others; null when "
-        "nothing does, or nothing is shared",
+        "one checkpoint; all runs of the model are the same whatever the seed; both are so related to others; null "
+        "when nothing does, or nothing is shared",
     ]
     evidence: Annotated[list[LineageEvidence], "all tests, also those that say nothing"]
 
@@ -199,16 +200,16 @@ def check_positions(lineage: Lineage, models: int, runs: int) -> None:
     for place, listed in enumerate(lineage["listed"]):
         path = f"document.lineage.listed[{place}]"
         form.require(_two([listed["a"], listed["b"]], runs), path, f"two runs below {runs}", (listed["a"], listed["b"]))
-        for key in ("later", "made_from"):
-            form.require((listed[key] or 0) < runs, f"{path}.{key}", f"a run below {runs}", listed[key])  # type: ignore[literal-required]
+        for key in ("later", "child"):
+            form.require((listed[key] or 0) < runs, f"{path}.{key}", f"a run below {runs}", listed[key])
     for place, arc in enumerate(lineage["tree"]):
         ends, path = [arc["child"], arc["parent"]], f"document.lineage.tree[{place}]"
         form.require(_two(sorted(ends), runs), path, f"two runs below {runs}", ends)
     for place, told_ in enumerate(lineage["on_record"]):
-        ends, path = [told_["child"], told_["parent"]], f"document.lineage.on_record[{place}]"
-        known = sorted(end for end in ends if end is not None)
-        good = _two(known, runs) if len(known) == 2 else 0 <= told_["child"] < runs
-        form.require(good, path, f"a run below {runs}, and another or none", ends)
+        child, parent = told_["child"], told_["parent"]
+        good = 0 <= child < runs if parent is None else _two(sorted((child, parent)), runs)
+        path = f"document.lineage.on_record[{place}]"
+        form.require(good, path, f"a run below {runs}, and another or none", (child, parent))
     for place, lacking in enumerate(lineage["lacking"]):
         path = f"document.lineage.lacking[{place}]"
         form.require(0 <= lacking["run"] < runs, path, f"a run below {runs}", lacking["run"])

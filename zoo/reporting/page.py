@@ -258,6 +258,7 @@ _SCRIPT_WORDS = (
     "chart_of",
     "copies",
     "apart",
+    "wider",
 )
 
 

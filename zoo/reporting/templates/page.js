@@ -14,6 +14,12 @@
     for (const item of [].concat(content ?? [])) element.append(item);
     return element;
   }
+  /* What scrolls when it is wider than its room, under the line that says so then. */
+  function fitted(content) {
+    const wider = make("p", words.wider, "wider");
+    wider.setAttribute("aria-hidden", "true");
+    return make("div", [wider, content], "fit");
+  }
   const isolated = (text) => make("bdi", String(text));
   const fill = (key, values) => words[key].split(/\{(\w+)\}/).map((part, i) => (i % 2 ? isolated(values[part]) : part));
   const fixed = (value, digits = 2) => {
@@ -93,7 +99,7 @@
     for (const part of room.querySelectorAll("[role], [aria-roledescription], [aria-label]")) {
       for (const attribute of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(attribute);
     }
-    holder.replaceChildren(room);
+    holder.replaceChildren(fitted(room));
     holder.dataset.drawn = "true";
     if (name === "pairs") result.view.addEventListener("click", (_, item) => item && item.datum && item.datum.key && choose(item.datum.key));
   }
@@ -201,7 +207,7 @@
       return make("tr", [title, ...cells]);
     });
     const table = make("table", [make("caption", words.caption), make("thead", head), make("tbody", rows)]);
-    const holder = make("div", table, "scroll");
+    const holder = make("div", fitted(table), "scroll");
     holder.tabIndex = 0;
     holder.setAttribute("role", "region");
     holder.setAttribute("aria-label", words.caption);
