@@ -72,12 +72,13 @@ def lineage(
     unseeded = {pair["a"] for pair in pairs if pair["note"] == SEED_CHANGES_NOTHING}
     records = _records(members, found)
     explained = _explained(members, owners, unseeded, found)
+    news = Counter(
+        _sorted(owners[runs[0]], owners[runs[1]])
+        for runs, one in found.judged.items()
+        if one.verdict.name in SHARING and runs not in explained
+    )
     for pair in pairs:
-        pair["unexplained"] = sum(
-            one.verdict.name in SHARING and runs not in explained
-            for runs, one in found.judged.items()
-            if _sorted(*(owners[run] for run in runs)) == (pair["a"], pair["b"])
-        )
+        pair["unexplained"] = news[pair["a"], pair["b"]]
     document = schema.Lineage(
         q=Q,
         correction=METHOD,

@@ -206,7 +206,20 @@ _ANSWERS = (
 
 
 def _lineage_tables(document: Document) -> dict[str, str]:
-    return {"lineage.csv": _text(_lineage(document)), "lineage_runs.csv": _text(_lineage_runs(document))}
+    return {
+        "lineage.csv": _text(_lineage(document)),
+        "lineage_runs.csv": _text(_lineage_runs(document)),
+        "lineage_records.csv": _text(_lineage_records(document)),
+    }
+
+
+def _lineage_records(document: Document) -> Iterator[Row]:
+    names, runs = _names(document), document["provenance"]["runs"]
+    yield ["child", "seed_child", "parent", "seed_parent", "steps", "against", "parent_is_in_the_study"]
+    for told in document["lineage"]["on_record"]:
+        child = runs[told["child"]]
+        yield [names[child["model"]], child["seed"], told["label"], told["seed"], ", ".join(told["steps"]),
+               told["against"], told["parent"] is not None]  # fmt: skip
 
 
 def _lineage(document: Document) -> Iterator[Row]:
@@ -214,14 +227,15 @@ def _lineage(document: Document) -> Iterator[Row]:
     evidence = [f"strongest_{part}" for part in _EVIDENCE]
     compared = "answers" in document["lineage"]
     yield ["a", "b", "run_pairs", "tested", *verdicts, "seed_a", "seed_b", *evidence, "untested_because", "note",
-           *(_ANSWERS if compared else ())]  # fmt: skip
+           "on_record", "unexplained", *(_ANSWERS if compared else ())]  # fmt: skip
     for pair in document["lineage"]["pairs"]:
         counts = [pair["verdicts"].get(name, 0) for name in verdicts]
         seeds = [runs[run]["seed"] for run in pair["strongest_runs"] or []] or [None, None]
         row = pair["strongest"]
         about = [row[part] if row else None for part in _EVIDENCE]  # type: ignore[literal-required]
-        yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about,
-               pair["reason"], pair["note"], *(_answers(pair, document) if compared else ())]  # fmt: skip
+        notes = [pair[part] for part in ("reason", "note", "on_record", "unexplained")]  # type: ignore[literal-required]
+        yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about, *notes,
+               *(_answers(pair, document) if compared else ())]  # fmt: skip
 
 
 def _answers(pair: LineagePair, document: Document) -> list[Cell]:
@@ -241,12 +255,12 @@ def _answers(pair: LineagePair, document: Document) -> list[Cell]:
 def _lineage_runs(document: Document) -> Iterator[Row]:
     names, runs = _names(document), document["provenance"]["runs"]
     compared = "answers" in document["lineage"]
-    header = ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", *_EVIDENCE]
+    header = ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", "explained", *_EVIDENCE]
     yield [*header, *(("low", "high") if compared else ())]
     for pair in document["lineage"]["listed"]:
         one, two = runs[pair["a"]], runs[pair["b"]]
         about = [names[one["model"]], one["seed"], names[two["model"]], two["seed"]]
-        about += [pair["verdict"], pair["strength"], pair["statement"], pair["on_record"]]
+        about += [pair["verdict"], pair["strength"], pair["statement"], pair["on_record"], pair["explained"]]
         for row in pair["evidence"]:
             told = [row[part] for part in _EVIDENCE]  # type: ignore[literal-required]
             yield [*about, *told, *((row.get("low"), row.get("high")) if compared else ())]
