@@ -26,12 +26,12 @@ def usage() -> str:
     kinds = "\n".join(f"  {kind.example:{width}}  {kind.does}" for kind in chain.KINDS.values())
     return f"""python -m zoo.disguise RUN how=step,step,… [option=value …]
 
-RUN          the folder of a complete run of a model that the engine trains
-how=         steps from left to right, such as prune:0.5,permute,quantise:8
-seed=0       of everything that is drawn
-out={DEFAULT}  folder in which the new run is kept: outside the folder of the run that it is made from, so that a
-             report on that study does not change
-device=auto  cpu, cuda or mps
+RUN            the folder of a complete run of a model that the engine trains
+how=           steps from left to right, such as prune:0.5,permute,quantise:8
+seed=0         of everything that is drawn
+out={DEFAULT}  folder in which the new run is kept; not the one that holds the runs it is made from, since a report on
+               these would then count it, too
+device=auto    cpu, cuda or mps
 
 A report on both, study=runs,{DEFAULT}, counts the new run as one more model. It says first, from the new run's record
 and before any test, which run it was made from and by which steps, and whether the weights speak against that.

@@ -233,7 +233,7 @@ def _lineage(document: Document) -> Iterator[Row]:
         seeds = [runs[run]["seed"] for run in pair["strongest_runs"] or []] or [None, None]
         row = pair["strongest"]
         about = [row[part] if row else None for part in _EVIDENCE]  # type: ignore[literal-required]
-        notes = [pair[part] for part in ("reason", "note", "on_record", "unexplained")]  # type: ignore[literal-required]
+        notes = [pair[part] for part in ("reason", "note", "on_record", "unexplained")]
         yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about, *notes,
                *(_answers(pair, document) if compared else ())]  # fmt: skip
 
