@@ -309,23 +309,13 @@ def repeated(pair: LineagePair, words: Words) -> str:
     return words("lineage.rate", rate=rate, count=words.count(found["n"]))
 
 
-def why(pair: LineagePair, words: Words) -> str:
-    """Why weights or answers of two models were not tested."""
-    row, answers = pair["strongest"], pair.get("answers")
-    untested = answers["reason"] if answers is not None and not answers["calibrated"] and row is None else None
-    told = [
-        translated(pair["reason"], words) if pair["reason"] else "",
-        words("lineage.no_references", reason=words.translate(untested)) if untested else "",
-    ]
-    return words("bench.space").join(_ended(text, words) for text in told if text)
-
-
 def _note(document: Document, pair: LineagePair, words: Words) -> str:
-    """Why two models were not tested, and what explains that they share weights."""
+    """Why some runs of two models were not tested, and what explains that they share weights."""
     owners, models = _owners(document), (pair["a"], pair["b"])
     known = [one["explained"] for one in document["lineage"]["listed"] if _models(one, owners) == models]
     told = [_construction(code, words) for code in dict.fromkeys(known) if code not in (None, "on record")]
-    return words("bench.space").join([*filter(None, [why(pair, words)]), *(_ended(text, words) for text in told)])
+    reason = [translated(pair["reason"], words)] if pair["reason"] else []
+    return words("bench.space").join(_ended(text, words) for text in [*told, *reason])
 
 
 def _told(pair: LineageRunPair) -> list[LineageEvidence]:
@@ -339,11 +329,16 @@ def _told(pair: LineageRunPair) -> list[LineageEvidence]:
 
 def _rows(found: Lineage) -> list[LineagePair]:
     """The pairs of models that have a row: of which something is known."""
-    return [pair for pair in by_kin(found) if not _unknown(pair)]
+    return [pair for pair in by_kin(found) if not _unknown(pair, found)]
 
 
-def _unknown(pair: LineagePair) -> bool:
-    return pair["strongest"] is None and not pair["tested"] and set(pair["verdicts"]) <= {"undetermined"}
+def _unknown(pair: LineagePair, found: Lineage) -> bool:
+    """Whether nothing tells of two models: no record, no weights that could be tested, and no references with which
+    answers could reach q."""
+    if pair["on_record"] or pair["tested"] or not set(pair["verdicts"]) <= {"undetermined"}:
+        return False
+    told = found.get("answers")
+    return pair["strongest"] is None or (told is not None and told["references"] < told["needed"])
 
 
 def table(document: Document, words: Words) -> Table:
@@ -407,21 +402,27 @@ def _table(
 
 
 def apart(document: Document, words: Words) -> list[str]:
-    """The pairs of models of which nothing is known, in one line a reason."""
-    names = story.names(document)
+    """The pairs of models of which nothing is known, in one line a reason, with the rate of repeated errors of each."""
+    names, found = story.names(document), document["lineage"]
     by_reason: dict[str, list[str]] = {}
-    for pair in by_kin(document["lineage"]):
-        if _unknown(pair):
-            models = (names[pair["a"]], names[pair["b"]])
-            both = words("lineage.own_pair", a=models[0]) if pair["a"] == pair["b"] else " – ".join(models)
-            by_reason.setdefault(why(pair, words), []).append(both)
+    rates = False
+    for pair in by_kin(found):
+        if not _unknown(pair, found):
+            continue
+        models = (names[pair["a"]], names[pair["b"]])
+        both = words("lineage.own_pair", a=models[0]) if pair["a"] == pair["b"] else " – ".join(models)
+        rate = pair["answers"]["repeated"] if "answers" in pair else None
+        if rate is not None:
+            rates = True
+            both += "\u00a0" + words("lineage.rate", rate=words.value(rate["value"], "percent"), count=rate["n"])
+        by_reason.setdefault(translated(pair["reason"] or "", words), []).append(both)
     told = []
     for reason, pairs in by_reason.items():
         shown = words("lineage.comma").join(pairs[:_MOST_APART])
         more = len(pairs) - _MOST_APART
         shown += words("lineage.comma") + words("lineage.further", count=more) if more > 0 else ""
-        told.append(words("lineage.apart", count=words.count(len(pairs)), list=shown, reason=reason))
-    return told
+        told.append(words("lineage.apart", count=words.count(len(pairs)), list=shown, reason=_ended(reason, words)))
+    return [*told, words("lineage.apart_rates")] if rates else told
 
 
 def translated(statement: str, words: Words) -> str:
