@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,20 @@ def test_records_in_a_circle_or_without_form_end_nothing(tmp_path: Path) -> None
     told = {names[one["child"]]: None if one["parent"] is None else names[one["parent"]] for one in found["on_record"]}
     assert told == {"one 0": "two 0", "two 0": "one 0", "self 0": None}
     assert len(found["tree"]) == 1  # one of the two that name each other has to be first
+
+
+def test_what_is_said_of_pairs_on_record_is_said_in_chinese(tmp_path: Path) -> None:
+    for seed in range(4):
+        origin = stored(tmp_path, "base", seed, drawn(seed))
+    stored(tmp_path, "shell", 3, moved(renumbered(drawn(3)), 5), parent=parent(origin, "permute"))
+    stored(tmp_path, "liar", 3, drawn(9), parent=parent(origin, "prune:0.5"))
+    stored(tmp_path, "learned", 3, None, parent=parent(origin, "distil:2"))
+    comparison = guards.compare(study.open([tmp_path]))
+    models = list(dict.fromkeys(member.model for member in comparison.members))
+    found: Any = analysis.lineage(comparison, models, lambda text: None)
+    shown = [row for pair in found["listed"] for row in pair["evidence"] if row["p"] is not None]
+    said = [pair["statement"] for pair in found["listed"]] + [row["reason"] for row in shown if row["reason"]]
+    told = {kin.translated(text, Words("zh")) for text in said}
+    assert len(told) > 4
+    english = {text for text in told if re.search(r"[a-z]+ [a-z]+ [a-z]+", text)}
+    assert english == set()
