@@ -505,14 +505,15 @@ def test_lineage_finds_the_shell_and_says_why_the_rest_is_not_tested(family):
     assert (found["runs"], found["run_pairs"]) == (10, 45)
     shell = pairs["base", "shell"]
     assert shell["verdicts"]["derived"] == 1
-    assert shell["strongest"]["test"] == "record"
+    assert (shell["strongest"]["test"], shell["on_record"], shell["unexplained"]) == ("record", 1, 0)
     assert [runs[run] for run in shell["strongest_runs"]] == [("base", 0), ("shell", 7)]
     (listed,) = [pair for pair in found["listed"] if pair["verdict"] == "derived"]
     assert listed["statement"] == "Every number is the other's, renumbered and pruned."
     assert runs[listed["later"]] == ("shell", 7)
-    assert [row["test"] for row in listed["evidence"]] == ["numbers", "R1", "R2", "R3", "B1", "B1", "B2"]
+    assert listed["explained"] == "on record"
+    assert [row["test"] for row in listed["evidence"]] == ["record", "numbers", "R1", "R2", "R3", "B1", "B1", "B2"]
     (arc,) = found["tree"]  # the runs of `still` are copies, and no family
-    assert (runs[arc["parent"]], runs[arc["child"]], arc["told"]) == (("base", 0), ("shell", 7), True)
+    assert (runs[arc["parent"]], runs[arc["child"]], arc["direction"]) == (("base", 0), ("shell", 7), "on record")
     own = pairs["base", "base"]
     assert (own["tested"], own["note"]) == (3, None)
     assert not {"copy", "derived", "common ancestor"} & own["verdicts"].keys()

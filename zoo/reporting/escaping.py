@@ -16,7 +16,7 @@ _ANYWHERE = re.compile(
         [`*~$|]                                       # code, emphasis, strikethrough, mathematics, cells of a table
       | \\(?=[!-/:-@\[-`{-~]|$)                       # a backslash counts before punctuation alone
       | (?<![^\W_])_+ | _+(?![^\W_])                  # within a word an underscore is no emphasis
-      | <(?=[A-Za-z/!?]|$)                            # a tag, or an address in angle brackets
+      | <(?=[A-Za-z/!?]|$) | (?<=\S)>                  # a tag, or an address in angle brackets
       | &(?=\#?[A-Za-z0-9]+;)                         # an entity
       | \](?=[\[(:]|$)                                # the end of the text of a link, or of its definition
       | (?<=[\w.+-])@(?=\w)                           # an address of mail
