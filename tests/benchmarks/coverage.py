@@ -222,8 +222,6 @@ def run(chosen: Sequence[Population], plan: Plan, work: Path, share: tuple[int, 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run and write. Returns 1 when a bar is missed or a cell is missing."""
-    import coverage_tables
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", type=Path, default=WORK, help="where finished cells are kept")
@@ -235,6 +233,8 @@ def main(words: Sequence[str] | None = None) -> int:
     run(cells(), plan, asked.work, (part, parts))
     if parts > 1:
         return 0
+    import coverage_tables
+
     kept = [json.loads((asked.work / f"{plan.key(population)}.json").read_text()) for population in cells()]
     lines = [
         row(name, population, cell["found"][name])
