@@ -1,4 +1,4 @@
-"""Panels of `coverage.py`: populations of models whose likeness is known, and what is true of them.
+"""Panels of `interval_coverage.py`: populations of models whose likeness is known, and what is true of them.
 
 Every run is wrong where a normal latent is above the threshold of its accuracy; the latents of two runs are correlated.
 Given what all models share, they are independent, so that what is true is an integral over one normal variable: by
