@@ -218,7 +218,7 @@ def test_the_vote_of_few_differences_has_no_interval():
 
 @pytest.mark.parametrize("related", [True, False])
 def test_the_chosen_hold_the_truth(related):
-    """90 panels of six models, all pairs alike, and what a binomial of .95 loses in 1 of 1,000. See reports/coverage."""
+    """90 panels of six models, all pairs alike, and a binomial of .95 less what it loses. See reports/coverage."""
     truth = Truth(models=6, replicas=2 if related else 1, examples=300, accuracy=0.6)
     correlation = truth.error_correlation()
     alike = correlation[0, 1] / correlation[0, 0] if related else correlation[0, 1]
