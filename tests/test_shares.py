@@ -117,7 +117,7 @@ def numbers(result: Result, name: str) -> Iterator[tuple[str, float, float, floa
             yield f"{name} {i}-{j}", result.value[i, j], result.low[i, j], result.high[i, j], reason, result.n[i, j]
     for part, inner in result.parts.items():
         # parts of pairs are what the value is compared with, and the diagonal of a pair's measure is in the measure
-        if not isinstance(inner, Pairs):
+        if not isinstance(inner, Pairs) and part != "at_least":  # which is an end itself
             yield from numbers(inner, f"{name}.{part}")
 
 

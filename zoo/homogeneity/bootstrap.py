@@ -24,6 +24,10 @@ _TILE = 2**25  # weights held at a time, as float32: 128 MiB
 _KEPT = 2**22  # weights that are kept until others are asked for: 16 MiB
 _NO_WIDTH = 1e-7  # draws are kept as float32 in places: what differs by less is one number
 
+FEW_EVENTS = 10
+"""With fewer examples than this of the rarer kind the interval of a share covers more than it says."""
+WIDE = f"fewer than {FEW_EVENTS} such examples: too few for an interval that is just wide enough, and this one is wider"
+
 MOST_UNDEFINED = 0.5
 """An interval from fewer than this share of the draws would speak about other samples than ours: there is none."""
 
@@ -126,11 +130,20 @@ def share_interval(value: Any, draws: np.ndarray, examples: Any, plan: Bootstrap
 def mean_interval(values: np.ndarray, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
     """The interval of a mean over examples of numbers in [0, 1], with the variance of the mean in closed form.
 
+    Where the numbers add up to fewer than `FEW_EVENTS`, or to fewer below N, they count as so many whole examples: of
+    products of shares most are next to 0, and the few that make the mean may not be among the examples.
     values: (..., N) float64. Returns low and high, (...) float64, NaN for a plan without draws."""
     mean, examples = values.mean(axis=-1), values.shape[-1]
     if not plan.draws:
         return np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
-    return shares.interval(mean, values.var(axis=-1) / examples, examples, plan.confidence)
+    size = shares.effective_size(mean, values.var(axis=-1) / examples, examples)
+    few = examples * np.minimum(mean, 1 - mean) < FEW_EVENTS
+    return shares.wilson(mean, np.where(few, np.minimum(size, examples), size), shares.quantile(plan.confidence))
+
+
+def wide(share: float, examples: int) -> str:
+    """What to mind about the interval of a share that rests on few examples of the rarer kind, or an empty string."""
+    return WIDE if examples * min(share, 1 - share) < FEW_EVENTS else ""
 
 
 def signed_interval(value: Any, draws: np.ndarray, examples: int, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:

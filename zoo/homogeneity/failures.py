@@ -7,6 +7,7 @@ t-th replica of every model.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from zoo.homogeneity.behaviour import behaviour
 from zoo.homogeneity.bootstrap import (
+    FEW_EVENTS,
     Bootstrap,
     drawn_means,
     interval,
@@ -27,6 +29,7 @@ from zoo.homogeneity.bootstrap import (
     too_few,
     undefined,
     unseen_reasons,
+    wide,
 )  # fmt: skip
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 OfSet = Callable[["Panel", Bootstrap], Scalar]
 """A measure of the set as a function."""
+
+FEW_DIFFER = f"the vote and the best model differ on fewer than {FEW_EVENTS} examples: too few for an interval"
+"""Why the gain of a vote has no interval."""
 
 _CAPACITY_WORK = 1.5e7  # examples × models × max(models, classes) × replicas up to which all examples are taken
 
@@ -125,16 +131,15 @@ def systemic_failure(panel: Panel, plan: Bootstrap) -> Scalar:
         return undefined(examples, too_few(examples))
     shares = failure_shares(panel)
     rows = np.concatenate([shares.prod(axis=0, keepdims=True), shares])
-    found = _of_means(
-        rows, plan,
-        {"value": lambda m: m[0], "expected": lambda m: m[1:].prod(axis=0), "log_ratio": _log_ratio},
-    )  # fmt: skip
-    why = "no example is failed by every model" if found["value"].value == 0 else "a model is never wrong"
+    found = _of_means(rows, plan, {"expected": lambda m: m[1:].prod(axis=0), "log_ratio": _log_ratio})
+    value = float(rows[0].mean())
+    why = "no example is failed by every model" if value == 0 else "a model is never wrong"
     parts = {
         "expected": found["expected"].share(examples, plan),
         "log_ratio": found["log_ratio"].scalar(examples, plan, why),
     }
-    return _joined(found["value"].share(examples, plan), parts)
+    low, high = (None if np.isnan(end) else float(end) for end in mean_interval(rows[0], plan))
+    return Scalar(value, low, high, examples, wide(value, examples) if plan.draws else "", parts)
 
 
 def _log_ratio(means: np.ndarray) -> np.ndarray:
@@ -241,6 +246,7 @@ def sets_of_runs(panel: Panel) -> list[np.ndarray]:
     return [np.array([of[t % len(of)] for of in runs]) for t in range(max(map(len, runs)))]
 
 
+@functools.lru_cache(maxsize=256)
 def vote_wins(models: int, classes: int) -> np.ndarray:
     """Chance that the right answer wins a vote, given k right votes of M, when wrong ones are uniform over the other
     classes and ties are broken by lot. Returns (M + 1,) float64 for k = 0 … M.
@@ -260,6 +266,7 @@ def vote_wins(models: int, classes: int) -> np.ndarray:
             rest = wrong - tied * right
             below = _power(term, others - tied, rest)
             wins[right] += _choose(others, tied) * level**tied * below / whole / (tied + 1)
+    wins.flags.writeable = False  # kept for the next call
     return wins
 
 
@@ -308,7 +315,8 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
     }
     ahead, best = 1 - shares - credit, int(shares.mean(axis=1).argmin())
     low, high = (None if math.isnan(end) else -end for end in highest_mean(ahead, best, plan)[::-1])
-    return Scalar(-float(ahead[best].mean()), low, high, examples, "", parts)
+    reason = FEW_DIFFER if low is None and plan.draws else ""
+    return Scalar(-float(ahead[best].mean()), low, high, examples, reason, parts)
 
 
 def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:

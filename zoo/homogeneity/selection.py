@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo import shares
-from zoo.homogeneity.bootstrap import Bootstrap, drawn_means, tensor, tiles
+from zoo.homogeneity.bootstrap import FEW_EVENTS, Bootstrap, drawn_means, tensor, tiles, wide
 from zoo.homogeneity.leaderboard import Accuracies, freedom
 from zoo.homogeneity.results import Pairs, Scalar
 
@@ -65,9 +65,9 @@ def reach(deviations: np.ndarray, chosen: int, confidence: float, kept: float = 
 def best_accuracy(panel: Panel, plan: Bootstrap) -> tuple[int, Scalar]:
     """The most accurate model, the first of equals, and its accuracy.
 
-    Interval: Wilson's over examples and seeds, as in the leaderboard; its lower end allows for the choice (`reach`).
-    """
-    from scipy.stats import t
+    Interval: as in the leaderboard, over examples and seeds, but for the lower end, which allows for the choice."""
+    from scipy.special import betaincinv
+    from scipy.stats import norm, t
 
     found = Accuracies.of(panel)
     examples, best = found.per_example.shape[1], int(np.argsort(-found.mean, kind="stable")[0])
@@ -80,22 +80,30 @@ def best_accuracy(panel: Panel, plan: Bootstrap) -> tuple[int, Scalar]:
     ends = reach((draws - found.mean) / np.where(spread > 0, spread, 1.0), best, plan.confidence)
     size = shares.effective_size(value, sampling[best] + found.seeds[best], examples)
     degrees = freedom(sampling, found.seeds, found.replicas)[best]
-    low, _ = shares.wilson(value, size, t.isf(ends.error / ends.rivals, degrees))
+    lucky = t.isf(ends.error / ends.rivals, degrees)
+    low, _ = shares.wilson(value, size, lucky)
+    if not (note := wide(value, examples)):
+        # So far out on one side Wilson's is too wide, and Jeffreys's is not (Cai 2005).
+        one_sided = betaincinv(size * value + 0.5, size * (1 - value) + 0.5, norm.sf(lucky))
+        low = min(shares.wilson(value, size, t.isf((1 - plan.confidence) / 2, degrees))[0], one_sided)
     _, high = shares.wilson(value, size, t.isf(ends.error, degrees))
-    return best, Scalar(value, float(low), float(high), examples)
+    return best, Scalar(value, float(low), float(high), examples, note)
 
 
 def highest_mean(values: np.ndarray, chosen: int, plan: Bootstrap) -> tuple[float, float]:
     """Low and high of the highest of K means over examples of numbers in [−1, 1]. values: (K, N) float64; chosen:
     which is the highest. The ends are those of the studentised bootstrap (`reach`); where the numbers of the chosen one
-    do not vary, as far around it as examples may move it of which none was seen. NaN for a plan without draws."""
+    are all 0, as far around it as examples may move it of which none was seen. NaN for a plan without draws, and where
+    the numbers that are not 0 add up to fewer than `FEW_EVENTS` examples."""
     examples, mine = values.shape[1], values[chosen]
     value, error = float(mine.mean()), float(mine.std()) / math.sqrt(examples)
     if not plan.draws:
         return math.nan, math.nan
-    if error <= _NO_WIDTH:
+    if np.abs(mine).max() <= _NO_WIDTH:
         beyond = shares.unseen(examples, plan.confidence)
-        return max(value - beyond, -1.0), min(value + beyond, 1.0)
+        return -beyond, beyond
+    if np.abs(mine).sum() < FEW_EVENTS or error <= _NO_WIDTH:
+        return math.nan, math.nan
     ends = reach(studentised(values - values.mean(axis=1, keepdims=True), plan), chosen, plan.confidence)
     return max(value - ends.below * error, -1.0), min(value + ends.above * error, 1.0)
 
@@ -141,19 +149,39 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
         return ()
     order = known[np.argsort(-values[known], kind="stable")]
     pairs = np.stack([first[order], second[order]], axis=1)
-    contest = _Contest.of(panel, pairs, kinship, plan)
-    told = [_chosen(contest, found, pairs[0], 1, plan)]
-    if len(pairs) > 1:
-        told.append(_chosen(contest, found, pairs[-1], -1, plan))
-    return tuple(told)
+    runs = _Runs.of(panel)
+    ends = [(pairs[0], 1)] if len(pairs) == 1 else [(pairs[0], 1), (pairs[-1], -1)]
+    told = [_no_interval(runs, found, pair, plan) for pair, _ in ends]
+    contest = None if all(text is not None for text in told) else _Contest.of(runs, pairs, kinship, plan)
+    return tuple(
+        _without(found, pair, text)
+        if text is not None or contest is None
+        else _chosen(contest, found, pair, sign, plan)
+        for (pair, sign), text in zip(ends, told, strict=True)
+    )
+
+
+def _no_interval(runs: _Runs, found: Pairs, pair: np.ndarray, plan: Bootstrap) -> str | None:
+    """Why the pair has no interval beside what is said of it already; None where it may have one."""
+    a, b = int(pair[0]), int(pair[1])
+    if not plan.draws or found.reasons.get((a, b), "") == shares.UNSEEN:
+        return ""
+    if not (runs.usable[a] and runs.usable[b]):
+        return NO_SPREAD
+    return FEW if runs.failures[a] * runs.failures[b] * found.n[a, b] < FEW_SHARED else None
+
+
+def _without(found: Pairs, pair: np.ndarray, reason: str | None) -> ChosenPair:
+    a, b = int(pair[0]), int(pair[1])
+    reasons = "; ".join(filter(None, [found.reasons.get((a, b), ""), reason]))
+    return ChosenPair(a, b, Scalar(float(found.value[a, b]), None, None, int(found.n[a, b]), reasons))
 
 
 @dataclass(frozen=True)
 class _Contest:
     """Pairs that compete to be the most or the least alike: the most extreme of those whose models have both kinds of
     answers in every run. pairs: (K, 2), most alike first; share: K over all; top, bottom: (K,) of the ratios, each with
-    its influence (K, N); influence: of the ratios; deviations: (draws, K), see `studentised`; runs: what they rest on.
-    """
+    its influence (K, N); influence: of the ratios; deviations: (draws, K), see `studentised`."""
 
     pairs: np.ndarray
     share: float
@@ -163,48 +191,36 @@ class _Contest:
     bottom_influence: np.ndarray
     influence: np.ndarray
     deviations: np.ndarray
-    runs: _Runs
 
     @classmethod
-    def of(cls, panel: Panel, pairs: np.ndarray, kinship: bool, plan: Bootstrap) -> _Contest:
+    def of(cls, runs: _Runs, pairs: np.ndarray, kinship: bool, plan: Bootstrap) -> _Contest:
         """pairs: (P, 2), most alike first."""
-        runs = _Runs.of(panel)
         usable = pairs[runs.usable[pairs].all(axis=1)]
         kept = usable
         if len(usable) > CONTENDERS:
             kept = np.concatenate([usable[: CONTENDERS // 2], usable[-CONTENDERS // 2 :]])
         top, top_influence, bottom, bottom_influence = runs.ratios(kept, kinship)
         influence = (top_influence - (top / bottom)[:, None] * bottom_influence) / bottom[:, None]
-        deviations = studentised(influence, plan) if len(kept) else np.empty((plan.draws, 0))
-        share = len(kept) / max(len(usable), 1)
-        return cls(kept, share, top, top_influence, bottom, bottom_influence, influence, deviations, runs)
+        deviations = studentised(influence, plan)
+        return cls(kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations)
 
 
 def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: Bootstrap) -> ChosenPair:
     """sign: 1 where the pair is the most alike, −1 where it is the least."""
     a, b = int(pair[0]), int(pair[1])
     value, n, told = float(found.value[a, b]), int(found.n[a, b]), found.reasons.get((a, b), "")
-
-    def without(reason: str) -> ChosenPair:
-        return ChosenPair(a, b, Scalar(value, None, None, n, "; ".join(filter(None, [told, reason]))))
-
-    runs = contest.runs
-    if not plan.draws or told == shares.UNSEEN:
-        return without("")
-    if not (runs.usable[a] and runs.usable[b]):
-        return without(NO_SPREAD)
-    if runs.failures[a] * runs.failures[b] * n < FEW_SHARED:
-        return without(FEW)
     place = int(np.flatnonzero((contest.pairs == pair).all(axis=1))[0])
     if contest.influence[place].std() <= _NO_WIDTH:
-        return without(shares.UNSEEN)
+        return _without(found, pair, shares.UNSEEN)
     ends = reach(sign * contest.deviations, place, plan.confidence, contest.share)
     below, above = (ends.below, ends.above) if sign > 0 else (ends.above, ends.below)
     spread = np.cov(contest.top_influence[place], contest.bottom_influence[place]) / n
     low, high = (
         fieller(float(contest.top[place]), float(contest.bottom[place]), spread, errors) for errors in (-below, above)
     )
-    return without(UNBOUNDED) if math.isinf(low + high) else ChosenPair(a, b, Scalar(value, low, high, n, told))
+    if math.isinf(low) or math.isinf(high):
+        return _without(found, pair, UNBOUNDED)
+    return ChosenPair(a, b, Scalar(value, low, high, n, told))
 
 
 def fieller(top: float, bottom: float, spread: np.ndarray, errors: float) -> float:
