@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
-from zoo.errors import ConfigError, Incompatible, RequestError, StoreError, ZooError
+from zoo import guard
+from zoo.errors import ConfigError, Incompatible, RequestError, StoreError
 from zoo.options import Configurable, option
 
 if TYPE_CHECKING:
@@ -59,30 +60,25 @@ class Request(Configurable):
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a model could not be asked, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    return guard.run(lambda: _command(list(arguments)), "Interrupted: what was asked so far is kept.")
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
-    try:
-        runs = [word for word in arguments if "=" not in word or Path(word).is_dir()]
-        request = words.parse([word for word in arguments if word not in runs], Request)
-        for folder in ask_all(_folders(runs), request):
-            print(folder)
-        return 0
-    except KeyboardInterrupt:
-        print("Interrupted: what was asked so far is kept.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    runs = [word for word in arguments if "=" not in word or os.path.isdir(word)]
+    request = words.parse([word for word in arguments if word not in runs], Request)
+    for folder in ask_all(_folders(runs), request):
+        print(folder)
+    return 0
 
 
 def _folders(patterns: Sequence[str]) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
+from zoo import guard
 from zoo.errors import ConfigError, RequestError, ZooError
 from zoo.options import Configurable, option, require
 
@@ -86,25 +87,21 @@ def _parts(text: str) -> list[str]:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a model could not be measured, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    interrupted = "Interrupted: nothing of the bench that was under way is kept."
+    return guard.run(lambda: _command(list(arguments)), interrupted)
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
-    try:
-        return _measure(words.parse(arguments, Request), list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted: nothing of the bench that was under way is kept.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return _measure(words.parse(arguments, Request), arguments)
 
 
 def _measure(request: Request, arguments: list[str]) -> int:

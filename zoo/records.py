@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import interrupts
+from zoo import guard, interrupts
 from zoo.config import Precision, Trainer, decide, plain
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
@@ -243,10 +243,12 @@ def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Dra
         registry.notify("zoo_run_started", run=plan.record)
         try:
             yield draft
-        except (Exception, SystemExit, KeyboardInterrupt) as caught:
+        except BaseException as caught:
             if not draft.is_open:  # published already: what is complete stays so, whatever came after
                 raise
             error = interrupts.meant(caught)
+            if isinstance(error, KeyboardInterrupt) and not interrupts.is_users(error):
+                error = guard.explained(error)  # a plugin's own: the run was not interrupted
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
             if isinstance(error, KeyboardInterrupt):

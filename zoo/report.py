@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
+from zoo import guard
 from zoo.config import REPORT_NAME, Language
-from zoo.errors import ConfigError, RequestError, ZooError
+from zoo.errors import ConfigError, RequestError
 from zoo.options import Configurable, option
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Request(Configurable):
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -63,16 +64,7 @@ def command(arguments: Sequence[str]) -> int:
     # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return guard.run(lambda: _command(list(arguments)))
 
 
 def _command(arguments: list[str]) -> int:

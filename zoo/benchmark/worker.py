@@ -42,7 +42,7 @@ def main() -> None:
                 told = measuring.adopt(order["search"])
             else:
                 told = {"search": measuring.search, "close": measuring.close}[order["do"]]()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             traceback.print_exc()
             told = {"error": _in_words(error), "exit_code": getattr(error, "exit_code", 1)}
         answers.write(json.dumps(told) + "\n")

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import guard
 from zoo.disguise import chain
-from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean, printable
+from zoo.errors import ConfigError, RequestError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from zoo.disguise.publishing import Disguised, Request
@@ -37,7 +38,7 @@ Steps:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 something failed, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -48,20 +49,15 @@ def command(arguments: Sequence[str]) -> int:
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    return guard.run(lambda: _command(list(arguments)))
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(usage())
         return 0 if arguments else RequestError.exit_code
-    try:
-        _show(parse(arguments))
-        return 0
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
+    _show(parse(arguments))
+    return 0
 
 
 def parse(arguments: Sequence[str]) -> Request:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import guard
 from zoo.config import Device, RunConfig, Trainer, TrainerOptions, decide
 from zoo.disguise import chain, parent
 from zoo.errors import Incompatible
@@ -93,7 +94,9 @@ def _planned(origin: Parent, steps: Sequence[chain.Step], registry: Registry) ->
 
 
 def _student(name: str, origin: Parent, registry: Registry) -> TorchModel:
-    model = registry.find("model", name).cls()
+    entry = registry.find("model", name)
+    with guard.options_of(f"Model '{name}'", f"{entry.distribution} {entry.version}"):
+        model = entry.cls()
     if not isinstance(model, TorchModel):
         raise Incompatible(f"distil:{name}: '{name}' fits itself and cannot learn from probabilities.")
     if origin.splits.modality not in model.modalities:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean, printable
+from zoo import guard
+from zoo.errors import ConfigError, RequestError, StoreError, did_you_mean, printable
 from zoo.lineage.multiple import ENOUGH_REPLICAS
 from zoo.store.disk import place_of
 from zoo.store.schema import PREDICTIONS, RUN
@@ -51,7 +52,7 @@ class Request:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a run is damaged, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -61,20 +62,7 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
-    except MemoryError as error:
-        print(f"Memory does not suffice ({printable(str(error)) or 'no more is given'}).\n"
-              "Compare fewer models at once, or on a machine with more of it.", file=sys.stderr)  # fmt: skip
-        return 1
+    return guard.run(lambda: _command(list(arguments)))
 
 
 def _command(arguments: list[str]) -> int:
