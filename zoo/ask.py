@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from zoo.benchmark.restoring import Stored
     from zoo.data import Splits
+    from zoo.store.keys import RunPlace
 
 USAGE = """python -m zoo.ask RUN RUN … out=FOLDER [option=value …]
 
@@ -103,11 +104,37 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
     Raises Incompatible when two runs have other test splits, StoreError for a run without weights, and what reading a
     run, its data and its model raise."""
     from zoo.store.disk import chosen_with
+    from zoo.store.places import kept
 
-    first = _stored(folders[0])
-    made = made_inputs(first.splits, request)
-    with chosen_with("out=…"):
-        return [_publish(_same_questions(first, folder), made, Path(request.out).expanduser()) for folder in folders]
+    out = Path(request.out).expanduser()
+    with chosen_with("out=…"), kept([*folders, *([request.scout] if request.scout else [])]):
+        for folder in folders:
+            _require_room(out, folder)
+        first = _stored(folders[0])
+        made = made_inputs(first.splits, request)
+        return [_publish(_same_questions(first, folder), made, out) for folder in folders]
+
+
+def _require_room(out: Path, folder: Path) -> None:
+    """Refuse, before anything is asked, a place where a run lies that was not itself asked: the new run has answers
+    alone, and would take the place of its weights."""
+    from zoo.store import reading
+    from zoo.store.places import require_apart
+    from zoo.store.schema import ASKED, RUN
+
+    place = out / _place(reading.read_record(folder)).relative
+    require_apart(place)
+    if (place / RUN).is_file() and ASKED not in reading.read_record(place):
+        raise RequestError(f"In {place} lies a run that was not made by zoo.ask.\nChoose another folder with out=…")
+
+
+def _place(record: Mapping[str, Any]) -> RunPlace:
+    from zoo.store.keys import RunPlace
+
+    try:
+        return RunPlace(*(str(record[part]) for part in ("task", "dataset", "model", "key")))
+    except KeyError as error:
+        raise StoreError(f"A run's run.json does not say its {error.args[0]}, so it cannot be asked.") from error
 
 
 def _stored(folder: Path) -> Stored:
@@ -201,7 +228,6 @@ def _publish(stored: Stored, made: Mapping[str, Any], out: Path) -> Path:
 
     from zoo.data.loading import content_ids
     from zoo.store.folder import Draft
-    from zoo.store.keys import RunPlace
     from zoo.store.schema import ASKED
     from zoo.store.tables import PredictionTable
 
@@ -221,8 +247,7 @@ def _publish(stored: Stored, made: Mapping[str, Any], out: Path) -> Path:
     record = dict(stored.run.record)
     record[ASKED] = {"run": str(record.get("key")), "inputs": {kind: len(inputs) for kind, inputs in told.items()}}
     record.pop("files", None)
-    place = RunPlace(*(str(record[part]) for part in ("task", "dataset", "model", "key")))
-    with Draft.open(out, place, record) as draft:
+    with Draft.open(out, _place(record), record) as draft:
         draft.write_predictions(table)
         return draft.publish(record, "complete")
 

@@ -135,6 +135,7 @@ def measure(
     from zoo.benchmark.turns import Lost, Plan, take_turns
     from zoo.store import bench as store
     from zoo.store.disk import chosen_with
+    from zoo.store.places import kept
 
     protocol = protocol_of(request, device)
     jobs = jobs_of(field, request, protocol, device)
@@ -151,7 +152,8 @@ def measure(
     found = summary.Measurement(measured, _twins(measured, said), said[PRODUCT], protocol, device, before, load())
     target = float(request.target) if request.target else None
     bench = {**summary.summarise(found, target, left_out), "command": command}
-    with chosen_with("study=… (a copy of this one)"):
+    runs = [contestant.run.folder for contestant in field.contestants]
+    with chosen_with("study=… (a copy of this one)"), kept(runs):
         return bench, store.write(field.folder, bench, summary.rows(found, bench))  # type: ignore[arg-type, return-value]
 
 

@@ -97,16 +97,21 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], k
     from zoo import reporting
     from zoo.analysis.document import analyse
     from zoo.plugins import registry
+    from zoo.store.keys import shortened
+    from zoo.store.places import kept
 
     document = analyse(paths, request.options(), words)
+    runs = [run["folder"] for run in document["provenance"]["runs"]]
     studied = document["study"]
-    name = request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}")
+    name = shortened(request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}"))
     if request.name:
         document["title"] = f"{request.name} · {studied['dataset']}"
     folder = Path(request.out).expanduser() / name
+    reporting.restore(folder)
     if keep_larger:
         _refuse_to_shrink(folder, document)
-    reporting.write(document, folder, request.language)
+    with kept(runs):
+        reporting.write(document, folder, request.language)
     registry().notify("zoo_report_written", document=document, folder=folder)
     return folder
 
@@ -169,9 +174,11 @@ def _known(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(folder: Path) -> Document:
     """The document of a report. Raises RequestError when there is none, or it is no report."""
+    from zoo.reporting import restore
     from zoo.reporting.schema import check
 
     file = folder if folder.name == "report.json" else folder / "report.json"
+    restore(file.parent)
     try:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:

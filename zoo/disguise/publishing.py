@@ -15,6 +15,7 @@ from zoo.disguise import chain, parent
 from zoo.errors import Incompatible
 from zoo.models import TorchModel
 from zoo.store.disk import chosen_with
+from zoo.store.places import kept
 from zoo.store.schema import DISGUISE, PARENT, WEIGHTS
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def disguise(request: Request, registry: Registry, screen: Console) -> Disguised
     config = dataclasses.replace(config, runs_dir=request.out, label=chain.label(config.label, steps))
     told = {"how": chain.written(steps), "seed": request.seed, "parent": origin.key}
     plan = records.identify(config, origin.splits, registry, {DISGUISE: told})
-    with chosen_with("out=…"):
+    with chosen_with("out=…"), kept([request.run]):
         outcome = records.find(config, plan) or _made(origin, jobs, (config, plan, request), registry, screen)
     return _compared(origin, outcome)
 

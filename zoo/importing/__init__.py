@@ -47,13 +47,16 @@ def read(files: Sequence[Path], runs_dir: Path, options: Options | None = None) 
     Raises DataError naming file, row and value, and StoreError when a folder cannot be written.
     """
     from zoo.importing import answers, publishing, samples, tables
+    from zoo.store.disk import chosen_with
+    from zoo.store.places import kept
 
     options = options or Options()
     sheets = []
     for path in files:
         reader = samples if samples.is_log(path) else tables
         sheets.append(reader.read(path, options))
-    return [publishing.publish(one, runs_dir, options.task) for one in answers.gather(sheets, options)]
+    with chosen_with("--runs-dir"), kept(files):
+        return [publishing.publish(one, runs_dir, options.task) for one in answers.gather(sheets, options)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

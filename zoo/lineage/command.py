@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from zoo import guard
 from zoo.errors import ConfigError, RequestError, StoreError, did_you_mean, printable
 from zoo.lineage.multiple import ENOUGH_REPLICAS
-from zoo.store.disk import place_of
+from zoo.store.disk import chosen_with, place_of
+from zoo.store.places import kept, require_apart
 from zoo.store.schema import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
@@ -71,13 +72,30 @@ def _command(arguments: list[str]) -> int:
         return 0 if arguments else RequestError.exit_code
     request = parse(arguments)
     out = place_of(request.out, "out") if request.out else None
-    if out is not None:
-        _require_room(out)
-    comparison = compare_paths(request)
-    show(comparison)
-    if out is not None:
-        write(comparison, out)
+    with chosen_with("out=…"), kept(_read_by(request)):
+        if out is not None:
+            _require_room(out)
+            require_apart(out)
+        comparison = compare_paths(request)
+        show(comparison)
+        if out is not None:
+            write(comparison, out)
     return 0
+
+
+def _read_by(request: Request) -> list[str]:
+    """Every run and file that is read, which out= must not be written over."""
+    patterns = (*request.replicas, *request.references)
+    return [*request.paths, *(path for pattern in patterns for path in _runs_of(pattern))]
+
+
+def _runs_of(pattern: str) -> list[str]:
+    """What a pattern names; of a folder that is no run itself, the runs in it: beside them a file may be written."""
+    return [
+        path
+        for one in _matching(pattern)
+        for path in ([one] if _is_model(Path(one)) else [*_inside(Path(one)), *_answered_in(Path(one))])
+    ]
 
 
 def _require_room(file: Path) -> None:
@@ -245,7 +263,7 @@ def show(comparison: Comparison) -> None:
 def write(comparison: Comparison, file: Path) -> None:
     """Everything that was found as JSON, whole or not at all. Raises StoreError when it cannot be written."""
     from zoo.lineage.document import document
-    from zoo.store.disk import chosen_with, replace_file
+    from zoo.store.disk import replace_file
     from zoo.store.keys import finite
 
     text = json.dumps(finite(document(comparison)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -255,8 +273,7 @@ def write(comparison: Comparison, file: Path) -> None:
             file.write_bytes(content)
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with chosen_with("out=…"):
-                replace_file(Path(os.path.realpath(file)), content)
+            replace_file(Path(os.path.realpath(file)), content)
     except OSError as error:
         raise StoreError(f"Cannot write {file}: {error.strerror}. Choose another with out=…") from error
     print(printable(f"Written: {file}"))
