@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
 from zoo import guard
+from zoo.data import reach
 from zoo.errors import ConfigError, Incompatible, RequestError, StoreError
 from zoo.options import Configurable, option
 
@@ -53,6 +54,7 @@ class Request(Configurable):
         "", "a run, on images, that is neither compared nor a reference: points between its classes are asked, too"
     )
     seed: int = option(0, "seed of everything that is drawn", ge=0)
+    data: str = reach.declared()
 
     def __post_init__(self) -> None:
         if not self.out:
@@ -107,7 +109,11 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
     from zoo.store.places import kept
 
     out = Path(request.out).expanduser()
-    with chosen_with("out=…"), kept([*folders, *([request.scout] if request.scout else [])]):
+    with (
+        chosen_with("out=…"),
+        reach.allowing(reach.chosen(request.data)),
+        kept([*folders, *([request.scout] if request.scout else [])]),
+    ):
         for folder in folders:
             _require_room(out, folder)
         first = _stored(folders[0])

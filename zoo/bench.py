@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
 from zoo import guard
+from zoo.data import reach
 from zoo.errors import ConfigError, RequestError, ZooError
 from zoo.options import Configurable, option, require
 
@@ -62,6 +63,7 @@ class Request(Configurable):
     )
     target: str = option("", "validation accuracy that training times are taken to; without it 98 % of the best")
     seed: int = option(0, "seed of the order of the turns", ge=0)
+    data: str = reach.declared()
 
     def __post_init__(self) -> None:
         if not self.study:
@@ -175,7 +177,11 @@ def protocol_of(request: Request, device: str) -> Protocol:
 
 def jobs_of(field: Field, request: Request, protocol: Protocol, device: str) -> dict[str, dict[str, Any]]:
     """What each process is told: the matrix product first, then the models, then the twins."""
-    common = {"device": device, **{name: protocol[name] for name in ("precision", "compile", "threads", "sample")}}
+    common = {
+        "device": device,
+        "data": reach.chosen(request.data),
+        **{name: protocol[name] for name in ("precision", "compile", "threads", "sample")},
+    }
     jobs: dict[str, dict[str, Any]] = {PRODUCT: {**common, "what": "product"}}
     for contestant in field.contestants:
         jobs[contestant.what] = {**common, "what": "run", "folder": str(contestant.run.folder)}

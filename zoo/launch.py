@@ -185,6 +185,7 @@ class Watch(Callback):
             "name": config.report_name,
             "language": config.language.value,
             "examples": config.examples,
+            "data": "true",  # of this very command, which has read them
         }
         words = ("python", "-m", "zoo.run", "-m", *_asked)
         folder = Path(config.hydra.sweep.dir)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import arguments as words
 from zoo import guard
 from zoo.config import REPORT_NAME, Language
+from zoo.data import reach
 from zoo.errors import ConfigError, RequestError
 from zoo.options import Configurable, option
 
@@ -46,6 +47,7 @@ class Request(Configurable):
     permutations: int = option(200, "permutations behind the null of the representations", ge=1)
     seed: int = option(0, "seed of the draws and permutations", ge=0)
     device: str = option("cpu", "device on which the matrix products run, e.g. cuda", empty=False)
+    data: str = reach.declared()
 
     def options(self) -> Options:
         """What the analysis is told of it."""
@@ -87,7 +89,21 @@ def parse(arguments: Sequence[str]) -> Request:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
+    _require_device(request.device)
     return request
+
+
+def _require_device(device: str) -> None:
+    """Raise ConfigError for a device that this machine has not; torch is asked only where it is not the processor."""
+    if device == "cpu":
+        return
+    import torch
+
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["cuda"] if len(there) > 1 else []
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if device not in there:
+        raise ConfigError(f"device={device}: this machine has no such device. It has: {', '.join(there)}.")
 
 
 def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], keep_larger: bool = False) -> Path:
@@ -100,7 +116,8 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], k
     from zoo.store.keys import shortened
     from zoo.store.places import kept
 
-    document = analyse(paths, request.options(), words)
+    with reach.allowing(reach.chosen(request.data)):
+        document = analyse(paths, request.options(), words)
     runs = [run["folder"] for run in document["provenance"]["runs"]]
     studied = document["study"]
     name = shortened(request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}"))

@@ -16,7 +16,7 @@ from zoo.errors import ConfigError, RequestError, did_you_mean, printable
 if TYPE_CHECKING:
     from zoo.disguise.publishing import Disguised, Request
 
-OPTIONS = ("how", "seed", "out", "device")
+OPTIONS = ("how", "seed", "out", "device", "data")
 SEEDS = 2**32
 
 
@@ -31,6 +31,7 @@ how=         steps from left to right, such as prune:0.5,permute,quantise:8
 seed=0       of everything that is drawn
 out=runs     folder in which the new run is kept
 device=auto  cpu, cuda or mps
+data=auto    true reads whatever data the run names; auto: those of the installation and below this folder
 
 Steps:
 {kinds}"""
@@ -63,6 +64,7 @@ def _command(arguments: list[str]) -> int:
 def parse(arguments: Sequence[str]) -> Request:
     """The request from the words of a command line. Raises ConfigError and UnknownName."""
     from zoo.config import Device
+    from zoo.data import reach
     from zoo.disguise.publishing import Request
     from zoo.store.disk import place_of
 
@@ -87,7 +89,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if not out.strip():
         raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
     seed, place = _seed(said.get("seed", "0")), place_of(out, "out")
-    return Request(Path(runs[0]), said["how"], seed, place, Device(device))
+    return Request(Path(runs[0]), said["how"], seed, place, Device(device), reach.chosen(said.get("data", "auto")))
 
 
 def _seed(text: str) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import guard
 from zoo.config import Device, RunConfig, Trainer, TrainerOptions, decide
+from zoo.data import reach
+from zoo.data.reach import Reach
 from zoo.disguise import chain, parent
 from zoo.errors import Incompatible
 from zoo.models import TorchModel
@@ -36,6 +38,7 @@ class Request:
     seed: int = 0
     out: Path = Path("runs")
     device: Device = Device.auto
+    data: Reach = "auto"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def disguise(request: Request, registry: Registry, screen: Console) -> Disguised
     from zoo import records
 
     steps = chain.parse(request.how)
-    origin = parent.open(request.run, request.device, registry)
+    with reach.allowing(request.data):
+        origin = parent.open(request.run, request.device, registry)
     jobs, config = _planned(origin, steps, registry)
     config = dataclasses.replace(config, runs_dir=request.out, label=chain.label(config.label, steps))
     told = {"how": chain.written(steps), "seed": request.seed, "parent": origin.key}

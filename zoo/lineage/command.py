@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import guard
+from zoo.data import reach
+from zoo.data.reach import Reach
 from zoo.errors import ConfigError, RequestError, StoreError, did_you_mean, printable
 from zoo.lineage.multiple import ENOUGH_REPLICAS
 from zoo.store.disk import chosen_with, place_of
@@ -30,7 +32,8 @@ A, B, …      two or more: run folders, .safetensors files or Hugging Face fold
 replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
              them; {ENOUGH_REPLICAS} are the fewest that can tell of one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
-data=true    false reads weights only, never the runs' data (which the test of dead inputs needs)
+data=auto    of the runs' data, which the test of dead inputs needs, those of the installation and below this folder;
+             true reads whatever data the runs name, false reads weights only
 answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights
 references=  runs of A's or B's recipe and data with other seeds, to calibrate answers on (default: replicas=)
 
@@ -46,7 +49,7 @@ class Request:
     paths: tuple[str, ...]
     replicas: tuple[str, ...] = ()
     out: str = ""
-    data: bool = True
+    data: Reach = "auto"
     answers: bool = False
     references: tuple[str, ...] = ()
 
@@ -140,7 +143,7 @@ def parse(arguments: Sequence[str]) -> Request:
         )
     replicas, references = (_patterns(said.get(name, "")) for name in ("replicas", "references"))
     return Request(
-        tuple(paths), replicas, said.get("out", ""), _is_true(said, "data", True),
+        tuple(paths), replicas, said.get("out", ""), reach.chosen(said.get("data", "auto")),
         _is_true(said, "answers", bool(references)), references or replicas,
     )  # fmt: skip
 
@@ -167,7 +170,8 @@ def compare_paths(request: Request) -> Comparison:
     opened = [one or open_weights(path) for one, path in zip(unweighted, request.paths, strict=True)]
     models = _told_apart(opened)
     replicas = [open_weights(path) for pattern in request.replicas for path in _replica_paths(pattern)]
-    comparison = compare(models, replicas, looking() if request.data else None)
+    with reach.allowing(request.data):
+        comparison = compare(models, replicas, None if request.data == "false" else looking())
     return _with_answers(comparison, request) if request.answers else comparison
 
 

@@ -99,13 +99,15 @@ _NONE = f"fewer than {exact.FEWEST_DEAD} inputs that reach weights of their own 
 
 def inputs(record: Mapping[str, Any]) -> Inputs | str:
     """What the model of a run saw in training, or why that cannot be told."""
-    from zoo.data import load
+    from zoo.data import load, reach
 
     try:
         model = model_of(record)
         if not isinstance(model, TorchModel):
             return f"model '{model.name}' trains itself"
-        train = load(part_of(record, "dataset")).train
+        dataset = part_of(record, "dataset")
+        reach.require_allowed(dataset, model)
+        train = load(dataset).train
         if train.fingerprint != _recorded(record):
             return "the training data are no longer those on record"
         return _encoded(model, train)
