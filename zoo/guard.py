@@ -50,6 +50,8 @@ def _told(error: BaseException, interrupted: str) -> int:
         _say(interrupted)
         return INTERRUPTED
     if wants_traceback():
+        if isinstance(error, KeyboardInterrupt):  # which would read as the user's
+            raise explained(error) from error
         raise error
     told = explained(error)
     _say(printable(str(told)))
@@ -129,8 +131,15 @@ class _Ended(BaseException):
 
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """What argparse makes of the words; where it would end the process, `run` returns the code."""
-    try:
+    with ending():
         return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Where argparse, or who else reads words of a command line, ends the process within, `run` returns the code."""
+    try:
+        yield
     except SystemExit as end:
         raise _Ended(end.code if isinstance(end.code, int) else FINE) from None
 
@@ -149,6 +158,8 @@ def blamed(whose: str) -> Iterator[None]:
         raise
     except BaseException as caught:
         error = interrupts.not_users(caught)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # the user's, not the plugin's
+            raise too_long(error.filename) from error
         raise PluginError(f"{whose}: {described(error)}") from error
 
 
@@ -183,7 +194,7 @@ class _Patient(io.FileIO):
             os.dup2(nothing, self.fileno())
             os.close(nothing)
             if not isinstance(error, BrokenPipeError):
-                raise
+                raise OSError(error.errno, error.strerror, "standard output") from error
             return memoryview(data).nbytes  # type: ignore[arg-type]
 
 
@@ -214,10 +225,7 @@ def _patiently(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 def _flushed(code: int) -> int:
     """What was printed is written while an error can still be reported."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        raise ZooError(f"Standard output cannot be written: {error.strerror}.") from error
+    sys.stdout.flush()
     return code
 
 

@@ -120,7 +120,7 @@ def _hydra(arguments: list[str], asked: Sequence[str] = (), cells: Sequence[Sequ
     _asked[:] = asked
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with _environment(len(cells or ())):
+        with _environment(len(cells or ())), guard.ending():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
     except OSError as error:
         if error.errno is None:  # a config that is not there: Hydra counts it among these

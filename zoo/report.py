@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.reporting.schema import Document
 
 USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
-python -m zoo.report verify reports/<name>      recompute every number from the run folders
+python -m zoo.report verify reports/<name> [data=true]      recompute every number from the run folders
 
 {options}"""
 
@@ -54,6 +54,13 @@ class Request(Configurable):
         from zoo.analysis.document import Options
 
         return Options(self.draws, self.permutations, self.seed, self.examples, self.device, lineage=self.lineage)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What may be asked of `verify`."""
+
+    data: str = "auto"
 
 
 def main() -> None:
@@ -152,9 +159,11 @@ def verify(arguments: Sequence[str]) -> int:
     """Recompute a report from its run folders and compare. Returns 0 when every number is the same, else 1."""
     from zoo.analysis.document import Options, analyse
 
-    if len(arguments) != 1:
+    folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    asked = words.parse([word for word in arguments if word not in folders], Verification)
+    if len(folders) != 1:
         raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
-    old = read(Path(arguments[0]))
+    old = read(Path(folders[0]))
     method = old["method"]
     options = Options(
         method["draws"],
@@ -165,7 +174,8 @@ def verify(arguments: Sequence[str]) -> int:
         lineage="lineage" in old,
         answers="answers" in old.get("lineage", {}),
     )
-    new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
+    with reach.allowing(reach.chosen(asked.data)):
+        new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
     # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the
     # former report's to say. Texts and images are the data set's, which need not be there any more.
     told = {"title": old["title"], "left_out": old["left_out"], "examples": _known(new["examples"], old["examples"])}
@@ -173,11 +183,12 @@ def verify(arguments: Sequence[str]) -> int:
     if new["zoo_version"] != old["zoo_version"]:
         print(f"The report was written by zoo {old['zoo_version']}, and this is {new['zoo_version']}.", file=sys.stderr)
     if found is None:
-        print(f"{arguments[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
+        print(f"{folders[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
         return 0
-    print(f"{arguments[0]}: the first that differs is {found}", file=sys.stderr)
+    print(f"{folders[0]}: the first that differs is {found}", file=sys.stderr)
     if found.startswith("lineage"):
-        print("One of its tests (R2) reads the training data: without them its numbers are missing.", file=sys.stderr)
+        print("One of its tests (R2) reads the training data: without them its numbers are missing. data=true reads "
+              "whatever data the runs name.", file=sys.stderr)  # fmt: skip
     return 1
 
 

@@ -60,9 +60,9 @@ def restore(target: Path) -> None:
     """Put the old report back where a process died while it replaced it. Nothing happens while one is at it, and where
     it may not be done."""
     target = Path(os.path.realpath(target))
-    if not any(_beside(target, what).is_dir() for what in ("former", "new")):
-        return
     with suppress(OSError):
+        if not any(_beside(target, what).is_dir() for what in ("former", "new")):
+            return
         lock = disk.Lock.try_acquire(_beside(target, "lock"))
         if lock is not None:
             try:
