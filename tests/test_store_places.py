@@ -237,7 +237,7 @@ def test_long_names_on_the_command_line(
     code = launch.command(words)
     said = capsys.readouterr()
     assert "Traceback" not in said.err + said.out
-    assert code == (1 if option == "runs_dir" else 0)
+    assert code == (2 if option == "runs_dir" else 0)
     if option == "report_name":
         assert len(list(tmp_path.glob("reports/n*/index.html"))) == 1
     else:
@@ -247,8 +247,8 @@ def test_long_names_on_the_command_line(
 # Litter
 
 
-LITTER = [".DS_Store", "._run.json", "Thumbs.db", "desktop.ini", ".gitkeep", ".ipynb_checkpoints", "run.json~", "#run.json#",
-          ".#run.json", ".run.json.swp", "report.md.bak", ".nfs0001"]  # fmt: skip
+LITTER = [".DS_Store", "._run.json", "Thumbs.db", "desktop.ini", ".gitkeep", ".ipynb_checkpoints", "run.json~",
+          "#run.json#", ".#run.json", ".run.json.swp", "report.md.bak", ".nfs0001"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LITTER)

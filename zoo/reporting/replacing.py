@@ -61,7 +61,7 @@ def restore(target: Path) -> None:
     it may not be done."""
     target = Path(os.path.realpath(target))
     with suppress(OSError):
-        if not any(_beside(target, what).is_dir() for what in ("former", "new")):
+        if not any(_beside(target, what).exists() for what in ("former", "new", "lock")):
             return
         lock = disk.Lock.try_acquire(_beside(target, "lock"))
         if lock is not None:

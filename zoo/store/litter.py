@@ -26,6 +26,7 @@ _PATTERNS = (
     ".*.sw?",
     "#*#",
     ".#*",
+    ".~lock.*#",  # LibreOffice
     ".nfs*",  # a file that was deleted while somebody had it open
 )
 
