@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from zoo.data.assembly import UserData
 from zoo.data.hub import Hub, HubImages
 from zoo.errors import ConfigError, DataError
-from zoo.options import option
+from zoo.options import fields_of, option
 
 Reach = Literal["auto", "true", "false"]
 
@@ -71,7 +71,7 @@ def stranger(part: object) -> str | None:
     there is none. Options left at their defaults are the installation's own."""
     assert dataclasses.is_dataclass(part)
     own, hub = isinstance(part, UserData), isinstance(part, Hub | HubImages)
-    for item in dataclasses.fields(part):
+    for item in fields_of(type(part)):
         if own and item.name not in _PLACES:
             continue
         usual = _texts(_default(item))
@@ -84,7 +84,7 @@ def stranger(part: object) -> str | None:
 def places_of(part: object) -> list[str]:
     """The files and folders that the options of a dataset or model name and that are there."""
     assert dataclasses.is_dataclass(part)
-    texts = [text for item in dataclasses.fields(part) for text in _texts(getattr(part, item.name))]
+    texts = [text for item in fields_of(type(part)) for text in _texts(getattr(part, item.name))]
     return [place for text in texts if text and os.path.lexists(place := os.path.expanduser(text))]
 
 
