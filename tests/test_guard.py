@@ -167,6 +167,15 @@ def test_what_is_no_fault_of_a_plugin_is_not_blamed_on_it() -> None:
         Path("a" * 300).read_bytes()
 
 
+def test_a_model_that_fails_in_a_method_is_named() -> None:
+    from zoo.baselines import Majority
+    from zoo.engine.fitting import blame
+
+    told = "Model 'majority' failed in build: KeyboardInterrupt: no message"
+    with interrupts.remembered(), pytest.raises(PluginError, match=told), blame(Majority(), "build"):
+        raise KeyboardInterrupt
+
+
 # Streams
 
 
@@ -213,6 +222,33 @@ def test_output_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
     assert process("zoo.ls", shell=closed, cwd=tmp_path).returncode == 0
     assert process("zoo.report", "study=x", shell=closed, cwd=tmp_path).returncode == 2
+
+
+def test_what_an_output_cannot_say_is_a_question_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    done = process("zoo.report", "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[option=value ?]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (launch.command, ["model=majority", "task=image_classification", "dataset=digits", "runs_dir=~nobody-here/x"]),
+        (launch.command, ["-m", "model=majority", "seed=0,1", "reports_dir=~nobody-here/x"]),
+        (ask.command, ["x", "out=~nobody-here/x"]),
+        (disguise.command, ["x", "how=permute", "out=~nobody-here/x"]),
+        (lineage.command, ["a", "b", "out=~nobody-here/x"]),
+    ],
+)
+def test_the_home_of_nobody(
+    command: Callable[[Sequence[str]], int], words: list[str], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ask, "_folders", lambda _patterns: [Path()])
+    assert command(words) == 2
+    assert "there is no user 'nobody-here'" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from zoo import ask, bench, importing, launch, report
 from zoo.disguise import __main__ as disguise
 from zoo.errors import RequestError
 from zoo.lineage import command as lineage
-from zoo.store import schema
+from zoo.store import reading, schema, study
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace, escape, shortened
 from zoo.store.litter import is_litter
@@ -261,6 +261,19 @@ def test_litter_in_a_draft_is_no_file_of_the_run(name: str, tmp_path: Path) -> N
     (folder / name).write_text("another", encoding="utf-8")
     read(folder)
     assert is_litter(name)
+
+
+def test_litter_in_a_study_changes_nothing(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    root = runs[0].parents[3]
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        for name in LITTER:
+            (folder / name).write_text("litter", encoding="utf-8")
+        (folder / ".ipynb").mkdir()
+    found = study.open(root)
+    assert ([run.folder for run in found.runs], found.left_out) == (runs, ())
+    assert [run.folder for run in reading.runs(root)] == runs
+    assert report.command([f"study={root}", "out=reports", "name=x", *QUICK]) == 0
+    assert lineage.command([*map(str, runs), f"replicas={root}"]) == 0
 
 
 def test_what_is_no_litter() -> None:

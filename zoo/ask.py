@@ -105,10 +105,10 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
 
     Raises Incompatible when two runs have other test splits, StoreError for a run without weights, and what reading a
     run, its data and its model raise."""
-    from zoo.store.disk import chosen_with
+    from zoo.store.disk import chosen_with, place_of
     from zoo.store.places import kept
 
-    out = Path(request.out).expanduser()
+    out = place_of(request.out, "out")
     with (
         chosen_with("out=…"),
         reach.allowing(reach.chosen(request.data)),

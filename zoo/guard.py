@@ -82,7 +82,7 @@ def explained(error: BaseException) -> ZooError:
     if isinstance(error, RecursionError):
         return ZooError(f"Something is nested too deeply to be read ({_first_line(error)}).\n{TRACEBACK}")
     if isinstance(error, KeyboardInterrupt):
-        return ZooError(f"KeyboardInterrupt was raised, and nobody pressed Ctrl-C.\n{TRACEBACK}")
+        return ZooError(f"KeyboardInterrupt was raised by a plugin, and nobody pressed Ctrl-C.\n{TRACEBACK}")
     if isinstance(error, OSError) and error.errno is not None:
         return _of_the_system(error)
     return ZooError(f"{type(error).__name__}: {shortened(str(error), 600)}\n{TRACEBACK}")
@@ -199,8 +199,8 @@ class _Patient(io.FileIO):
 
 
 def _patient_streams() -> None:
-    """Make stdout and stderr of this process patient, and open where they were closed. Streams that somebody put in
-    their place are left alone."""
+    """Make stdout and stderr of this process patient, open where they were closed, and able to say in question marks
+    what their encoding lacks. Streams that somebody put in their place are left alone."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -217,7 +217,7 @@ def _patiently(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(raw) if buffered else raw,
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="replace" if stream.errors == "strict" else stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

@@ -252,7 +252,8 @@ def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Dra
                 raise
             error = interrupts.meant(caught)
             if isinstance(error, KeyboardInterrupt) and not interrupts.is_users(error):
-                error = guard.explained(error)  # a plugin's own: the run was not interrupted
+                # Some plugin's own, in a training step, say: the run was not interrupted.
+                error = ZooError(f"In the run of model '{config.label}' {guard.explained(error)}")
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
             if isinstance(error, KeyboardInterrupt):

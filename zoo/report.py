@@ -57,10 +57,10 @@ class Request(Configurable):
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Configurable):
     """What may be asked of `verify`."""
 
-    data: str = "auto"
+    data: str = reach.declared()
 
 
 def main() -> None:
@@ -120,6 +120,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], k
     from zoo import reporting
     from zoo.analysis.document import analyse
     from zoo.plugins import registry
+    from zoo.store.disk import place_of
     from zoo.store.keys import shortened
     from zoo.store.places import kept
 
@@ -130,7 +131,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], k
     name = shortened(request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}"))
     if request.name:
         document["title"] = f"{request.name} · {studied['dataset']}"
-    folder = Path(request.out).expanduser() / name
+    folder = place_of(request.out, "out") / name
     reporting.restore(folder)
     if keep_larger:
         _refuse_to_shrink(folder, document)

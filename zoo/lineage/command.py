@@ -204,7 +204,12 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _answered_in(folder: Path) -> list[str]:
-    return sorted(str(file.parent) for file in folder.rglob(PREDICTIONS))
+    return sorted(str(file.parent) for file in folder.rglob(PREDICTIONS) if not _is_hidden(file, folder))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether it lies in a hidden folder below: drafts are runs that are still being written."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _replica_paths(pattern: str) -> list[str]:
@@ -221,7 +226,7 @@ def _is_model(path: Path) -> bool:
 
 
 def _inside(folder: Path) -> list[str]:
-    return sorted(str(file.parent) for file in folder.rglob("model.safetensors"))
+    return sorted(str(file.parent) for file in folder.rglob("model.safetensors") if not _is_hidden(file, folder))
 
 
 def _told_apart(models: Sequence[Weights]) -> list[Weights]:
