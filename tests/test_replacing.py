@@ -146,9 +146,10 @@ def test_names_that_begin_alike_are_not_mixed_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name", [".DS_Store", "._index.html", "Thumbs.db", "desktop.ini", ".gitkeep", "report.md~", "figures/.DS_Store",
-             "tables/.~lock.models.csv#", "tables/#models.csv#", ".ipynb_checkpoints/x.md"],
+             "tables/.~lock.models.csv#", "tables/#models.csv#", ".ipynb_checkpoints/x.md", "figures/mine.svg",
+             "tables/mine.csv"],
 )  # fmt: skip
-def test_litter_is_no_reason_to_refuse_and_stays(name: str, tmp_path: Path) -> None:
+def test_litter_and_charts_of_the_users_are_no_reason_to_refuse_and_stay(name: str, tmp_path: Path) -> None:
     target = tmp_path / "name"
     replace(parts("old"), target)
     (target / name).parent.mkdir(exist_ok=True)
@@ -158,7 +159,7 @@ def test_litter_is_no_reason_to_refuse_and_stays(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", ".hidden", "figures/mine.svg", "tables/mine.csv", "tables/x/y", "figures.md"]
+    "name", ["notes.txt", ".hidden", "figures/mine.png", "tables/mine.svg", "tables/x/y", "figures.md"]
 )
 def test_the_users_own_files_are_a_reason_to_refuse(name: str, tmp_path: Path) -> None:
     target = tmp_path / "name"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.reporting.replacing import DOCUMENT, MARKDOWN, PAGE, refuse_foreign, replace, restore
+from zoo.reporting.replacing import DOCUMENT, MARKDOWN, PAGE, replace, restore
 from zoo.store import disk
 from zoo.store.places import require_apart
 
@@ -31,7 +31,6 @@ def write(document: Mapping[str, Any], folder: str | Path, language: str = "en")
     target = Path(folder)
     with disk.chosen_with(ELSEWHERE):
         require_apart(target)
-        refuse_foreign(target)
         parts = render(document, language)
         with disk.writing(target):
             replace(parts, target)

@@ -20,7 +20,8 @@ from zoo.store.litter import is_litter
 
 PAGE, MARKDOWN, DOCUMENT = "index.html", "report.md", "report.json"
 
-# Every file that a version of this program has put in the folders of a report: what else lies there is the user's.
+# Every file that a version of this program has put in the folders of a report. What else lies there may be the user's:
+# another chart or table is taken over, and anything else is a reason to refuse.
 _FIGURES = frozenset(
     {"pairs", "map", "dendrogram", "lineage", "failures", "diversity", "layers", "speed", "cost"}
 )  # fmt: skip
@@ -33,13 +34,14 @@ PARTS = frozenset(
     | {f"figures/{name}.svg" for name in _FIGURES}
     | {f"tables/{name}.csv" for name in _TABLES}
 )
-_FOLDERS = frozenset({"figures", "tables"})
+_KINDS = {"figures": ".svg", "tables": ".csv"}
 
 
 def replace(parts: Mapping[str, bytes], target: Path) -> None:
     """Put the files of a report, by their path within it, in the place of the one that is there.
 
-    What a file manager or an editor left in the old folder (`zoo.store.litter`) is taken over. Raises RequestError when
+    What a file manager or an editor left in the old folder (`zoo.store.litter`) is taken over, and so are charts and
+    tables of the user's. Raises RequestError when
     something else than a report lies there, OSError and StoreError when it cannot be written; then the old one stays.
     """
     target = Path(os.path.realpath(target))
@@ -83,16 +85,22 @@ def refuse_foreign(target: Path, parts: Mapping[str, bytes] | None = None) -> No
 
 
 def _foreign(folder: Path, parts: frozenset[str]) -> list[str]:
-    """Files and folders, by their path within a report's folder, that are neither its parts nor litter."""
+    """Files and folders, by their path within a report's folder, that are no parts of one, no further charts or tables,
+    and no litter."""
     if not folder.is_dir():
         return []
-    return sorted(name for name in _within(folder) if name not in PARTS | parts and not is_litter(Path(name).name))
+    unknown = [Path(name) for name in _within(folder) if name not in PARTS | parts]
+    return sorted(
+        path.as_posix()
+        for path in unknown
+        if not is_litter(path.name) and path.suffix != _KINDS.get(path.parent.as_posix(), "no kind")
+    )
 
 
 def _within(folder: Path) -> list[str]:
     """What lies in a report's folder; of the folders that a report has, what lies in these."""
     names = os.listdir(folder)
-    inner = [name for name in names if name in _FOLDERS and (folder / name).is_dir()]
+    inner = [name for name in names if name in _KINDS and (folder / name).is_dir()]
     return [name for name in names if name not in inner] + [
         f"{name}/{file}" for name in inner for file in os.listdir(folder / name)
     ]
@@ -133,8 +141,8 @@ def _settle(target: Path, parts: Mapping[str, bytes] | None = None) -> None:
 
 
 def _take_over(former: Path, target: Path, parts: frozenset[str]) -> None:
-    """Move what is not the report's own from the old folder to the new one: litter, and what a user put there after it
-    was looked at."""
+    """Move what is not the report's own from the old folder to the new one: litter, charts and tables of the user's, and
+    what was put there after it was looked at."""
     for name in _within(former):
         if name not in PARTS | parts and not os.path.lexists(target / name):
             (target / name).parent.mkdir(exist_ok=True)
