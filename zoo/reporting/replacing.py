@@ -141,7 +141,7 @@ def _settle(target: Path, parts: Mapping[str, bytes] | None = None) -> None:
 
 
 def _take_over(former: Path, target: Path, parts: frozenset[str]) -> None:
-    """Move what is not the report's own from the old folder to the new one: litter, charts and tables of the user's, and
+    """Move what is not the report's own from the old folder to the new one: litter, the user's charts and tables, and
     what was put there after it was looked at."""
     for name in _within(former):
         if name not in PARTS | parts and not os.path.lexists(target / name):
