@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
-from zoo import progress
+from zoo import guard, progress
 from zoo.config import REPORT_NAME, Language
-from zoo.errors import ConfigError, RequestError, ZooError
+from zoo.data import reach
+from zoo.errors import ConfigError, RequestError
 from zoo.options import Configurable, option
 from zoo.phases import phase
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from zoo.reporting.schema import Document
 
 USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
-python -m zoo.report verify reports/<name> [runs=FOLDER]
-    recompute every number from the run folders; runs: the folder below which they lie now, where they were moved
+python -m zoo.report verify reports/<name> [runs=FOLDER] [data=true]
+    recompute every number from the run folders; runs=: the folder below which they lie now, where they were moved
 
 {options}"""
 
@@ -49,6 +50,7 @@ class Request(Configurable):
     permutations: int = option(200, "permutations behind the null of the representations", ge=1)
     seed: int = option(0, "seed of the draws and permutations", ge=0)
     device: str = option("cpu", "device on which the matrix products run, e.g. cuda", empty=False)
+    data: str = reach.declared()
 
     def options(self) -> Options:
         """What the analysis is told of it."""
@@ -57,9 +59,17 @@ class Request(Configurable):
         return Options(self.draws, self.permutations, self.seed, self.examples, self.device, lineage=self.lineage)
 
 
+@dataclass(frozen=True)
+class Verification(Configurable):
+    """What may be asked of `verify`."""
+
+    runs: str = option("", "the folder below which the runs lie now, where they were moved")
+    data: str = reach.declared()
+
+
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -67,17 +77,13 @@ def command(arguments: Sequence[str]) -> int:
     # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        with progress.activity():
-            return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return guard.run(lambda: _shown(list(arguments)))
+
+
+def _shown(arguments: list[str]) -> int:
+    """The command, with a line on a terminal that says what it is doing."""
+    with progress.activity():
+        return _command(arguments)
 
 
 def _command(arguments: list[str]) -> int:
@@ -99,7 +105,21 @@ def parse(arguments: Sequence[str]) -> Request:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
+    _require_device(request.device)
     return request
+
+
+def _require_device(device: str) -> None:
+    """Raise ConfigError for a device that this machine has not; torch is asked only where it is not the processor."""
+    if device == "cpu":
+        return
+    import torch
+
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["cuda"] if len(there) > 1 else []
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if device not in there:
+        raise ConfigError(f"device={device}: this machine has no such device. It has: {', '.join(there)}.")
 
 
 @dataclass(frozen=True)
@@ -128,6 +148,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
     extend: the paths are run folders, to which those of the report that is there already are added; raises
     RequestError instead of replacing one whose runs cannot be."""
     from zoo.plugins import registry
+    from zoo.store.places import kept
 
     with stages() as begin:
         begin("loading libraries")
@@ -139,14 +160,19 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
 
         together: Sequence[str | Path] = paths
         if extend:
-            together = earlier.joined(paths, _folder(request, *earlier.kind_of(paths[0])))
-        document = analyse(together, request.options(), words, begin)
+            there = _folder(request, *earlier.kind_of(paths[0]))
+            reporting.restore(there)
+            together = earlier.joined(paths, there)
+        with reach.allowing(reach.chosen(request.data)):
+            document = analyse(together, request.options(), words, begin)
         studied = document["study"]
         if request.name:
             document["title"] = f"{request.name} · {studied['dataset']}"
         folder = _folder(request, studied["task"], studied["dataset"])
         begin("drawing and writing the report")
-        reporting.write(document, folder, request.language)
+        reporting.restore(folder)
+        with kept([run["folder"] for run in document["provenance"]["runs"]]):
+            reporting.write(document, folder, request.language)
         registry().notify("zoo_report_written", document=document, folder=folder)
     said = tuple(story.first_lines(document, Words(request.language)))
     return Written(folder, said, len(together) - len(paths))
@@ -154,8 +180,11 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
 
 def _folder(request: Request, task: str, dataset: str) -> Path:
     """Where the report of a study is written."""
-    name = request.name or re.sub(r"[^\w.-]+", "-", f"{task}-{dataset}")
-    return Path(request.out).expanduser() / name
+    from zoo.store.disk import place_of
+    from zoo.store.keys import shortened
+
+    name = shortened(request.name or re.sub(r"[^\w.-]+", "-", f"{task}-{dataset}"))
+    return place_of(request.out, "out") / name
 
 
 @contextlib.contextmanager
@@ -175,16 +204,15 @@ def verify(arguments: Sequence[str]) -> int:
     from zoo.analysis import earlier
     from zoo.analysis.document import Options, analyse
 
-    places = [word for word in arguments if not word.startswith("runs=")]
-    moved = [word.removeprefix("runs=") for word in arguments if word.startswith("runs=")]
-    if len(places) != 1 or len(moved) > 1 or "" in moved:
-        raise ConfigError(
-            "Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes\n"
-            "Where its runs were moved: runs=<the folder below which they lie now>"
-        )
+    places = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    asked = words.parse([word for word in arguments if word not in places], Verification)
+    if len(places) != 1:
+        raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
     old = read(Path(places[0]))
     folders: list[Path] = (
-        earlier.found(old, Path(moved[0])) if moved else [Path(run["folder"]) for run in old["provenance"]["runs"]]
+        earlier.found(old, Path(asked.runs))
+        if asked.runs
+        else [Path(run["folder"]) for run in old["provenance"]["runs"]]
     )
     method = old["method"]
     options = Options(
@@ -196,10 +224,10 @@ def verify(arguments: Sequence[str]) -> int:
         lineage="lineage" in old,
         answers="answers" in old.get("lineage", {}),
     )
-    with stages() as begin:
+    with reach.allowing(reach.chosen(asked.data)), stages() as begin:
         # Folders that could not be compared then are not looked for now: what was left out is the report's to say.
         new = analyse(folders, options, old["command"], begin, old["left_out"])
-    if moved:
+    if asked.runs:
         for run, before in zip(new["provenance"]["runs"], old["provenance"]["runs"], strict=False):
             run["folder"] = before["folder"]
     # The title is the user's. Texts and images are the data set's, which need not be there any more.
@@ -212,7 +240,8 @@ def verify(arguments: Sequence[str]) -> int:
         return 0
     print(f"{places[0]}: the first that differs is {found}", file=sys.stderr)
     if found.startswith("lineage"):
-        print("One of its tests (R2) reads the training data: without them its numbers are missing.", file=sys.stderr)
+        print("One of its tests (R2) reads the training data: without them its numbers are missing. data=true reads "
+              "whatever data the runs name.", file=sys.stderr)  # fmt: skip
     return 1
 
 
@@ -226,9 +255,11 @@ def _known(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(folder: Path) -> Document:
     """The document of a report. Raises RequestError when there is none, or it is no report."""
+    from zoo.reporting import restore
     from zoo.reporting.schema import check
 
     file = folder if folder.name == "report.json" else folder / "report.json"
+    restore(file.parent)
     try:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:

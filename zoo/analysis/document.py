@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__
+from zoo import __version__, guard
 from zoo.analysis import content, costs, first, lineage, sections
 from zoo.analysis.convert import UNDEFINED, finite, from_models, from_scalar
 from zoo.homogeneity import headline as numbers
@@ -83,7 +83,7 @@ def analyse(
     results: dict[str, Result] = {}
     for kind in kinds:
         progress(f"measuring likeness: {kind.title}")
-        results[kind.name] = kind().compute(every if kind.scope == "set" else answers, plan)
+        results[kind.name] = _measured(kind, every if kind.scope == "set" else answers, plan)
     board = leaderboard(answers)
     votes = sections.Votes.of(answers)
     progress("comparing representations")
@@ -93,6 +93,11 @@ def analyse(
     gone = _left_out(comparison) if left_out is None else list(left_out)
     found = _Found(kinds, results, board, votes, grids, plan, kin, counted, every, gone)
     return _document(comparison, answers, found, options, command)
+
+
+def _measured(kind: type[Measure], answers: Panel, plan: Bootstrap) -> Result:
+    with guard.blamed(f"Measure '{kind.name}' failed in compute"):
+        return kind().compute(answers, plan)
 
 
 def _core_order(kind: type[Measure]) -> tuple[int, str]:
