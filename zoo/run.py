@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,13 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
     from zoo import data, overrides, records
-    from zoo.engine import fitting, metrics
+    from zoo.engine import fitting, memory, metrics
 
     overrides.check_fit(config)
-    splits = data.load(config.dataset)
-    config.task.check(splits)
-    plan = records.identify(config, splits, registry)
+    with memory.uncollected():
+        splits = data.load(config.dataset)
+        config.task.check(splits)
+        plan = records.identify(config, splits, registry)
     if (kept := records.find(config, plan)) is not None:
         return kept
     with records.recording(config, plan, registry) as draft:
@@ -38,7 +40,9 @@ def main() -> None:
     """The command. Exit codes: 0 fine, 1 something ran and failed, 2 the request was wrong, 130 Ctrl-C."""
     from zoo import launch
 
-    sys.exit(launch.command(sys.argv[1:]))
+    code = launch.command(sys.argv[1:])
+    gc.freeze()  # or Python looks through all that torch and transformers are for garbage, a second before it ends
+    sys.exit(code)
 
 
 if __name__ == "__main__":
