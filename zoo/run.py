@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,17 +21,19 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
     from zoo import data, overrides, records
+    from zoo.engine import memory
     from zoo.phases import phase
 
     overrides.check_fit(config)
-    with phase("reading the data"):
-        splits = data.load(config.dataset)
-    with records.keyed(config, splits, registry):
-        config.task.check(splits)
-    with phase("looking for a run that is complete"):
-        plan = records.identify(config, splits, registry)
-        if (kept := records.find(config, plan)) is not None:
-            return kept
+    with memory.uncollected():
+        with phase("reading the data"):
+            splits = data.load(config.dataset)
+        with records.keyed(config, splits, registry):
+            config.task.check(splits)
+        with phase("looking for a run that is complete"):
+            plan = records.identify(config, splits, registry)
+            if (kept := records.find(config, plan)) is not None:
+                return kept
     with records.recording(config, plan, registry) as draft:
         with phase(f"fitting {config.label}"):
             from zoo.engine import fitting, metrics  # torch
@@ -45,7 +48,9 @@ def main() -> None:
     """The command. Exit codes: 0 fine, 1 something ran and failed, 2 the request was wrong, 130 Ctrl-C."""
     from zoo import launch
 
-    sys.exit(launch.command(sys.argv[1:]))
+    code = launch.command(sys.argv[1:])
+    gc.freeze()  # or Python looks through all that torch and transformers are for garbage, a second before it ends
+    sys.exit(code)
 
 
 if __name__ == "__main__":

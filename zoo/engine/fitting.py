@@ -137,16 +137,17 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
 def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> Ready:
     """Encode the splits, build a module with fresh weights and place both where the trainer's options say."""
     from zoo.data import cache
-    from zoo.engine import devices
+    from zoo.engine import devices, memory
     from zoo.engine.batches import Batches
 
     device = devices.choose_device(trainer.device)
-    with blame(model, "encoder"):
-        encoder = model.encoder(splits.train)
-        encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
-    # Encoding may have drawn random numbers, or none when the cache had it already.
-    seed_everything(seed)
-    module, multipliers = _build(model, encoder.spec, len(splits.classes))
+    with memory.uncollected():
+        with blame(model, "encoder"):
+            encoder = model.encoder(splits.train)
+            encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
+        # Encoding may have drawn random numbers, or none when the cache had it already.
+        seed_everything(seed)
+        module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
     batches: dict[str, Batches] = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)

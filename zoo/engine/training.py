@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from zoo import interrupts
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
-from zoo.engine import devices, evaluation, metrics
+from zoo.engine import devices, evaluation, memory, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.engine.compiling import Caller
 from zoo.engine.optimizers import step_of, without_compiler
@@ -323,7 +323,7 @@ class _Loop:
             raise TrainingError(evaluation.NO_MEMORY)
         self.micro_batch = self.outcome.micro_batch = size // 2
         self.call.halved()
-        devices.release_memory()
+        memory.release()
         log.warning("out of memory: going on with micro-batches of %d (batch size unchanged)", self.micro_batch)
 
     def look(self) -> None:
