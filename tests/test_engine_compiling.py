@@ -38,7 +38,7 @@ from torch import nn
 import zoo
 from zoo import launch
 from zoo.config import Compile, Precision, Trainer
-from zoo.engine import compiling
+from zoo.engine import compiling, cpu
 from zoo.engine.compiling import ESTIMATED, ROUNDS, WARM, WORTH_TRYING, Caller, Step, Trial, Way
 from zoo.engine.devices import Placement
 from zoo.engine.training import Job
@@ -228,6 +228,12 @@ def test_a_compiled_module_trains_alike(wish: Compile, monkeypatch: pytest.Monke
     assert_close(weights_of(compiled), weights_of(plainly), 1e-3)
 
 
+def test_a_compiled_module_answers_without_the_functions_that_stand_in_for_torchs() -> None:
+    large = nn.Linear(256, 128)
+    assert isinstance(cpu.answering(large, CPU), cpu.CpuAnswers)
+    assert not isinstance(cpu.answering(compiling.compiled(large, Compile.default), CPU), cpu.CpuAnswers)
+
+
 @compiler
 @pytest.mark.slow
 def test_what_was_tried_in_vain_leaves_the_training_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +403,7 @@ def test_a_wrong_shape_is_the_modules_fault_compiled_or_not(monkeypatch: pytest.
 COMMAND = """
 import sys
 from zoo import launch
-from zoo.engine import compiling
+from zoo.engine import compiling, cpu
 compiling.WORTH_TRYING = float(sys.argv[1])
 code = launch.command(sys.argv[2:])
 print("the compiler is loaded:", "torch._dynamo" in sys.modules)

@@ -11,7 +11,7 @@ import torch
 
 from zoo import interrupts
 from zoo.config import Precision
-from zoo.engine import devices, memory
+from zoo.engine import cpu, devices, memory
 from zoo.engine.batches import Batch, Batches, plan_evaluation, sent
 from zoo.errors import PluginError, TrainingError
 
@@ -125,6 +125,7 @@ def logits(
         done = 0
         with (
             devices.autocast(batches.device, precision),
+            cpu.answering(module, batches.device),
             contextlib.nullcontext() if watched is None else watched.listening(),
             contextlib.closing(batches.follow([rows[some] for some in plan])) as following,
         ):
