@@ -309,11 +309,12 @@ class _Loop:
         return torch.stack(losses).sum()
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
-        with devices.autocast(self.device, self.job.placement.precision):
-            answers = self.call(*part.inputs)
-        answers = evaluation.check_logits(answers, len(part), self.job.classes)
-        loss = loss_of(self.trainer.loss, answers, part.labels) * share
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.call.warnings_logged():
+            with devices.autocast(self.device, self.job.placement.precision):
+                answers = self.call(*part.inputs)
+            answers = evaluation.check_logits(answers, len(part), self.job.classes)
+            loss = loss_of(self.trainer.loss, answers, part.labels) * share
+            loss.backward()  # type: ignore[no-untyped-call]
         self.call.settle()
         return loss.detach()
 
