@@ -22,6 +22,7 @@ from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.engine.compiling import Caller
 from zoo.engine.optimizers import step_of, without_compiler
 from zoo.errors import PluginError, TrainingError
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.engine.devices import Placement
@@ -364,6 +365,7 @@ class _Loop:
                 ) from error
         self.best_weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
 
+    @phase("validating")
     def answers(self) -> np.ndarray:
         """Logits of the validation split, (examples, classes) float32."""
         # What memory sufficed for in training is enough for twice as many without gradients.
