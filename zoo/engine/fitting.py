@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo.errors import Incompatible, PluginError, TrainingError, ZooError
 from zoo.models import Model, Predictor, TorchModel
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     import torch
@@ -142,12 +143,13 @@ def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> R
 
     device = devices.choose_device(trainer.device)
     with memory.uncollected():
-        with blame(model, "encoder"):
+        with phase("encoding the examples"), blame(model, "encoder"):
             encoder = model.encoder(splits.train)
             encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
         # Encoding may have drawn random numbers, or none when the cache had it already.
         seed_everything(seed)
-        module, multipliers = _build(model, encoder.spec, len(splits.classes))
+        with phase("building the module"):
+            module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
     batches: dict[str, Batches] = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
@@ -290,6 +292,7 @@ def _answered(
     """Logits of a split, or of some rows of it, in float32, and how many examples a second were answered."""
     from zoo.engine import evaluation
 
+    @phase(f"answering the {split} split")
     def answered(size: int) -> tuple[np.ndarray, float]:
         began = time.perf_counter()
         found = evaluation.logits(learner.module, learner.batches[split], size, classes, rows, watched=watched)
@@ -357,7 +360,7 @@ class _Observed:
 
 def _fit_predictor(model: Predictor, seed: int, splits: Splits) -> Answers:
     started = time.perf_counter()
-    with blame(model, "fit"):
+    with phase("fitting on the training split"), blame(model, "fit"):
         model.fit(splits.train, splits.validation, seed)
     seconds = time.perf_counter() - started
     with blame(model, "weights"):
@@ -376,7 +379,7 @@ def _fit_predictor(model: Predictor, seed: int, splits: Splits) -> Answers:
 
 
 def _log_probabilities(model: Predictor, split: Any) -> np.ndarray:
-    with blame(model, "predict_proba"):
+    with phase(f"answering the {split.name} split"), blame(model, "predict_proba"):
         found = np.asarray(model.predict_proba(split.examples), dtype=np.float64)
     want = (len(split), len(split.classes))
     if found.shape != want:

@@ -17,6 +17,7 @@ from zoo.engine import cpu, devices
 from zoo.engine.evaluation import logits, within_memory
 from zoo.errors import PluginError
 from zoo.models import Dense, FrozenPart
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.config import Trainer
@@ -63,7 +64,8 @@ def head_of(ready: Ready, trainer: Trainer, splits: tuple[Split, ...]) -> Head |
     identity = _identity(ready, part)
     made: dict[str, _Vectors] = {}
     for split in splits:
-        with blame(ready.model, "frozen"), devices.threads(ready.placement.threads):
+        told = phase(f"computing the frozen part once, {split.name} split")
+        with told, blame(ready.model, "frozen"), devices.threads(ready.placement.threads):
             found = _vectors(part.body, ready.batches[split.name], split, identity)
         if found is None:
             log.warning("The vectors of the frozen part fit neither the cache nor trainer.resident_mib: no shortcut.")
