@@ -642,12 +642,12 @@ class TestWrite:
     def test_a_report_replaces_a_report_and_leaves_nothing_else(self, tmp_path: Path) -> None:
         folder = tmp_path / "deep" / "report"
         first = zoo.reporting.write(document(), folder)
-        (folder / "figures" / "former.svg").write_text("old")
+        (folder / "figures" / "speed.svg").write_text("old")
         zoo.reporting.write(document(1), folder)
         assert first == folder / "index.html"
         assert os.listdir(folder.parent) == ["report"]
         assert sorted(os.listdir(folder)) == ["figures", "index.html", "report.json", "report.md", "tables"]
-        assert not (folder / "figures" / "former.svg").exists()
+        assert not (folder / "figures" / "speed.svg").exists()
         assert stat.S_IMODE(folder.stat().st_mode) & 0o500 == 0o500
         assert json.loads((folder / "report.json").read_text("utf-8")) == document(1)
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import interrupts
+from zoo import guard, interrupts
 from zoo.config import Precision, Trainer, decide, plain
+from zoo.data import reach
 from zoo.engine.memory import Peak
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
@@ -23,6 +24,7 @@ from zoo.phases import phase
 from zoo.plugins import CORE
 from zoo.store.folder import Draft, clear_leftovers
 from zoo.store.keys import RunPlace, run_key
+from zoo.store.places import kept
 from zoo.store.retiring import retire
 from zoo.store.schema import ERROR, FEATURES, METRICS, WEIGHTS
 
@@ -235,8 +237,10 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
 @contextlib.contextmanager
 def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Draft]:
     """A draft of the run's folder. When the body fails the draft is published as failed, with the reason."""
+    read = [place for part in (config.dataset, config.model) for place in reach.places_of(part)]
     clear_leftovers(config.runs_dir)
     with (
+        kept(read, whole=False),
         interrupts.remembered(),
         plan.memory,
         Draft.open(config.runs_dir, plan.place, plan.record) as draft,
@@ -245,10 +249,13 @@ def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Dra
         registry.notify("zoo_run_started", run=plan.record)
         try:
             yield draft
-        except (Exception, SystemExit, KeyboardInterrupt) as caught:
+        except BaseException as caught:
             if not draft.is_open:  # published already: what is complete stays so, whatever came after
                 raise
             error = interrupts.meant(caught)
+            if isinstance(error, KeyboardInterrupt) and not interrupts.is_users(error):
+                # Some plugin's own, in a training step, say: the run was not interrupted.
+                error = ZooError(f"In the run of model '{config.label}' {guard.explained(error)}")
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
             if isinstance(error, KeyboardInterrupt):

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
+from zoo import guard
 from zoo.config import REPORT_NAME, Language
-from zoo.errors import ConfigError, RequestError, ZooError
+from zoo.data import reach
+from zoo.errors import ConfigError, RequestError
 from zoo.options import Configurable, option
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.reporting.schema import Document
 
 USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
-python -m zoo.report verify reports/<name>      recompute every number from the run folders
+python -m zoo.report verify reports/<name> [data=true]      recompute every number from the run folders
 
 {options}"""
 
@@ -45,6 +47,7 @@ class Request(Configurable):
     permutations: int = option(200, "permutations behind the null of the representations", ge=1)
     seed: int = option(0, "seed of the draws and permutations", ge=0)
     device: str = option("cpu", "device on which the matrix products run, e.g. cuda", empty=False)
+    data: str = reach.declared()
 
     def options(self) -> Options:
         """What the analysis is told of it."""
@@ -53,9 +56,16 @@ class Request(Configurable):
         return Options(self.draws, self.permutations, self.seed, self.examples, self.device, lineage=self.lineage)
 
 
+@dataclass(frozen=True)
+class Verification(Configurable):
+    """What may be asked of `verify`."""
+
+    data: str = reach.declared()
+
+
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -63,16 +73,7 @@ def command(arguments: Sequence[str]) -> int:
     # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return guard.run(lambda: _command(list(arguments)))
 
 
 def _command(arguments: list[str]) -> int:
@@ -95,7 +96,21 @@ def parse(arguments: Sequence[str]) -> Request:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
+    _require_device(request.device)
     return request
+
+
+def _require_device(device: str) -> None:
+    """Raise ConfigError for a device that this machine has not; torch is asked only where it is not the processor."""
+    if device == "cpu":
+        return
+    import torch
+
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["cuda"] if len(there) > 1 else []
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if device not in there:
+        raise ConfigError(f"device={device}: this machine has no such device. It has: {', '.join(there)}.")
 
 
 def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], keep_larger: bool = False) -> Path:
@@ -105,16 +120,23 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], k
     from zoo import reporting
     from zoo.analysis.document import analyse
     from zoo.plugins import registry
+    from zoo.store.disk import place_of
+    from zoo.store.keys import shortened
+    from zoo.store.places import kept
 
-    document = analyse(paths, request.options(), words)
+    with reach.allowing(reach.chosen(request.data)):
+        document = analyse(paths, request.options(), words)
+    runs = [run["folder"] for run in document["provenance"]["runs"]]
     studied = document["study"]
-    name = request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}")
+    name = shortened(request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}"))
     if request.name:
         document["title"] = f"{request.name} · {studied['dataset']}"
-    folder = Path(request.out).expanduser() / name
+    folder = place_of(request.out, "out") / name
+    reporting.restore(folder)
     if keep_larger:
         _refuse_to_shrink(folder, document)
-    reporting.write(document, folder, request.language)
+    with kept(runs):
+        reporting.write(document, folder, request.language)
     registry().notify("zoo_report_written", document=document, folder=folder)
     return folder
 
@@ -138,9 +160,11 @@ def verify(arguments: Sequence[str]) -> int:
     """Recompute a report from its run folders and compare. Returns 0 when every number is the same, else 1."""
     from zoo.analysis.document import Options, analyse
 
-    if len(arguments) != 1:
+    folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    asked = words.parse([word for word in arguments if word not in folders], Verification)
+    if len(folders) != 1:
         raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
-    old = read(Path(arguments[0]))
+    old = read(Path(folders[0]))
     method = old["method"]
     options = Options(
         method["draws"],
@@ -151,7 +175,8 @@ def verify(arguments: Sequence[str]) -> int:
         lineage="lineage" in old,
         answers="answers" in old.get("lineage", {}),
     )
-    new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
+    with reach.allowing(reach.chosen(asked.data)):
+        new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
     # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the
     # former report's to say. Texts and images are the data set's, which need not be there any more.
     told = {"title": old["title"], "left_out": old["left_out"], "examples": _known(new["examples"], old["examples"])}
@@ -159,11 +184,12 @@ def verify(arguments: Sequence[str]) -> int:
     if new["zoo_version"] != old["zoo_version"]:
         print(f"The report was written by zoo {old['zoo_version']}, and this is {new['zoo_version']}.", file=sys.stderr)
     if found is None:
-        print(f"{arguments[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
+        print(f"{folders[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
         return 0
-    print(f"{arguments[0]}: the first that differs is {found}", file=sys.stderr)
+    print(f"{folders[0]}: the first that differs is {found}", file=sys.stderr)
     if found.startswith("lineage"):
-        print("One of its tests (R2) reads the training data: without them its numbers are missing.", file=sys.stderr)
+        print("One of its tests (R2) reads the training data: without them its numbers are missing. data=true reads "
+              "whatever data the runs name.", file=sys.stderr)  # fmt: skip
     return 1
 
 
@@ -177,9 +203,11 @@ def _known(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(folder: Path) -> Document:
     """The document of a report. Raises RequestError when there is none, or it is no report."""
+    from zoo.reporting import restore
     from zoo.reporting.schema import check
 
     file = folder if folder.name == "report.json" else folder / "report.json"
+    restore(file.parent)
     try:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:

@@ -20,14 +20,14 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     A run that is complete already is not repeated. Raises ZooError; whatever fails once the data is read leaves a
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
-    from zoo import data, overrides, records
+    from zoo import data, guard, overrides, records
     from zoo.engine import memory
     from zoo.phases import phase
 
     overrides.check_fit(config)
     with phase("reading the data"), memory.uncollected():
         splits = data.load(config.dataset)
-    with records.keyed(config, splits, registry):
+    with records.keyed(config, splits, registry), guard.blamed(f"Task '{config.task.name}' failed in check"):
         config.task.check(splits)
     with phase("looking for a run that is complete"), memory.uncollected():
         plan = records.identify(config, splits, registry)
@@ -45,11 +45,17 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 something ran and failed, 2 the request was wrong, 130 Ctrl-C."""
+    from zoo import guard
+
+    guard.leave(guard.run(_command))
+
+
+def _command() -> int:
     from zoo import launch
 
     code = launch.command(sys.argv[1:])
     gc.freeze()  # or Python looks through all that torch and transformers are for garbage, a second before it ends
-    sys.exit(code)
+    return code
 
 
 if __name__ == "__main__":

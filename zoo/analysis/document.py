@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__
+from zoo import __version__, guard
 from zoo.analysis import content, costs, lineage, sections
 from zoo.analysis.convert import UNDEFINED, finite, from_models
 from zoo.homogeneity import kinship
@@ -72,7 +72,7 @@ def analyse(
     progress("measuring likeness")
     kinds = [entry.cls for entry in registry().entries["measure"].values()]
     kinds.sort(key=_core_order)
-    results: dict[str, Result] = {kind.name: kind().compute(answers, plan) for kind in kinds}
+    results: dict[str, Result] = {kind.name: _measured(kind, answers, plan) for kind in kinds}
     board = leaderboard(answers)
     votes = sections.Votes.of(answers)
     progress("comparing representations")
@@ -80,6 +80,11 @@ def analyse(
     kin = lineage.lineage(comparison, answers.models, progress, options.answers) if options.lineage else None
     progress("putting it together")
     return _document(comparison, answers, _Found(kinds, results, board, votes, grids, plan, kin), options, command)
+
+
+def _measured(kind: type[Measure], answers: Panel, plan: Bootstrap) -> Result:
+    with guard.blamed(f"Measure '{kind.name}' failed in compute"):
+        return kind().compute(answers, plan)
 
 
 def _core_order(kind: type[Measure]) -> tuple[int, str]:

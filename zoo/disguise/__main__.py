@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import guard
 from zoo.disguise import chain
-from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean, printable
+from zoo.errors import ConfigError, RequestError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from zoo.disguise.publishing import Disguised, Request
 
-OPTIONS = ("how", "seed", "out", "device")
+OPTIONS = ("how", "seed", "out", "device", "data")
 SEEDS = 2**32
 
 
@@ -30,6 +31,7 @@ how=         steps from left to right, such as prune:0.5,permute,quantise:8
 seed=0       of everything that is drawn
 out=runs     folder in which the new run is kept
 device=auto  cpu, cuda or mps
+data=auto    true reads whatever data the run names; auto: those of the installation and below this folder
 
 Steps:
 {kinds}"""
@@ -37,7 +39,7 @@ Steps:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 something failed, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -48,25 +50,21 @@ def command(arguments: Sequence[str]) -> int:
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    return guard.run(lambda: _command(list(arguments)))
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(usage())
         return 0 if arguments else RequestError.exit_code
-    try:
-        _show(parse(arguments))
-        return 0
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
+    _show(parse(arguments))
+    return 0
 
 
 def parse(arguments: Sequence[str]) -> Request:
     """The request from the words of a command line. Raises ConfigError and UnknownName."""
     from zoo.config import Device
+    from zoo.data import reach
     from zoo.disguise.publishing import Request
     from zoo.store.disk import place_of
 
@@ -91,7 +89,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if not out.strip():
         raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
     seed, place = _seed(said.get("seed", "0")), place_of(out, "out")
-    return Request(Path(runs[0]), said["how"], seed, place, Device(device))
+    return Request(Path(runs[0]), said["how"], seed, place, Device(device), reach.chosen(said.get("data", "auto")))
 
 
 def _seed(text: str) -> int:

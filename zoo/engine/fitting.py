@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import Incompatible, PluginError, TrainingError, ZooError
+from zoo import guard
+from zoo.errors import Incompatible, PluginError, TrainingError
 from zoo.models import Model, Predictor, TorchModel
 from zoo.phases import phase
 
@@ -92,13 +93,8 @@ def generators_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def blame(model: Model, method: str) -> Iterator[None]:
     """Errors out of a model's own methods name the model and the method."""
-    try:
+    with guard.blamed(f"Model '{model.name}' failed in {method}"):
         yield
-    except (ZooError, MemoryError):
-        raise
-    except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        raise PluginError(f"Model '{model.name}' failed in {method}: {type(error).__name__}: {first}") from error
 
 
 @dataclass(frozen=True)
