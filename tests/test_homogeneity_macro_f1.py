@@ -40,15 +40,18 @@ def test_a_class_that_nobody_has_does_not_count():
     assert macro_f1(wider, Bootstrap(draws=0)).value[0] == pytest.approx(reference(panel, 0), abs=1e-12)
 
 
-def test_the_interval_is_that_of_the_draws_of_examples_and_replicas():
+def test_the_interval_is_wilsons_at_the_variance_of_the_draws_of_examples_and_replicas():
     panel = simulate(Truth(models=2, replicas=2, examples=60, classes=3), 1)
     plan = Bootstrap(draws=40, seed=5)
     weights = np.concatenate(list(tiles(60, plan)))
     f1 = np.array([[reference(panel, run, row) for run in range(4)] for row in weights])
     drawn = (f1 * replica_weights(panel.runs, plan)).reshape(40, 2, 2).sum(2)
+    proportion_confint = pytest.importorskip("statsmodels.stats.proportion").proportion_confint
     found = macro_f1(panel, plan)
-    np.testing.assert_allclose(found.low, np.quantile(drawn, 0.025, axis=0), atol=1e-12)
-    np.testing.assert_allclose(found.high, np.quantile(drawn, 0.975, axis=0), atol=1e-12)
+    for model, value in enumerate(found.value):
+        trials = value * (1 - value) / drawn[:, model].var()
+        low, high = proportion_confint(value * trials, trials, method="wilson")
+        assert (found.low[model], found.high[model]) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_the_interval_covers_the_truth():

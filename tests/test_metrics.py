@@ -131,15 +131,91 @@ def test_what_is_undefined_says_so():
     }  # fmt: skip
     assert got["recall/c1"]["value"] == 0
     assert got["recall/c1"]["n"] == 2
-    assert "of 1000 draws" in got["recall/c1"]["reason"]
+    assert (got["recall/c1"]["low"], got["recall/c1"]["high"]) == pytest.approx((0, 3.8415 / 5.8415), abs=1e-4)
     assert got["f1/c2"]["value"] is None
     assert got["precision/c0"]["n"] == 5
     assert got["macro_f1"]["value"] == pytest.approx((0.75 + 0) / 2)
 
 
-def test_one_example_has_a_value_and_an_interval_of_no_width():
-    got = evaluate(np.array([1]), np.array([[0.25, 0.75]]), names(2))["accuracy"]
-    assert got == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+# The edges: all right, all wrong, one class, few examples
+
+
+KINDS = {
+    "all right": lambda n: (np.arange(n) % 2, np.arange(n) % 2),
+    "all wrong": lambda n: (np.arange(n) % 2, 1 - np.arange(n) % 2),
+    "one class": lambda n: (np.zeros(n, np.int64), np.zeros(n, np.int64)),
+    "one class, all wrong": lambda n: (np.zeros(n, np.int64), np.ones(n, np.int64)),
+    "a constant": lambda n: (np.arange(n) % 2, np.zeros(n, np.int64)),
+}
+
+
+@pytest.mark.parametrize("sure", [1.0, 0.9])
+@pytest.mark.parametrize("examples", [1, 2, 12, 200])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_interval_is_empty_at_the_edge(kind, examples, sure):
+    """Every metric is undefined, or has an interval with a width that holds it, or says why it has none."""
+    labels, predictions = KINDS[kind](examples)
+    probabilities = np.full((examples, 3), (1 - sure) / 2)
+    probabilities[np.arange(examples), predictions] = sure
+    extra = {"further": weighted_accuracy}
+    for name, entry in evaluate(labels, probabilities, names(3), extra, Bootstrap(draws=60)).items():
+        if entry["low"] is None:
+            assert entry["high"] is None
+            assert entry["reason"]
+            assert entry["value"] is None or name in ("log_loss", "further")
+        else:
+            assert entry["low"] <= entry["value"] <= entry["high"]
+            assert entry["high"] - entry["low"] > 1 / (examples + 4) / 4
+            assert name == "log_loss" or 0 <= entry["low"] <= entry["high"] <= 1
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_twelve_of_twelve(right):
+    """Wilson's interval of 12 of 12 is .757 to 1; statsmodels' proportion_confint(12, 12, method="wilson") agrees."""
+    labels = np.arange(12) % 2
+    probabilities = np.eye(2)[labels if right else 1 - labels]
+    got = evaluate(labels, probabilities, names(2))
+    wanted = (0.7575, 1.0) if right else (0.0, 0.2425)
+    for name in ("accuracy", "macro_f1"):
+        assert (got[name]["low"], got[name]["high"]) == pytest.approx(wanted, abs=1e-4), name
+    assert (got["recall/c0"]["low"], got["recall/c0"]["high"]) == pytest.approx(
+        (0.6097, 1) if right else (0, 0.3903), abs=1e-4
+    )
+    assert got["ece"]["high"] - got["ece"]["low"] == pytest.approx(0.2425, abs=1e-4)
+    assert got["log_loss"]["low"] is None
+    assert ("wrong one" if right else "right one") in got["log_loss"]["reason"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(0, 40))
+def test_shares_of_a_class_have_wilsons_interval(hits, missed, false):
+    """statsmodels has the reference; of F1 it is that of the share of hits among the examples in either set."""
+    confint = pytest.importorskip("statsmodels.stats.proportion").proportion_confint
+    labels = np.array([0] * (hits + missed) + [1] * false)
+    predictions = np.array([0] * hits + [1] * missed + [0] * false)
+    got = evaluate(labels, np.eye(2)[predictions], names(2), bootstrap=Bootstrap(draws=2))
+    either = confint(hits, hits + missed + false, method="wilson")
+    wanted = {
+        "accuracy": confint(hits, hits + missed + false, method="wilson"),
+        "recall/c0": confint(hits, hits + missed, method="wilson"),
+        "f1/c0": tuple(2 * end / (1 + end) for end in either),
+    }
+    if hits + false:
+        wanted["precision/c0"] = confint(hits, hits + false, method="wilson")
+    for name, ends in wanted.items():
+        assert (got[name]["low"], got[name]["high"]) == pytest.approx(ends, abs=1e-9), name
+
+
+def test_macro_f1_covers_the_truth_near_the_edge():
+    """400 samples of 40 examples, of which 2 are wrong on average: the percentile interval holds it in 86 %."""
+    labels = np.arange(40) % 2
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        wrong = random.random(40) < 0.05
+        got = evaluate(labels, np.eye(2)[np.where(wrong, 1 - labels, labels)], names(2), bootstrap=Bootstrap(draws=100))
+        held += got["macro_f1"]["low"] <= 0.95 <= got["macro_f1"]["high"]
+    assert 0.91 <= held / 400 <= 0.995
 
 
 # The bootstrap
@@ -163,22 +239,22 @@ def test_the_size_of_a_tile_changes_nothing(monkeypatch):
             assert tiled[name][key] == pytest.approx(entry[key], abs=1e-12)
 
 
-def test_the_interval_is_the_percentile_interval_of_resampled_examples():
+def test_a_further_metric_has_the_percentile_interval_of_resampled_examples():
     labels, probabilities = answers(80, 3)
     plan = Bootstrap(draws=200, seed=5, confidence=0.9)
-    got = evaluate(labels, probabilities, names(3), bootstrap=plan)
+    got = evaluate(labels, probabilities, names(3), {"mine": weighted_accuracy}, plan)
     (weights,) = tiles(80, plan)
     scores = []
     for row in weights:
         chosen = np.repeat(np.arange(80), row.astype(int))
         scores.append(sklearn_metrics.accuracy_score(labels[chosen], probabilities[chosen].argmax(axis=1)))
     low, high = np.quantile(scores, [0.05, 0.95])
-    assert (got["accuracy"]["low"], got["accuracy"]["high"]) == pytest.approx((low, high), abs=1e-12)
+    assert (got["mine"]["low"], got["mine"]["high"]) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """300 samples of 200 examples each; with a true coverage of 93 to 95 % the chance to fall outside is under 1e-4."""
-    held = {"accuracy": 0, "log_loss": 0}
+    held = {"accuracy": 0, "macro_f1": 0, "log_loss": 0}
     truth_labels, truth = answers(200_000, 3, seed=99)
     whole = evaluate(truth_labels, truth, names(3), bootstrap=NONE)
     for seed in range(300):
@@ -235,8 +311,12 @@ def weighted_accuracy(labels, probabilities, weights):
 def test_a_further_metric_gets_the_same_draws():
     labels, probabilities = answers(40, 2)
     got = evaluate(labels, probabilities, names(2), {"mine": weighted_accuracy}, Bootstrap(draws=50))
-    for key in ("value", "low", "high", "n"):
+    for key in ("value", "n"):
         assert got["mine"][key] == pytest.approx(got["accuracy"][key], abs=1e-12)
+    measured = Measured(labels, probabilities, tuple(names(2)), {"mine": weighted_accuracy})
+    (weights,) = tiles(40, Bootstrap(draws=50))
+    drawn = measured.metrics(weights)
+    np.testing.assert_allclose(drawn["mine"], drawn["accuracy"], atol=1e-12)
 
 
 def test_a_further_metric_that_is_not_defined():

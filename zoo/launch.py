@@ -284,12 +284,12 @@ def report_sweep(sweep: Sweep) -> None:
             asked["name"] += f"-{task}-{dataset}"
         try:
             with phase(f"writing the report on {dataset}"):
-                written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
+                written = report.write(folders, report.Request(**asked), sweep.words, extend=True)
         except BaseException as caught:
             error = interrupts.not_users(caught)
             print(f"No report: {guard.explained(error)}", file=sys.stderr)
             continue
-        print(f"Report: {written / 'index.html'}")
+        report.tell(written)
 
 
 def close_sweep(sweep: Sweep) -> int:

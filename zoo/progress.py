@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo import phases
+from zoo.shares import FEW_EXAMPLES
 
 if TYPE_CHECKING:
     from zoo.engine.training import Reporter
@@ -30,6 +31,7 @@ VECTORS = {
     "made": "computed once and kept in the encoding cache",
     "memory": "computed once for this run",
 }
+_MOST_DIGITS = 9
 WIDEST = 100_000
 WITH_INTERVAL = ("accuracy", "macro-F1", "precision", "recall", "f1")  # columns of the closing tables
 WIDE = 160  # columns when the output is no terminal: a file has no edge
@@ -281,12 +283,24 @@ def headline(screen: Console, words: str) -> None:
 
 
 def interval(metric: Mapping[str, Any], digits: int = 3) -> str:
-    """`0.812 (0.788–0.834)`, or a dash when the metric is undefined."""
-    if metric.get("value") is None:
+    """`0.812 (0.788–0.834)`; the value alone without an interval, a dash when the metric is undefined.
+
+    digits: after the point; more where the ends would read alike, since an interval is never empty."""
+    value, low, high = metric.get("value"), metric.get("low"), metric.get("high")
+    if value is None:
         return "–"
-    if metric.get("low") is None:
-        return f"{metric['value']:.{digits}f}"
-    return f"{metric['value']:.{digits}f} ({metric['low']:.{digits}f}–{metric['high']:.{digits}f})"
+    if low is None or high is None:
+        return f"{value:.{digits}f}"
+    while low < high and f"{low:.{digits}f}" == f"{high:.{digits}f}" and digits < _MOST_DIGITS:
+        digits += 1
+    return f"{value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def few_examples(examples: int) -> str:
+    """What to say of a result on so few test examples; empty where there are enough."""
+    if examples >= FEW_EXAMPLES:
+        return ""
+    return f"{_count(examples, 'test example')}: nothing can be concluded from fewer than {FEW_EXAMPLES}."
 
 
 def show_run(screen: Console, record: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:
@@ -294,6 +308,8 @@ def show_run(screen: Console, record: Mapping[str, Any], metrics: Mapping[str, M
     first, second = run_tables(record, metrics)
     if not _print_fitting(screen, [first], wrapped=True):
         _print_stacked(screen, METRIC_COLUMNS, _metric_rows(metrics))
+        if first.caption:
+            _print_wrapped(screen, str(first.caption))
     narrow = run_tables(record, metrics, in_lines=True)[1]
     if not _print_fitting(screen, [second, narrow]):
         _print_stacked(screen, ["class", "precision", "recall", "f1", "n"], _class_rows(record, metrics))
@@ -313,6 +329,8 @@ def run_tables(
     second = Table("class", "precision", "recall", "f1", "n")
     for row in _class_rows(record, metrics):
         second.add_row(*(Text(_in_lines(item) if in_lines and place else item) for place, item in enumerate(row)))
+    if few := few_examples(int(metrics.get("accuracy", {}).get("n", FEW_EXAMPLES))):
+        first.caption, first.caption_justify = few, "left"
     return [first, second]
 
 
@@ -374,6 +392,9 @@ def cell_table(cells: Sequence[Mapping[str, Any]], leave_out: Container[str] = (
                 _in_lines(item) if name in WITH_INTERVAL else item for name, item in zip(CELL_COLUMNS, row, strict=True)
             ]
         table.add_row(*(Text(row[place]) for place, _ in kept))
+    fewest = min((int(cell["metrics"]["accuracy"]["n"]) for cell in cells if cell.get("metrics")), default=FEW_EXAMPLES)
+    if few := few_examples(fewest):
+        table.caption, table.caption_justify = few, "left"
     return table
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo import guard
 from zoo.disguise import chain
+from zoo.disguise.place import DEFAULT, require_apart
 from zoo.errors import ConfigError, RequestError, did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ def usage() -> str:
     kinds = "\n".join(f"  {kind.example:{width}}  {kind.does}" for kind in chain.KINDS.values())
     return f"""python -m zoo.disguise RUN how=step,step,… [option=value …]
 
-RUN          the folder of a complete run of a model that the engine trains
-how=         steps from left to right, such as prune:0.5,permute,quantise:8
-seed=0       of everything that is drawn
-out=runs     folder in which the new run is kept
-device=auto  cpu, cuda or mps
-data=auto    true reads whatever data the run names; auto: those of the installation and below this folder
+RUN            the folder of a complete run of a model that the engine trains
+how=           steps from left to right, such as prune:0.5,permute,quantise:8
+seed=0         of everything that is drawn
+out={DEFAULT}  folder in which the new run is kept; not the one that holds the runs it is made from, since a report on
+               these would then count it, too
+device=auto    cpu, cuda or mps
+data=auto      true reads whatever data the run names; auto: those of the installation and below this folder
+
+A report on both, study=runs,{DEFAULT}, counts the new run as one more model. It says first, from the new run's record
+and before any test, which run it was made from and by which steps, and whether the weights speak against that.
 
 Steps:
 {kinds}"""
@@ -85,10 +90,11 @@ def parse(arguments: Sequence[str]) -> Request:
     devices = [item.value for item in Device]
     if device not in devices:
         raise ConfigError(f"device={device}: it is one of {', '.join(devices)}.{did_you_mean(device, devices)}")
-    out = said.get("out", "runs")
+    out = said.get("out", DEFAULT)
     if not out.strip():
-        raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
+        raise ConfigError(f"out= has no value. Write a folder, e.g. out={DEFAULT}")
     seed, place = _seed(said.get("seed", "0")), place_of(out, "out")
+    require_apart(Path(runs[0]), place)
     return Request(Path(runs[0]), said["how"], seed, place, Device(device), reach.chosen(said.get("data", "auto")))
 
 
@@ -124,7 +130,12 @@ def told(made: Disguised) -> list[str]:
     lines.append(f"same answer as the parent: {interval(share)} of {made.examples} test examples")
     if made.outcome.reused:
         lines.append("This run was complete already and was not made again.")
-    return [*lines, f"Results: {made.outcome.folder}"]
+    lines.append(f"Results: {made.outcome.folder}")
+    lines.append(
+        f"A report with this run among its runs counts {record['label']} as one more model and says first that it is "
+        f"on record to be made from {record['parent']['label']}, seed {record['parent']['seed']}."
+    )
+    return lines
 
 
 def _step(step: dict[str, object]) -> str:

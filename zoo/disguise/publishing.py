@@ -14,6 +14,7 @@ from zoo.config import Device, RunConfig, Trainer, TrainerOptions, decide
 from zoo.data import reach
 from zoo.data.reach import Reach
 from zoo.disguise import chain, parent
+from zoo.disguise.place import DEFAULT
 from zoo.errors import Incompatible
 from zoo.models import TorchModel
 from zoo.store.disk import chosen_with
@@ -36,7 +37,7 @@ class Request:
     run: Path
     how: str
     seed: int = 0
-    out: Path = Path("runs")
+    out: Path = Path(DEFAULT)
     device: Device = Device.auto
     data: Reach = "auto"
 

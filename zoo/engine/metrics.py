@@ -1,9 +1,10 @@
-"""How good the answers are: metrics with bootstrap intervals.
+"""How good the answers are: metrics with intervals.
 
 Accuracy, F1, log-loss and calibration error are put together from sums over examples, so a draw of the bootstrap is a
 row of weights (how often each example was drawn), many draws are a matrix, and the value itself is the row of ones.
 The draws depend on the number of examples and the seed alone: two models evaluated on the same examples get the same
-draws, so their difference may be taken draw by draw.
+draws, so their difference may be taken draw by draw. Shares have intervals that need no draws (`zoo.shares`), because
+the draws of 12 right answers of 12 are all alike.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zoo import interrupts
+from zoo import interrupts, shares
 from zoo.errors import PluginError
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from zoo.data import Split
     from zoo.tasks import Metric, Task
-
-Interval = Callable[[float, float, float], tuple[float, float]]
-"""From the value and two quantiles of the draws to the bounds."""
 
 CALIBRATION_BINS = 15
 
@@ -80,11 +78,21 @@ def evaluate(
       is undefined, without a label of it its recall, without both its F1.
 
     n is the number of examples the value rests on: all; for precision those predicted as the class; for recall and F1
-    those labelled with it. low and high: the percentile interval of the bootstrap over the draws in which the metric is
-    defined. For `ece` the lower bound is reflected, 2·value − upper quantile, at least 0 and at most the value: a
-    calibration error is biased upwards, and a resample's more than the sample's. In simulations (400 samples each of
-    200 and 1,000 examples) the plain percentile interval held the true error of a miscalibrated model in 0 to 94 % of
-    the samples, this one in 87 to 98 %; of a calibrated one, whose error of 0 no estimate reaches, in 0 and 60 to 62 %.
+    those labelled with it.
+
+    low and high, None without draws (a `bootstrap` of 0):
+    - Accuracy, precision and recall: Wilson's score interval, which has a width at 0 and at 1. The F1 of a class is
+      2j/(1 + j), where j is the share of hits among the examples labelled or predicted as it: Wilson's ends of j.
+    - `macro_f1`: Wilson's interval at the number of examples that would give the variance of the draws.
+    - `log_loss` and further metrics: the percentile interval over the draws in which the metric is defined.
+    - `ece`: percentile, with the lower bound reflected, 2·value − upper quantile, at least 0 and at most the value: a
+      calibration error is biased upwards, and a resample's more than the sample's. In simulations (400 samples each of
+      200 and 1,000 examples) the plain percentile interval held the true error of a miscalibrated model in 0 to 94 %
+      of the samples, this one in 87 to 98 %; of a calibrated one, whose error of 0 no estimate reaches, in 0 and 60 to
+      62 %.
+    Where all answers are right, or all wrong, the draws have not seen the others. The interval of `ece` is then widened
+    by the largest share of such that may be unseen; `log_loss` has none, because nobody knows what one would cost.
+    A further metric that is the same in every draw has none, either. `reason` says so.
 
     What is undefined is None. Raises ValueError for labels that do not fit, PluginError for probabilities that are
     not distributions, for a further metric that raises, and for one that takes a name from above.
@@ -94,14 +102,24 @@ def evaluate(
     labels, probabilities = _checked(labels, probabilities, classes)
     measured = Measured(labels, probabilities, tuple(classes), extra or {})
     plan = bootstrap or Bootstrap()
-    values = measured.metrics(np.ones((1, len(labels))))
+    values = {name: float(value[0]) for name, value in measured.metrics(np.ones((1, len(labels)))).items()}
     drawn = [measured.metrics(weights) for weights in tiles(len(labels), plan)]
-    counts = measured.counts()
-    return {
-        name: _entry(float(value[0]), _joined(drawn, name), _INTERVALS.get(name, _percentile), plan.confidence)
-        | {"n": counts.get(name, len(labels))}
-        for name, value in values.items()
-    }
+    counts, bounds = measured.counts(), measured.share_bounds(plan.confidence)
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        entry: dict[str, Any]
+        draws = _joined(drawn, name)
+        if not math.isfinite(value):
+            entry = {"value": None, "low": None, "high": None, "reason": "undefined on these examples"}
+        elif not len(draws):
+            entry = {"value": value, "low": None, "high": None}
+        elif name in bounds:
+            entry = {"value": value, "low": bounds[name][0], "high": bounds[name][1]}
+        else:
+            sample = _Sample(values["accuracy"], len(labels), plan.confidence)
+            entry = _drawn_entry(name, value, draws, sample)
+        found[name] = entry | {"n": counts.get(name, len(labels))}
+    return found
 
 
 def tiles(examples: int, plan: Bootstrap) -> Iterator[np.ndarray]:
@@ -166,6 +184,25 @@ class Measured:
             counts[f"precision/{name}"] = predicted[index]
             counts[f"recall/{name}"] = counts[f"f1/{name}"] = labelled[index]
         return counts
+
+    def share_bounds(self, confidence: float) -> dict[str, tuple[float, float]]:
+        """The intervals of the metrics that are shares of a number of examples; without those that are undefined."""
+        import numpy as np
+
+        size = len(self.classes)
+        predictions = self.probabilities.argmax(axis=1)
+        labelled, predicted = np.bincount(self.labels, minlength=size), np.bincount(predictions, minlength=size)
+        hits = np.bincount(self.labels[predictions == self.labels], minlength=size)
+        bounds = {"accuracy": _wilson(int(hits.sum()), len(self.labels), confidence)}
+        for index, name in enumerate(self.classes):
+            right, either = int(hits[index]), int(labelled[index] + predicted[index] - hits[index])
+            for kind, total in (("precision", predicted[index]), ("recall", labelled[index])):
+                if total:
+                    bounds[f"{kind}/{name}"] = _wilson(right, int(total), confidence)
+            if either:
+                low, high = _wilson(right, either, confidence)
+                bounds[f"f1/{name}"] = 2 * low / (1 + low), 2 * high / (1 + high)
+        return bounds
 
     def _new_names(self, own: Mapping[str, Any]) -> Sequence[str]:
         taken = sorted(own.keys() & self.extra.keys())
@@ -294,30 +331,70 @@ def _joined(drawn: Sequence[Mapping[str, np.ndarray]], name: str) -> np.ndarray:
     return np.concatenate([np.empty(0), *(metrics[name] for metrics in drawn)])
 
 
-def _entry(value: float, draws: np.ndarray, interval: Interval, confidence: float) -> dict[str, Any]:
+def _wilson(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+    low, high = shares.wilson(successes / trials, trials, shares.quantile(confidence))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What an interval from draws rests on. accuracy: of the answers, in [0, 1]; examples: how many."""
+
+    accuracy: float
+    examples: int
+    confidence: float
+
+    @property
+    def unmixed(self) -> bool:
+        """Whether all answers are right or all wrong, so that no draw holds the other kind."""
+        return self.accuracy in (0.0, 1.0)
+
+
+def _drawn_entry(name: str, value: float, draws: np.ndarray, sample: _Sample) -> dict[str, Any]:
+    """An entry whose interval comes from draws. draws: (D,) float64, D ≥ 1, NaN where undefined."""
     import numpy as np
 
-    if not math.isfinite(value):
-        return {"value": None, "low": None, "high": None, "reason": "undefined on these examples"}
     defined = draws[np.isfinite(draws)]
     if not len(defined):
-        reason = {"reason": "undefined in every draw of the bootstrap"} if len(draws) else {}
-        return {"value": value, "low": None, "high": None} | reason
-    tail = (1 - confidence) / 2
-    lower, upper = np.quantile(defined, [tail, 1 - tail]).tolist()
-    low, high = interval(value, lower, upper)
+        return {"value": value, "low": None, "high": None, "reason": "undefined in every draw of the bootstrap"}
+    if name == "log_loss" and sample.unmixed:
+        kind, other = ("right", "wrong") if sample.accuracy else ("wrong", "right")
+        reason = f"every answer is {kind}, so nobody knows what a {other} one would cost"
+        return {"value": value, "low": None, "high": None, "reason": reason}
+    low, high = _BOUNDS.get(name, _percentile)(value, defined, sample)
+    if high - low <= 1e-12 * max(1.0, abs(value)):
+        return {"value": value, "low": None, "high": None, "reason": shares.UNSEEN}
     entry: dict[str, Any] = {"value": value, "low": low, "high": high}
     if len(defined) < len(draws):
         entry["reason"] = f"undefined in {len(draws) - len(defined)} of {len(draws)} draws, which do not count"
     return entry
 
 
-def _percentile(value: float, lower: float, upper: float) -> tuple[float, float]:
-    return lower, upper
+def _percentile(value: float, draws: np.ndarray, sample: _Sample) -> tuple[float, float]:
+    import numpy as np
+
+    tail = (1 - sample.confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail]).tolist()
+    return low, high
 
 
-def _reflected(value: float, lower: float, upper: float) -> tuple[float, float]:
-    return max(0.0, min(value, 2 * value - upper)), max(value, upper)
+def _reflected(value: float, draws: np.ndarray, sample: _Sample) -> tuple[float, float]:
+    _, upper = _percentile(value, draws, sample)
+    low, high = max(0.0, min(value, 2 * value - upper)), max(value, upper)
+    if sample.unmixed:
+        # Among a share u of unseen answers of the other kind, the error may be u more or u less.
+        beyond = shares.unseen(sample.examples, sample.confidence)
+        low, high = max(0.0, min(low, value - beyond)), min(1.0, max(high, value + beyond))
+    return low, high
 
 
-_INTERVALS: dict[str, Interval] = {"ece": _reflected}
+def _at_effective_size(value: float, draws: np.ndarray, sample: _Sample) -> tuple[float, float]:
+    low, high = shares.interval(value, draws.var(), sample.examples, sample.confidence)
+    return float(low), float(high)
+
+
+_BOUNDS: dict[str, Callable[[float, np.ndarray, _Sample], tuple[float, float]]] = {
+    "ece": _reflected,
+    "macro_f1": _at_effective_size,
+}
+"""How the interval is made from the draws, where it is not the percentile interval."""

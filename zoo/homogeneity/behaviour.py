@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.homogeneity.bootstrap import Bootstrap, interval, minding, replica_weights, tensor, tiles, too_few
+from zoo.homogeneity.bootstrap import (
+    Bootstrap,
+    interval,
+    minding,
+    replica_weights,
+    share_interval,
+    tensor,
+    tiles,
+    too_few,
+    unseen_reasons,
+)  # fmt: skip
 from zoo.homogeneity.formulas import FORMULAS, Formula, Moments
 from zoo.homogeneity.results import MIN_EXAMPLES, NO_REPLICAS, Pairs
 
@@ -476,8 +486,6 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     if examples < MIN_EXAMPLES:
         return undefined_pairs(models, examples, too_few(examples))
     found = behaviour(panel, plan)
-    draws = found.draws[name] + found.seeds[name]
-    low, high = interval(draws, plan.confidence)
     n = np.full((models, models), examples, dtype=np.int64)
     note = ""
     if name == "both_wrong_agreement":
@@ -488,9 +496,20 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     if FORMULAS[name].probabilities and not panel.calibrated:
         note = "; ".join(filter(None, [note, "the probabilities are as the models gave them, not calibrated"]))
     value = found.value[name]
+    low, high = (square(end, models) for end in _interval_of(found, name, n, plan))
     blank = np.full_like(value, np.nan)
     parts = {part: Pairs(values, blank, blank, n) for part, values in found.parts[name].items()}
-    return Pairs(value, square(low, models), square(high, models), n, _reasons(panel, found, name), note, parts)
+    fixed = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool)))
+    return Pairs(value, low, high, n, fixed | _reasons(panel, found, name), note, parts)
+
+
+def _interval_of(found: Behaviour, name: str, n: np.ndarray, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high over `numpy.triu_indices(M)`. n: (M, M) examples that a share rests on."""
+    draws = found.draws[name].astype(np.float64) + found.seeds[name]
+    if not FORMULAS[name].share:
+        return interval(draws, plan.confidence)
+    upper = np.triu_indices(found.models)
+    return share_interval(found.value[name][upper], draws, n[upper], plan)
 
 
 def square(upper: np.ndarray, models: int) -> np.ndarray:

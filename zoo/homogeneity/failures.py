@@ -7,6 +7,8 @@ t-th replica of every model.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,16 +16,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.homogeneity.behaviour import behaviour
-from zoo.homogeneity.bootstrap import Bootstrap, drawn_means, interval, scalar, too_few, undefined
+from zoo.homogeneity.bootstrap import (
+    FEW_EVENTS,
+    Bootstrap,
+    drawn_means,
+    interval,
+    mean_interval,
+    scalar,
+    share_scalar,
+    signed_interval,
+    signed_scalar,
+    too_few,
+    undefined,
+    unseen_reasons,
+    wide,
+)  # fmt: skip
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
 from zoo.homogeneity.results import MIN_EXAMPLES, PerModel, Scalar
+from zoo.homogeneity.selection import highest_mean
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
 
 OfSet = Callable[["Panel", Bootstrap], Scalar]
 """A measure of the set as a function."""
+
+FEW_DIFFER = f"the vote and the best model differ on fewer than {FEW_EVENTS} examples: too few for an interval"
+"""Why the gain of a vote has no interval."""
 
 _CAPACITY_WORK = 1.5e7  # examples × models × max(models, classes) × replicas up to which all examples are taken
 
@@ -67,10 +87,8 @@ def failure_counts(panel: Panel, plan: Bootstrap) -> FailureCounts:
     """The whole distribution of failures per example against that of independent models."""
     shares = failure_shares(panel)
     every = poisson_binomial(shares)
-    draws, seen = drawn_means(np.concatenate([shares, every]), plan), len(shares)
-    means = draws[:, :seen].T
-    low, high = interval(draws[:, seen:], plan.confidence)
-    below, above = interval(poisson_binomial(means).T, plan.confidence)
+    low, high = mean_interval(every, plan)
+    below, above = interval(poisson_binomial(drawn_means(shares, plan).T).T, plan.confidence)
     expected = poisson_binomial(shares.mean(axis=1))
     return FailureCounts(every.mean(axis=1), low, high, expected, below, above, shares.shape[1])
 
@@ -84,6 +102,14 @@ class _Drawn:
 
     def scalar(self, examples: int, plan: Bootstrap, reason: str = "it is undefined on these examples") -> Scalar:
         return scalar(self.value, self.draws, examples, plan, reason)
+
+    def share(self, examples: int, plan: Bootstrap) -> Scalar:
+        """Of a mean of numbers in [0, 1]."""
+        return share_scalar(self.value, self.draws, examples, plan, "")
+
+    def signed(self, examples: int, plan: Bootstrap) -> Scalar:
+        """Of a mean of numbers in [−1, 1]."""
+        return signed_scalar(self.value, self.draws, examples, plan, "")
 
 
 def _of_means(values: np.ndarray, plan: Bootstrap, functions: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> (
@@ -105,16 +131,15 @@ def systemic_failure(panel: Panel, plan: Bootstrap) -> Scalar:
         return undefined(examples, too_few(examples))
     shares = failure_shares(panel)
     rows = np.concatenate([shares.prod(axis=0, keepdims=True), shares])
-    found = _of_means(
-        rows, plan,
-        {"value": lambda m: m[0], "expected": lambda m: m[1:].prod(axis=0), "log_ratio": _log_ratio},
-    )  # fmt: skip
-    why = "no example is failed by every model" if found["value"].value == 0 else "a model is never wrong"
+    found = _of_means(rows, plan, {"expected": lambda m: m[1:].prod(axis=0), "log_ratio": _log_ratio})
+    value = float(rows[0].mean())
+    why = "no example is failed by every model" if value == 0 else "a model is never wrong"
     parts = {
-        "expected": found["expected"].scalar(examples, plan),
+        "expected": found["expected"].share(examples, plan),
         "log_ratio": found["log_ratio"].scalar(examples, plan, why),
     }
-    return _joined(found["value"].scalar(examples, plan), parts)
+    low, high = (None if np.isnan(end) else float(end) for end in mean_interval(rows[0], plan))
+    return Scalar(value, low, high, examples, wide(value, examples) if plan.draws else "", parts)
 
 
 def _log_ratio(means: np.ndarray) -> np.ndarray:
@@ -145,7 +170,7 @@ def ambiguity(panel: Panel, plan: Bootstrap) -> Scalar:
     shares = _answer_shares(panel)
     alike = shares.prod(axis=0).sum(axis=1)
     draws = drawn_means(1 - alike[None], plan)[:, 0]
-    return scalar(float(1 - alike.mean()), draws, examples, plan, "")
+    return share_scalar(float(1 - alike.mean()), draws, examples, plan, "")
 
 
 def discrepancy(panel: Panel, plan: Bootstrap) -> Scalar:
@@ -158,7 +183,7 @@ def discrepancy(panel: Panel, plan: Bootstrap) -> Scalar:
     others = [m for m in range(len(shares)) if m != best]
     apart = 1 - np.einsum("mnc,nc->mn", shares[others], shares[best])
     draws = drawn_means(apart, plan).max(axis=1)
-    return scalar(float(apart.mean(axis=1).max()), draws, examples, plan, "")
+    return share_scalar(float(apart.mean(axis=1).max()), draws, examples, plan, "")
 
 
 def _too_small(panel: Panel) -> Scalar | None:
@@ -184,8 +209,11 @@ def oracle_gap(panel: Panel, plan: Bootstrap) -> Scalar:
         "independent": lambda m: m[1:].min(axis=0) - m[1:].prod(axis=0),
         "excess": lambda m: m[1:].prod(axis=0) - m[0],
     })  # fmt: skip
-    parts = {name: found[name].scalar(examples, plan) for name in ("independent", "excess")}
-    return _joined(found["value"].scalar(examples, plan), parts)
+    parts = {
+        "independent": found["independent"].share(examples, plan),
+        "excess": found["excess"].signed(examples, plan),
+    }
+    return _joined(found["value"].share(examples, plan), parts)
 
 
 def vote_credit(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -218,6 +246,7 @@ def sets_of_runs(panel: Panel) -> list[np.ndarray]:
     return [np.array([of[t % len(of)] for of in runs]) for t in range(max(map(len, runs)))]
 
 
+@functools.lru_cache(maxsize=256)
 def vote_wins(models: int, classes: int) -> np.ndarray:
     """Chance that the right answer wins a vote, given k right votes of M, when wrong ones are uniform over the other
     classes and ties are broken by lot. Returns (M + 1,) float64 for k = 0 … M.
@@ -237,6 +266,7 @@ def vote_wins(models: int, classes: int) -> np.ndarray:
             rest = wrong - tied * right
             below = _power(term, others - tied, rest)
             wins[right] += _choose(others, tied) * level**tied * below / whole / (tied + 1)
+    wins.flags.writeable = False  # kept for the next call
     return wins
 
 
@@ -264,7 +294,8 @@ def _power(term: np.ndarray, power: int, degree: int) -> float:
 
 
 def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
-    """Accuracy of the majority vote − best accuracy; ties broken by lot.
+    """Accuracy of the majority vote − best accuracy; ties broken by lot. The upper end of the interval allows for the
+    choice of the best model among all (`zoo.homogeneity.selection`).
 
     parts: `vote`, the accuracy of the vote; `independent`, the gain of independent models of these accuracies whose
     wrong answers are uniform over the other classes."""
@@ -275,12 +306,17 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
     credit = np.mean([vote_credit(panel.predictions[chosen], panel.labels) for chosen in sets_of_runs(panel)], axis=0)
     wins = vote_wins(len(shares), len(panel.classes))
     found = _of_means(np.concatenate([credit[None], shares]), plan, {
-        "value": lambda m: m[0] + m[1:].min(axis=0) - 1,
         "vote": lambda m: m[0],
         "independent": lambda m: np.tensordot(wins, poisson_binomial(1 - m[1:]), axes=1) + m[1:].min(axis=0) - 1,
     })  # fmt: skip
-    parts = {name: found[name].scalar(examples, plan) for name in ("vote", "independent")}
-    return _joined(found["value"].scalar(examples, plan), parts)
+    parts = {
+        "vote": found["vote"].share(examples, plan),
+        "independent": found["independent"].signed(examples, plan),
+    }
+    ahead, best = 1 - shares - credit, int(shares.mean(axis=1).argmin())
+    low, high = (None if math.isnan(end) else -end for end in highest_mean(ahead, best, plan)[::-1])
+    reason = FEW_DIFFER if low is None and plan.draws else ""
+    return Scalar(-float(ahead[best].mean()), low, high, examples, reason, parts)
 
 
 def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:
@@ -293,9 +329,13 @@ def marginal_diversity(panel: Panel, plan: Bootstrap) -> PerModel:
         return _blank(models, examples, gap.reason)
     shares = failure_shares(panel)
     votes = np.mean([_vote_losses(panel, chosen) for chosen in sets_of_runs(panel)], axis=0)
-    parts = {"vote": _per_model(votes, plan), "effective": _effective_losses(panel, shares, plan)}
-    whole = _per_model(_others(shares) * (1 - shares), plan)
-    return PerModel(whole.value, whole.low, whole.high, whole.n, parts=parts)
+    n = np.full(models, examples, dtype=np.int64)
+    lost = PerModel(
+        votes.mean(axis=1), *signed_interval(votes.mean(axis=1), drawn_means(votes, plan), examples, plan), n
+    )
+    parts = {"vote": lost, "effective": _effective_losses(panel, shares, plan)}
+    alone = _others(shares) * (1 - shares)
+    return PerModel(alone.mean(axis=1), *mean_interval(alone, plan), n, parts=parts)
 
 
 def _others(shares: np.ndarray) -> np.ndarray:
@@ -319,12 +359,6 @@ def _vote_losses(panel: Panel, chosen: np.ndarray) -> np.ndarray:
     return losses
 
 
-def _per_model(values: np.ndarray, plan: Bootstrap) -> PerModel:
-    """Means of (M, N) with their intervals."""
-    low, high = interval(drawn_means(values, plan), plan.confidence)
-    return PerModel(values.mean(axis=1), low, high, np.full(len(values), values.shape[1], dtype=np.int64))
-
-
 def _blank(models: int, examples: int, reason: str) -> PerModel:
     blank = np.full(models, np.nan)
     return PerModel(
@@ -342,7 +376,8 @@ def _effective_losses(panel: Panel, shares: np.ndarray, plan: Bootstrap) -> PerM
     value, low, high = np.full((3, models), np.nan)
     value[kept] = votes_lost(rows.mean(axis=1))
     low[kept], high[kept] = interval(votes_lost(drawn_means(rows, plan)), plan.confidence)
-    told = {m: LEFT_OUT[why] for m, why in gone.items()}
+    told = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
+    told |= {m: LEFT_OUT[why] for m, why in gone.items()}
     told |= {int(m): AVOIDING for m in kept if np.isnan(value[m])}
     return PerModel(value, low, high, np.full(models, examples, dtype=np.int64), told)
 

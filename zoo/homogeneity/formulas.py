@@ -131,17 +131,19 @@ def _expected_same(m: Moments) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Formula:
-    """One measure of pairs. why: the reason when it is undefined; parts: formulas shown beside it."""
+    """One measure of pairs. why: the reason when it is undefined; parts: formulas shown beside it; share: whether it
+    is a mean over examples of numbers in [0, 1], whose interval has a width at 0 and at 1, too."""
 
     of: Callable[[Moments], Any]
     why: str = "it is undefined on these examples"
     probabilities: bool = False
     parts: Mapping[str, Callable[[Moments], Any]] | None = None
+    share: bool = False
 
 
 FORMULAS: Mapping[str, Formula] = {
-    "agreement": Formula(agreement, parts={"chance": agreement_chance}),
-    "disagreement": Formula(disagreement),
+    "agreement": Formula(agreement, parts={"chance": agreement_chance}, share=True),
+    "disagreement": Formula(disagreement, share=True),
     "label_kappa": Formula(label_kappa, "both models only ever answer one and the same class"),
     "error_consistency": Formula(
         error_consistency,
@@ -151,8 +153,8 @@ FORMULAS: Mapping[str, Formula] = {
     "error_correlation": Formula(error_correlation, "one of the models is always right or always wrong"),
     "capa": Formula(capa, "both models are certain and always right", probabilities=True),
     "capa_discrete": Formula(capa_discrete, "the agreement expected by chance is 1"),
-    "both_wrong_agreement": Formula(both_wrong_agreement, "no example is wrong in both models"),
-    "double_fault": Formula(double_fault),
+    "both_wrong_agreement": Formula(both_wrong_agreement, "no example is wrong in both models", share=True),
+    "double_fault": Formula(double_fault, share=True),
     "q_statistic": Formula(q_statistic, "0/0: one of the models is always right, or always wrong"),
-    "js_divergence": Formula(js_divergence, probabilities=True),
+    "js_divergence": Formula(js_divergence, probabilities=True, share=True),
 }

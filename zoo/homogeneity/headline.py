@@ -3,11 +3,12 @@
 Both numbers are made of e_m(i), the share of model m's runs that fail example i (0 or 1 with one run), so they need no
 replicas. One run a model is thought to be drawn at random, the runs of different models independently: products of
 shares are then unbiased. Each number is a function of a handful of means over the examples (`Means`), so a draw of the
-bootstrap is a handful of weighted means, and a value without one example is a closed form.
+bootstrap is a handful of weighted means, and a value without one example is a closed form. Intervals come from those.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from zoo.homogeneity.bootstrap import Bootstrap, bca, drawn_means, minding, too_few, undefined_share
+from zoo.homogeneity.bootstrap import Bootstrap, jackknife_interval, too_few
 from zoo.homogeneity.results import MIN_EXAMPLES, Scalar
+from zoo.shares import UNSEEN
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Why = Literal["constant", "perfect"]
 
 FEW_FAILURES = 30
-"""With fewer failures a model than this, on average, intervals are too narrow: see reports/coverage."""
+"""With fewer failures a model than this, on average, no interval was found that covers: see reports/coverage."""
 FEW_JOINT_FAILURES = 10
 """With fewer examples than this that all models fail, there is a bound in place of an interval."""
 
@@ -38,7 +40,7 @@ AVOIDING = "the failures avoid each other so evenly that no number of independen
 NEVER_RIGHT = "all models but one fail every example, so there is nothing that they could cover"
 NEVER_TOGETHER = f"no example is failed by all models: fewer than {FEW_JOINT_FAILURES}, so there is only a bound"
 RARELY_TOGETHER = f"fewer than {FEW_JOINT_FAILURES} examples are failed by all models, so there is only a bound"
-FEW = f"fewer than {FEW_FAILURES} failures a model: the interval is a lower estimate of the uncertainty"
+FEW = f"fewer than {FEW_FAILURES} failures a model are too few failures for an interval"
 
 _ELEMENTS = 2**22  # means without one example that are held at a time
 _EVEN = 1e-12  # variance of the number of failures, relative to that of independent ones, that is rounding
@@ -219,30 +221,32 @@ def _headline(panel: Panel, plan: Bootstrap) -> Headline:
         nothing = Estimate(None, None, None, examples, reason)
         return Headline(kept, gone, nothing, nothing, 0.0, True)
     rows = Means.rows(failure_shares(panel)[list(kept)])
-    found = _Found(Means.of(rows.mean(axis=1)), Means.of(drawn_means(rows, plan)), rows, examples, plan)
+    found = _Found(Means.of(rows.mean(axis=1)), rows, examples, plan)
     together = float(found.point.together * examples)
     return Headline(kept, gone, _votes(found), _joint(found), together, few_failures(found.point, examples))
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What both numbers are made of: the means of the sample and of the draws, and what they are means of."""
+    """What both numbers are made of: the means of the sample, and what they are means of."""
 
     point: Means
-    draws: Means
     rows: np.ndarray
     examples: int
     plan: Bootstrap
 
-    def interval(self, of: Callable[[Means], np.ndarray]) -> Estimate:
-        """With BCa's interval, and what to mind about it."""
-        value, draws = of(self.point), of(self.draws)
-        low, high = bca(value, draws, without_each(self.rows, of), self.plan.confidence)
-        few = FEW if few_failures(self.point, self.examples) else ""
-        reason = "; ".join(filter(None, [few, minding(float(undefined_share(draws)))]))
-        if not np.isfinite(low):
-            return Estimate(float(value), None, None, self.examples, reason)
-        return Estimate(float(value), float(low), float(high), self.examples, reason)
+    def interval(self, of: Callable[[Means], np.ndarray], logs: float, back: Callable[[float], float]) -> Estimate:
+        """With its interval, or with the reason for having none. of: the number on the scale on which the interval is
+        made; logs: see `jackknife_interval`; back: from that scale to the number."""
+        value = float(of(self.point))
+        if few_failures(self.point, self.examples):
+            return Estimate(back(value), None, None, self.examples, FEW)
+        if not self.plan.draws:
+            return Estimate(back(value), None, None, self.examples)
+        low, high = jackknife_interval(value, without_each(self.rows, of), logs, self.plan.confidence)
+        if np.isnan(low):
+            return Estimate(back(value), None, None, self.examples, UNSEEN)
+        return Estimate(back(value), back(low), back(high), self.examples)
 
 
 def few_failures(point: Means, examples: int) -> bool:
@@ -253,7 +257,7 @@ def few_failures(point: Means, examples: int) -> bool:
 def _votes(found: _Found) -> Estimate:
     if np.isnan(effective_number(found.point)):
         return Estimate(None, None, None, found.examples, AVOIDING)
-    return found.interval(effective_number)
+    return found.interval(lambda means: np.log(effective_number(means)), 1.0, math.exp)
 
 
 def _joint(found: _Found) -> Estimate:
@@ -264,7 +268,10 @@ def _joint(found: _Found) -> Estimate:
     if np.isnan(bound):
         return Estimate(None, None, None, examples, NEVER_RIGHT)
     if point.together * examples >= FEW_JOINT_FAILURES:
-        return found.interval(against_joint_failure)
+        # 1 + (M − 1)(ln S_max − ln S)/(ln S_max − ln S_ind) falls by this much a unit of ln S.
+        logs = np.log(point.failures)
+        slope = (len(logs) - 1) / float(logs.min() - logs.sum())
+        return found.interval(against_joint_failure, slope, float)
     known = float(against_joint_failure(point)) if point.together > 0 else None
     reason = NEVER_TOGETHER if known is None else RARELY_TOGETHER
     # S never exceeds S_max in truth, so the bound may be held at 1; the value, which is an estimate, may not.
@@ -285,16 +292,17 @@ def effective_models(panel: Panel, plan: Bootstrap) -> Scalar:
     """As how many independent models these count in a vote; see `effective_number`. Undefined for fewer than two models
     that are neither constant nor perfect.
 
-    An exact copy lowers it a little, because it doubles one voice. Interval: over examples, the runs taken as they are
-    (`zoo.homogeneity.bootstrap.bca`)."""
+    An exact copy lowers it a little, because it doubles one voice. Interval: over examples, the runs taken as they are,
+    on the scale of the logarithm (`zoo.homogeneity.bootstrap.jackknife_interval`); with fewer than `FEW_FAILURES`
+    failures a model there is none."""
     return _scalar(headline(panel, plan).effective_models)
 
 
 def effective_against_joint_failure(panel: Panel, plan: Bootstrap) -> Scalar:
     """How many independent models fail together as rarely as these; see `against_joint_failure`.
 
-    With fewer than `FEW_JOINT_FAILURES` joint failures there is no interval; the part `at_least` is then the bound,
-    from the upper Clopper-Pearson end of S."""
+    Interval as that of `effective_models`. With fewer than `FEW_JOINT_FAILURES` joint failures there is none; the part
+    `at_least` is then the bound, from the upper Clopper-Pearson end of S."""
     found = headline(panel, plan).joint_failure
     if found.bound is None:
         return _scalar(found)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.homogeneity.behaviour import behaviour, undefined_pairs
-from zoo.homogeneity.bootstrap import Bootstrap, interval, minding, scalar, too_few, undefined, undefined_share
+from zoo.homogeneity.bootstrap import (
+    Bootstrap,
+    interval,
+    minding,
+    scalar,
+    too_few,
+    undefined,
+    undefined_share,
+    unseen_reasons,
+)  # fmt: skip
 from zoo.homogeneity.results import MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
 
 if TYPE_CHECKING:
@@ -91,9 +100,9 @@ def kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     n = np.full((models, models), examples, dtype=np.int64)
     own, own_low, own_high = _only_diagonal(found, plan)
     reliability = Pairs(own, own_low, own_high, n)
-    return Pairs(
-        value, low, high, n, _reasons(panel, found, value, draws, reliability), parts={"reliability": reliability}
-    )
+    told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
+    told |= _reasons(panel, found, value, draws, reliability)
+    return Pairs(value, low, high, n, told, parts={"reliability": reliability})
 
 
 def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:
@@ -297,7 +306,7 @@ def _beyond_all(value: np.ndarray, draws: np.ndarray, troubles: list[str], examp
         full[inside], drawn = excess_and_draws(value[inside], draws[:, kept[:, None], kept])
         low[inside], high[inside] = interval(drawn, plan.confidence)
         shares[inside] = undefined_share(drawn)
-    told = {}
+    told = unseen_reasons(full, low, plan, np.triu(np.ones_like(full, dtype=bool), 1))
     for i, j in zip(*np.triu_indices(models), strict=True):
         if i == j:
             told[int(i), int(j)] = NO_EXCESS_WITH_ITSELF
@@ -466,4 +475,5 @@ def reliability(panel: Panel, plan: Bootstrap) -> PerModel:
     found = Correlations.of(panel, plan)
     value, low, high = (np.diagonal(part).copy() for part in _only_diagonal(found, plan))
     told = {m: _trouble(panel.models[m], found, m) for m in range(models)}
-    return PerModel(value, low, high, n, {m: text for m, text in told.items() if text})
+    fixed = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
+    return PerModel(value, low, high, n, fixed | {m: text for m, text in told.items() if text})

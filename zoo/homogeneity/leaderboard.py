@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo import shares
 from zoo.homogeneity.kinship import adjusted_pairs
 from zoo.homogeneity.results import MIN_EXAMPLES
 
@@ -81,9 +82,9 @@ def _seed_variance(correct: np.ndarray) -> float:
 def leaderboard(panel: Panel, level: float = LEVEL, confidence: float = 0.95) -> Leaderboard:
     """The leaderboard of a panel. level: of the tests, after correction over all pairs; confidence: of the intervals.
 
-    Interval: Wilson's score interval (1927) at the effective number of examples a(1 − a)/variance, where the variance
-    is that of the examples plus that of the seeds, with t in place of the normal (Welch-Satterthwaite). It stays
-    within [0, 1] and has a width for a perfect model too."""
+    Interval: Wilson's score interval (1927), of one run as on the screen after it; with replicas at the effective
+    number of examples a(1 − a)/variance, where the variance is that of the examples plus that of the seeds, with t in
+    place of the normal for the seeds' (Welch-Satterthwaite). It has a width for a perfect model too (`zoo.shares`)."""
     found = Accuracies.of(panel)
     models, examples = found.per_example.shape
     low, high = _intervals(found, confidence)
@@ -103,25 +104,17 @@ def _intervals(found: Accuracies, confidence: float) -> tuple[np.ndarray, np.nda
     from scipy.stats import t
 
     examples = found.per_example.shape[1]
-    sampling = found.per_example.var(axis=1, ddof=1) / examples if examples > 1 else np.zeros(len(found.mean))
-    variance = sampling + found.seeds
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # With nothing to judge the variance by (a perfect model, one example) the examples are all there is.
-        size = np.where(variance > 0, found.mean * (1 - found.mean) / variance, examples)
-        size = np.where(size > 0, size, examples)
-    quantile = t.ppf((1 + confidence) / 2, _freedom(sampling, found.seeds, found.replicas, examples))
-    square = quantile**2 / size
-    centre = (found.mean + square / 2) / (1 + square)
-    half = quantile / (1 + square) * np.sqrt(found.mean * (1 - found.mean) / size + square / size / 4)
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    sampling = found.per_example.var(axis=1) / examples
+    size = shares.effective_size(found.mean, sampling + found.seeds, examples)
+    return shares.wilson(found.mean, size, t.ppf((1 + confidence) / 2, freedom(sampling, found.seeds, found.replicas)))
 
 
-def _freedom(sampling: np.ndarray, seeds: np.ndarray, replicas: np.ndarray, examples: int) -> np.ndarray:
-    """Welch-Satterthwaite degrees of freedom of a sum of two variances; large where there is no variance at all."""
-    total = (sampling + seeds) ** 2
-    parts = sampling**2 / max(examples - 1, 1) + seeds**2 / np.maximum(replicas - 1, 1)
+def freedom(sampling: np.ndarray, seeds: np.ndarray, replicas: np.ndarray) -> np.ndarray:
+    """Welch-Satterthwaite degrees of freedom of the sum of two variances, of which only the seeds' is an estimate that
+    a score interval has to allow for; large where the seeds add nothing, as with one run."""
+    parts = seeds**2 / np.maximum(replicas - 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom: np.ndarray = np.where(parts > 0, total / parts, 1e9)
+        freedom: np.ndarray = np.where(parts > 0, (sampling + seeds) ** 2 / parts, 1e9)
     return freedom
 
 

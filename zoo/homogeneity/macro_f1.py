@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.homogeneity.bootstrap import Bootstrap, interval, replica_weights, tiles, too_few
+from zoo.homogeneity.bootstrap import Bootstrap, replica_weights, share_interval, tiles, too_few
 from zoo.homogeneity.results import MIN_EXAMPLES, PerModel
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ def macro_f1(panel: Panel, plan: Bootstrap) -> PerModel:
     """The macro-F1 of each model, in [0, 1]: the mean over its replicas, each the mean of the F1 of the classes that
     occur as label or as answer (scikit-learn's `zero_division=nan`).
 
-    Percentile interval over examples and replicas. Undefined under 4 test examples."""
+    Wilson's interval at the variance of the draws over examples and replicas (`zoo.shares`), so that it has a width
+    for a perfect model, too. Undefined under 4 test examples."""
     models, examples = len(panel.models), len(panel.ids)
     n = np.full(models, examples, dtype=np.int64)
     if examples < MIN_EXAMPLES:
@@ -26,7 +27,7 @@ def macro_f1(panel: Panel, plan: Bootstrap) -> PerModel:
     everything = np.ones((1, examples), dtype=np.float32)
     value = _of_models(_of_runs(panel, everything), np.ones((1, len(panel.runs))), panel)[0]
     drawn = np.concatenate([np.empty((0, len(panel.runs))), *(_of_runs(panel, draw) for draw in tiles(examples, plan))])
-    low, high = interval(_of_models(drawn, replica_weights(panel.runs, plan), panel), plan.confidence)
+    low, high = share_interval(value, _of_models(drawn, replica_weights(panel.runs, plan), panel), n, plan)
     return PerModel(value, low, high, n)
 
 

@@ -109,7 +109,7 @@ def _latent(truth: Truth, random: np.random.Generator, owner: np.ndarray) -> np.
     if truth.same:
         own[1] = own[0]
     common = np.sqrt(truth.difficulty) * hard
-    rest = np.full(truth.models, 1 - truth.difficulty - truth.noise)
+    rest = np.full(truth.models, max(0.0, 1 - truth.difficulty - truth.noise))  # 1 − .9 − .1 is below 0
     latent = common + np.sqrt(truth.noise) * random.normal(size=(len(owner), n))
     if not truth.same:
         rest[:2] -= truth.pair

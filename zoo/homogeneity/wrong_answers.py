@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.homogeneity.behaviour import TWO_CLASSES, square, undefined_pairs
-from zoo.homogeneity.bootstrap import Bootstrap, interval, minding, tensor, tiles, too_few, undefined_share
+from zoo.homogeneity.bootstrap import (
+    Bootstrap,
+    interval,
+    minding,
+    tensor,
+    tiles,
+    too_few,
+    undefined_share,
+    unseen_reasons,
+)
 from zoo.homogeneity.failures import sets_of_runs
 from zoo.homogeneity.results import MIN_EXAMPLES, Pairs
 
@@ -203,7 +212,9 @@ def shared_wrong_answers(panel: Panel, plan: Bootstrap) -> Pairs:
     parts = {
         name: Pairs(part, blank, blank, n) for name, part in (("z", z), ("expected", expected), ("n", n.astype(float)))
     }
-    return Pairs(value, low, high, n, _reasons(value, mean, undefined_share(upper)), parts=parts)
+    told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
+    told |= _reasons(value, mean, undefined_share(upper))
+    return Pairs(value, low, high, n, told, parts=parts)
 
 
 def _why_not(panel: Panel) -> str | None:

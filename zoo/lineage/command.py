@@ -246,7 +246,7 @@ def show(comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.lineage.document import told, told_of_answers
+    from zoo.lineage.document import told, told_of_answers, told_of_record
 
     screen = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
     answered = any(judged.behaviour is not None for judged in comparison.pairs)
@@ -261,12 +261,23 @@ def show(comparison: Comparison) -> None:
         cells = (f"{judged.first.label}\n{judged.second.label}", judged.verdict.name, judged.verdict.strength,
                  told(judged), score, *answers, judged.verdict.statement)  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))
+    for judged in comparison.pairs:
+        if judged.recorded is not None:
+            screen.print(printable(told_of_record(judged.recorded)), markup=False)
     screen.print(table)
     for child, parent in sorted(comparison.parents.items()):
-        line = (
-            f"{comparison.models[child].label} may come from {comparison.models[parent].label} (direction: heuristic)"
-        )
-        screen.print(printable(line), markup=False)
+        screen.print(printable(_line(comparison, child, parent)), markup=False)
+
+
+def _line(comparison: Comparison, child: int, parent: int) -> str:
+    """A line of the family tree."""
+    one, two = comparison.models[child].label, comparison.models[parent].label
+    direction = comparison.family.directions[child]
+    if direction == "unknown":
+        return f"{one} and {two}: one may come from the other, and nothing tells which was first"
+    if direction == "on record":
+        return f"{one} comes from {two} (direction: on record)"
+    return f"{one} may come from {two} (direction: {direction})"
 
 
 def write(comparison: Comparison, file: Path) -> None:

@@ -1,0 +1,128 @@
+"""What `interval_coverage.py` writes: all rows as CSV and JSON, and a page that sums them up."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+TITLES = {
+    "effective_models": "Effective models",
+    "joint_failure": "Effective models against joint failure",
+    "most_alike": "The most alike pair: kinship with replicas, error correlation without",
+    "least_alike": "The least alike pair",
+    "best_accuracy": "Accuracy of the best model",
+    "failed_by_all": "Failed by every model",
+    "one_is_right": "At least one model is right",
+    "vote_gain_2": "Vote minus best model, two classes",
+    "vote_gain_10": "Vote minus best model, ten classes",
+}
+
+INTRODUCTION = """\
+# What the intervals of the first page cover
+
+Panels are drawn from populations whose likeness is known, and a report's numbers are computed from each. Counted is how
+often the 95 % interval holds what is true of the population, and where it is left out.
+
+- **Populations.** Every run is wrong where a normal latent is above the threshold of its accuracy. Latents of runs of
+  two models are correlated by 0 (independent), .3 (shared difficulty) or .6 (one recipe), those of two replicas by .6.
+  Copies are the same runs under several names. All models are equally accurate: nothing is harder for a number that is
+  chosen among them, such as the best accuracy. A wrong answer is uniform over the other classes.
+- **Truth.** Given what all models share they are independent, so that every truth is an integral over one normal
+  variable, by quadrature. Of copies with several runs, one run drawn of each model is the same with the chance 1/runs.
+- **Cells.** 4 kinds, 200 and 1,000 examples, accuracy .6 and .95, 1, 3 and 5 runs a model, 4, 10 and 30 models, 2 and
+  10 classes. The numbers of classes share which answers are right, so that only the vote differs between them.
+- **What is said.** *Interval*: two ends. *Few*: fewer than 10 examples of the rarer kind, so that the number has a
+  bound (joint failure) or an interval that is wider than it need be (shares); it may hold always. *None*: too few
+  failures for an interval, and the report says so: fewer than 30 failures a model (effective models, joint failure),
+  fewer than 10 examples that two models would both fail by chance (pairs), fewer than 10 on which the vote and the best
+  model differ.
+- **Holds** is the share of those panels in which something is said; its own standard error is .009 for 600 panels. What
+  is said in a few panels only is said because of their luck, and judged only where it is said in most.
+- **Exact**: the number is the true one in every panel. Copies with one run each have effective models 1, likeness 1 and
+  a vote equal to the best model, whatever is drawn: these have no interval, or one that holds always.
+"""
+
+
+def write(out: Path, lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> None:
+    """coverage.csv, coverage.json and README.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "coverage.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows({name: _plain(value) for name, value in line.items()} for line in lines)
+    document = {"about": about, "rows": [{name: _rounded(value) for name, value in line.items()} for line in lines]}
+    (out / "coverage.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(page(lines, about, bad), encoding="utf-8")
+
+
+def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> str:
+    """The page: how, what is outside the bar, and for each number a line a kind, size and accuracy."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    parts = [INTRODUCTION]
+    parts.append(
+        f"{about['panels']} panels a cell, {about['draws']} draws of the bootstrap, {about['processor_seconds']:,} "
+        f"seconds of one processor in all. Code of {', '.join(about['commits'])}; {versions}.\n"
+        f"`{about['command']}` makes all of it again; [coverage.csv](coverage.csv) has every cell.\n"
+    )
+    parts.append(_outside(lines, bad))
+    for name, title in TITLES.items():
+        parts.append(f"## {title}\n")
+        parts.append(_table([line for line in lines if line["number"] == name]))
+    return "\n".join(parts)
+
+
+def _outside(lines: Sequence[Row], bad: Sequence[Row]) -> str:
+    judged = sum(line["none"] <= 0.5 and not line["exact"] for line in lines)
+    exact = sum(line["exact"] for line in lines)
+    if not bad:
+        return f"What is said holds in .92 to .98 of the panels in all {judged} rows judged ({exact} are exact).\n"
+    told = [f"{len(bad)} of {judged} rows that are judged ({exact} are exact) are outside .92 to .98:\n"]
+    told.append("| number | kind | n | accuracy | runs | models | holds |\n|---|---|---|---|---|---|---|")
+    for line in bad:
+        cell = [line[name] for name in ("number", "kind", "n", "accuracy", "runs", "models")]
+        told.append("| " + " | ".join(str(item) for item in [*cell, f"{line['held']:.3f}"]) + " |")
+    return "\n".join(told) + "\n"
+
+
+def _table(lines: Sequence[Row]) -> str:
+    """Over runs and models: lowest and highest of what holds, of bias and width; how many panels say what."""
+    told = [
+        "| kind | n | accuracy | interval | few | none | holds | bias | width |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    keys = lambda line: (line["kind"], line["n"], line["accuracy"])  # noqa: E731
+    for (kind, n, accuracy), group in itertools.groupby(lines, keys):
+        cells = list(group)
+        judged = [
+            line["held"] for line in cells if line["held"] is not None and not line["exact"] and line["none"] <= 0.5
+        ]
+        holds = "exact" if all(line["exact"] for line in cells) else _span(judged, 3)
+        shares = [
+            f"{100 * sum(line[name] for line in cells) / len(cells):.0f} %" for name in ("interval", "bound", "none")
+        ]
+        bias = _span([line["bias"] for line in cells if line["bias"] is not None], 3)
+        width = _span([line["width"] for line in cells if line["width"] is not None], 3)
+        told.append("| " + " | ".join([kind, str(n), str(accuracy), *shares, holds, bias, width]) + " |")
+    return "\n".join(told) + "\n"
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+    """`lowest to highest`, or one number where they read alike; a dash for none."""
+    if not values:
+        return "–"
+    low, high = (f"{0.0 if abs(end) < 0.5 * 10**-digits else end:.{digits}f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _plain(value: Any) -> Any:
+    return "" if value is None else _rounded(value)
