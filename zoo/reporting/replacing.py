@@ -27,7 +27,7 @@ _FIGURES = frozenset(
 )  # fmt: skip
 _TABLES = frozenset(
     {"models", "metrics", "pairs", "claims", "set_measures", "failures", "failed_examples", "contributions", "layers",
-     "bench", "lineage", "lineage_runs", "runs", "left_out"}
+     "bench", "lineage", "lineage_runs", "lineage_records", "runs", "left_out", "headline", "not_defined"}
 )  # fmt: skip
 PARTS = frozenset(
     {PAGE, MARKDOWN, DOCUMENT}
