@@ -222,7 +222,9 @@ def test_lineage_is_in_a_sweeps_report_verified_and_left_out_on_request(place, z
     assert linear["note"] == "all its runs hold the same weights: its seed changes nothing"
     assert mlp["verdicts"].keys() <= {"convergent", "independent", "undetermined"}
     assert mlp["strongest"]["kind"] == "exact"
-    assert "Shared weights: runs of linear among each other: copy" in (written / "index.html").read_text("utf-8")
+    page = (written / "index.html").read_text("utf-8")
+    assert "runs of linear among each other" in page
+    assert "Shared weights: runs of linear" not in page  # so by construction, and no news
     copy = tmp_path / "tampered"
     shutil.copytree(written, copy)
     index = document["lineage"]["pairs"].index(mlp)
