@@ -535,7 +535,7 @@ def test_other_parents_are_refused_in_words(mlp: Outcome, tmp_path: Path) -> Non
         (lambda record: record.update(data="x"), "data.fingerprint in its run.json"),
         (lambda record: record.update(config=None), "config.model in its run.json"),
         (lambda record: record.pop("label"), "label in its run.json"),
-        (lambda record: record["config"]["model"].update(hidden="${oc.env:HOME}"), "are not of its kinds"),
+        (lambda record: record["config"]["model"].update(hidden="${oc.env:HOME}"), "not what it takes: model.hidden="),
     ],
 )
 def test_a_record_of_another_kind_is_refused(

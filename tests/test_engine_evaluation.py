@@ -99,11 +99,13 @@ def test_wrong_logits_leave_the_module_as_it_was_and_no_thread_behind() -> None:
     assert "zoo-batches" not in {thread.name for thread in threading.enumerate()}
 
 
-def features(rows: np.ndarray, batch_size: int = 64) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+def features(rows: np.ndarray, batch_size: int = 32) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
     """What is kept of the probe rows, and the mean of `norm` over each example alone."""
     module = Bag()
     packed, batches = texts()
-    return evaluation.features(Model(), module, batches, rows, batch_size), one_by_one(module, packed)[1]
+    watched = evaluation.Watched(Model().layers(module), rows)
+    evaluation.logits(module, batches, batch_size, CLASSES, watched=watched)
+    return watched.features(), one_by_one(module, packed)[1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
@@ -122,7 +124,7 @@ def test_features_come_in_the_order_of_computation_without_layers_that_are_never
 
 def test_no_hook_is_left_behind() -> None:
     module = Bag()
-    evaluation.features(Model(), module, texts()[1], np.arange(4))
+    evaluation.logits(module, texts()[1], 8, CLASSES, watched=evaluation.Watched(Model().layers(module), np.arange(4)))
     assert not any(layer._forward_hooks for layer in module.modules())
 
 

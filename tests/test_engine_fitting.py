@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.config import Device, RunConfig, Trainer, TrainerOptions
-from zoo.engine import fitting
+from zoo.config import Device, Precision, RunConfig, Trainer, TrainerOptions
+from zoo.engine import evaluation, fitting
+from zoo.engine.batches import Batches
 from zoo.engine.fitting import Answers
 from zoo.records import Observers
 from zoo.tasks import ImageClassification
@@ -234,6 +235,84 @@ def test_out_of_memory_in_training_makes_evaluation_smaller_too(splits: zoo.Spli
 
     assert run(splits, Heavy(), epochs=1, probe=0).facts["micro_batch"] == 4
     assert largest == {True: 4, False: 8}
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("place", ["validation", "test", "features"])
+def test_out_of_memory_while_answering_takes_smaller_batches_and_gives_the_same(
+    splits: zoo.Splits, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
+) -> None:
+    wanted = run(splits, epochs=1)
+    sizes: list[int] = []
+
+    def greedy(real: Callable[..., Any]) -> Callable[..., Any]:
+        def answered(given: Any, *more: Any) -> Any:
+            size = given.shape[0] if isinstance(given, torch.Tensor) else len(given)
+            sizes.append(size)
+            if size > 5:
+                raise error
+            return real(given, *more)
+
+        return answered
+
+    if place == "features":
+        monkeypatch.setattr(evaluation, "pool", greedy(evaluation.pool))
+    else:
+        follow = Batches.follow
+
+        def followed(batches: Batches, plan: Any) -> Any:
+            rows = [len(part) for part in plan]
+            sizes.extend(rows)
+            if len(batches) == len(getattr(splits, place)) and max(rows) > 5:
+                raise error
+            return follow(batches, plan)
+
+        monkeypatch.setattr(Batches, "follow", followed)
+    found = run(splits, epochs=1)
+    assert max(sizes) > 5 >= min(sizes)
+    np.testing.assert_allclose(found.validation, wanted.validation, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.test, wanted.test, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.features["hidden"], wanted.features["hidden"], rtol=1e-4, atol=1e-5)
+
+
+def test_memory_that_does_not_suffice_for_one_example_is_said_with_advice(
+    splits: zoo.Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(evaluation, "pool", refused)
+    with pytest.raises(zoo.TrainingError, match=r"even for one example at a time.*\n.*trainer.device=cpu"):
+        run(splits, Net(), epochs=1)
+
+
+@pytest.mark.parametrize("rate", [0.02, 3.0])
+def test_validation_answers_of_the_best_epoch_are_those_computed_anew(splits: zoo.Splits, rate: float) -> None:
+    """In float32 they are kept from the training, be the last epoch the best or an earlier one."""
+    trainer = Trainer(epochs=4, batch_size=16, learning_rate=rate, precision=Precision.fp32, threads=1)
+    watcher, nothing = Watcher(), fitting.Kept(probe=0, weights=False)
+    ready = fitting.prepare(Net(), trainer, splits, 0)
+    trained = fitting.train(ready, trainer, 0, Observers(watcher.display, watcher.told.append))
+    assert (trained.best_epoch < 4) == (rate == 3.0)
+    kept = fitting.answer(ready, splits, nothing, 16, trained)
+    assert kept.validation is trained.validation
+    np.testing.assert_array_equal(kept.validation, fitting.answer(ready, splits, nothing, 16).validation)
+
+
+def test_stored_answers_are_computed_in_float32_whatever_was_trained_in(splits: zoo.Splits) -> None:
+    seen: dict[bool, list[torch.dtype]] = {True: [], False: []}
+
+    class Noting(Net):
+        def build(self, inputs: zoo.InputSpec, classes: int) -> nn.Module:
+            module = super().build(inputs, classes)
+            last = module.get_submodule("4")
+            last.register_forward_hook(lambda part, _, output: seen[part.training].append(output.dtype))
+            return module
+
+    found = run(splits, Noting(), epochs=2, precision=Precision.bf16, probe=0)
+    assert set(seen[True]) == {torch.bfloat16}
+    assert seen[False] == [torch.bfloat16] * 2 * 2 + [torch.float32] * (2 + 3)  # batches of 32: 60 and 90 examples
+    assert found.validation.dtype == found.test.dtype == np.float32
 
 
 def test_the_probe_is_the_same_examples_whatever_their_order() -> None:

@@ -136,7 +136,7 @@ def test_the_results_are_those_of_the_whole_module(splits: zoo.Splits, options: 
 
 def test_the_body_is_asked_once_for_all_seeds_and_heads(splits: zoo.Splits, cache: Path) -> None:
     run(splits, Half())
-    whole = 3 * 8 + 20 + 90 + flops.EXAMPLES  # samples, features, speed and arithmetic of the whole module
+    whole = 3 * 8 + 90 + flops.EXAMPLES  # samples, features with speed, and arithmetic of the whole module
     assert sum(seen) == 240 + 60 + 90 + whole  # and each split
     assert max(seen) == 64
     for model, seed in ((Half(), 1), (Half(dropout=0.1), 2)):

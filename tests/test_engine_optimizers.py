@@ -32,15 +32,17 @@ def test_training_does_not_load_the_compiler() -> None:
     assert subprocess.run([sys.executable, "-c", TRAIN], timeout=120).returncode == 0
 
 
-def trained(kind: Any, options: dict[str, Any], ours: bool) -> list[torch.Tensor]:
+def trained(kind: Any, options: dict[str, Any], ours: bool, clip: float = 0.0) -> list[torch.Tensor]:
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
     inputs = torch.randn(16, 4)
     with without_compiler() if ours else contextlib.nullcontext():
         optimizer = kind(module.parameters(), lr=0.05, **options)
-        step = step_of(optimizer) if ours else optimizer.step
+        step = step_of(optimizer, clip) if ours else optimizer.step
         for _ in range(5):
             module(inputs).square().sum().backward()
+            if clip and not ours:
+                torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
             step()
             optimizer.zero_grad(set_to_none=True)
             assert all(weight.grad is None for weight in module.parameters())
@@ -51,6 +53,16 @@ def trained(kind: Any, options: dict[str, Any], ours: bool) -> list[torch.Tensor
 def test_a_step_is_the_optimizers_own(kind: Any, options: dict[str, Any]) -> None:
     for one, other in zip(trained(kind, options, ours=True), trained(kind, options, ours=False), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("clip", [0.1, 1e6])
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_a_clipped_step_is_that_after_torchs_clipping(kind: Any, options: dict[str, Any], clip: float) -> None:
+    ours, theirs = (trained(kind, options, ours, clip) for ours in (True, False))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    unclipped = trained(kind, options, ours=True)
+    assert all(torch.equal(one, other) for one, other in zip(ours, unclipped, strict=True)) == (clip > 1)
 
 
 def test_a_step_is_no_part_of_the_graph() -> None:

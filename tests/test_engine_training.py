@@ -16,6 +16,7 @@ from torch import nn
 
 import zoo
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
+from zoo.engine import training
 from zoo.engine.batches import Batches
 from zoo.engine.devices import Placement
 from zoo.engine.training import Job, Trained, budget, loss_of, optimizer_for, rate, train
@@ -419,6 +420,139 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(
     assert_close(weights_of(module), weights_of(reference), 1e-5)
 
 
+class HungryBackwards(torch.autograd.Function):
+    """The identity; going back it has memory for so many examples."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, room: int, error: Exception) -> torch.Tensor:
+        ctx.room, ctx.error = room, error
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        if len(gradients[0]) > ctx.room:
+            raise ctx.error
+        return gradients[0], None, None
+
+
+class GreedyBackwards(Greedy):
+    """Has memory for as many going forwards as one likes."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = HungryBackwards.apply(F.linear(inputs, self.weight, self.bias), self.room, self.error)  # type: ignore[no-untyped-call]
+        return answers
+
+
+MEMORY_ERRORS = [out_of_memory_on_device, out_of_memory_on_cpu, MemoryError]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+def test_out_of_memory_going_back_halves_the_micro_batch_too(error: Callable[[], Exception]) -> None:
+    module, reference = GreedyBackwards(10, error()), GreedyBackwards(1000, error())
+    reference.load_state_dict(module.state_dict())
+    assert fit(module, job(Trainer(steps=4, batch_size=32)))[0].micro_batch == 8
+    fit(reference, job(Trainer(steps=4, batch_size=32)))
+    assert_close(weights_of(module), weights_of(reference), 1e-5)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> list[int]:
+    """Have the optimizer's request of this number for a tensor of its state fail; it asks for two a weight, in groups
+    of the weights that decay and of the others. Returns the requests so far, which go on growing."""
+    real, asked = torch.zeros_like, []
+
+    def refused_once(*args: Any, **options: Any) -> torch.Tensor:
+        asked.append(len(asked))
+        if len(asked) == number:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch, "zeros_like", refused_once)
+    return asked
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+@pytest.mark.parametrize("number", [1, 2])
+def test_out_of_memory_in_the_first_optimizer_step_halves_the_micro_batch_too(
+    monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], number: int
+) -> None:
+    """Nothing of that step is left."""
+    module, reference = linear(), linear()
+    asked = refuse(monkeypatch, number, error())
+    trained, _ = fit(module, job(Trainer(steps=4, batch_size=32)))
+    assert (len(asked), trained.micro_batch) == (number + 4, 16)
+    monkeypatch.undo()
+    fit(reference, job(Trainer(steps=4, batch_size=32)))
+    assert_close(weights_of(module), weights_of(reference), 1e-5)
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_step_that_moved_weights_before_memory_ran_out_is_not_taken_again(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refuse(monkeypatch, number, MemoryError())
+    with pytest.raises(zoo.TrainingError, match=r"amid a step of the optimizer.*\n.*trainer.optimizer=sgd"):
+        fit(linear(), job(Trainer(steps=4, batch_size=32)))
+
+
+def test_a_later_step_that_runs_out_of_memory_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = training.step_of
+
+    def third_fails(optimizer: torch.optim.Optimizer, clip: float) -> Callable[[], object]:
+        step, done = real(optimizer, clip), []
+
+        def counted() -> None:
+            done.append(step())
+            if len(done) == 3:
+                raise MemoryError
+
+        return counted
+
+    monkeypatch.setattr(training, "step_of", third_fails)
+    with pytest.raises(zoo.TrainingError, match="amid a step of the optimizer"):
+        fit(linear(), job(Trainer(steps=4, batch_size=32)))
+
+
+def test_other_errors_of_the_optimizer_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(optimizer: torch.optim.Optimizer, clip: float) -> Callable[[], object]:
+        def step() -> None:
+            raise RuntimeError("something else")
+
+        return step
+
+    monkeypatch.setattr(training, "step_of", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        fit(linear(), job(Trainer(steps=4, batch_size=32)))
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+def test_out_of_memory_in_validation_takes_smaller_batches_and_gives_the_same(error: Callable[[], Exception]) -> None:
+    class GreedyInValidation(nn.Linear):
+        largest = 0
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if not self.training and len(inputs) > 10:
+                raise error()
+            self.largest = max(self.largest, 0 if self.training else len(inputs))
+            return super().forward(inputs)
+
+    module, reference = GreedyInValidation(WIDTH, CLASSES), nn.Linear(WIDTH, CLASSES)
+    reference.load_state_dict(module.state_dict())
+    trained, _ = fit(module, job(Trainer(epochs=2, batch_size=32)))
+    expected, _ = fit(reference, job(Trainer(epochs=2, batch_size=32)))
+    assert (module.largest, trained.micro_batch) == (8, 32)
+    for ours, theirs in zip(trained.history, expected.history, strict=True):
+        assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"])
+
+
+def test_where_there_is_no_memory_for_the_best_weights_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch.Tensor, "clone", refused)
+    with pytest.raises(zoo.TrainingError, match=r"a copy of the weights of the best epoch.*\n.*trainer.epochs=1"):
+        fit(linear(), job(Trainer(epochs=2, batch_size=32)))
+
+
 def test_where_one_example_is_too_much_training_ends_with_advice() -> None:
     with pytest.raises(zoo.TrainingError, match=r"(?s)even for one example at a time.*max_length.*trainer.device=cpu"):
         fit(Greedy(0, out_of_memory_on_device()), job(Trainer(batch_size=4)))
@@ -461,9 +595,10 @@ def test_micro_batches_give_the_gradient_of_the_whole(micro_batch: int) -> None:
 def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32() -> None:
     seen: set[torch.dtype] = set()
     module = perceptron()
-    module[0].register_forward_hook(lambda _m, _i, output: seen.add(output.dtype) if module.training else None)  # type: ignore[index]
+    module[0].register_forward_hook(lambda _m, _i, output: seen.add(output.dtype))  # type: ignore[index]
     trained, recorder = fit(module, job(Trainer(epochs=5, batch_size=16, learning_rate=0.02), precision=Precision.bf16))
     assert seen == {torch.bfloat16}
+    assert trained.validation is None, "what is stored is computed in float32"
     assert {value.dtype for value in module.state_dict().values()} == {torch.float32}
     assert trained.history[-1]["validation_accuracy"] > 0.8
     _, exact = fit(perceptron(), job(Trainer(epochs=5, batch_size=16, learning_rate=0.02)))

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import zoo
-from zoo import help_page, progress
+from zoo import arguments, ask, bench, help_page, progress, report
 from zoo.config import RunSchema, Trainer, TrainerOptions, plain
 from zoo.errors import ConfigError
 from zoo.options import Allowed, Configurable, describe, field_types, option, require, takes
@@ -164,12 +165,22 @@ def test_values_are_checked_before_the_class_relies_on_them_and_in_derived_class
             super().__post_init__()
             self.seen = True
 
+    class Noted:
+        def __post_init__(self) -> None:
+            self.notes = []
+
+    @dataclass
+    class Mixed(Noted, Configurable):
+        depth: int = option(1, "how deep", ge=1)
+
     assert More(6, 3).seen
+    assert Mixed(2).notes == []
     for made, message in (
         (lambda: Halves(4, 0), "parts=0: it must be a whole number of 1 or more."),  # and no division by 0
         (lambda: Halves(4, 3), "parts=3: it must be a number that divides whole=4."),
         (lambda: More(4, 3), "parts=3: it must be a number that divides whole=4."),
         (lambda: More(4, 2, 0), "most=0: it must be a whole number of 1 or more."),
+        (lambda: Mixed(0), "depth=0: it must be a whole number of 1 or more."),
         (lambda: dataclasses.replace(More(), parts=0), "parts=0: it must be a whole number of 1 or more."),
     ):
         with pytest.raises(ConfigError) as refused:
@@ -394,6 +405,61 @@ def test_the_help_shows_default_meaning_and_range_of_every_option_whole(
         assert meaning == f"{item.meaning} · {item.takes}"
         assert default.startswith(item.default)
     assert shown["trainer.epochs"][0] == "null (10.0)"
+
+
+COMMANDS: dict[str, type[Any]] = {"zoo.ask": ask.Request, "zoo.bench": bench.Request, "zoo.report": report.Request}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_shows_every_option_in_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = COMMANDS[command]
+    assert {"zoo.ask": ask, "zoo.bench": bench, "zoo.report": report}[command].command(["--help"]) == 0
+    printed = capsys.readouterr().out
+    table = arguments.described(request)
+    assert table in printed
+    assert max(map(len, table.splitlines())) <= 80
+    told = " ".join(table.split())
+    for item in describe(request):
+        assert item.meaning
+        default = "" if item.default == "''" else item.default
+        assert f"{item.name}={default} {item.meaning}" in told
+        assert item.takes == "a text" or f"{item.meaning} · {item.takes}" in told
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("zoo.bench", ["study=x", "repetitions=0"], "repetitions=0: it must be a whole number of 1 or more."),
+        ("zoo.bench", ["study=x", "repetitions=1.5"], "repetitions=1.5: it must be a whole number of 1 or more."),
+        ("zoo.bench", ["study=x", "twins=two"], "twins=two: it must be one, all or none."),
+        ("zoo.report", ["study=x", "draws=1"], "draws=1: it must be a whole number of 2 or more."),
+        ("zoo.report", ["study=x", "lineage=perhaps"], "lineage=perhaps: it must be true or false."),
+        ("zoo.ask", ["out=x", "inputs=0"], "inputs=0: it must be a whole number of 1 or more."),
+        ("zoo.ask", ["out=x", "seed=-1"], "seed=-1: it must be a whole number of 0 or more."),
+    ],
+)
+def test_a_command_answers_a_wrong_value_with_what_the_option_takes(
+    command: str, words: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        arguments.parse(words, COMMANDS[command])
+    assert str(refused.value).startswith(message)
+
+
+def test_the_page_of_options_is_the_one_that_the_declarations_make() -> None:
+    written = (Path(__file__).parent.parent / "docs" / "options.md").read_text(encoding="utf-8")
+    assert written == help_page.markdown(registry()), "make it again: python -m zoo.help_page > docs/options.md"
+
+
+def test_the_page_of_options_names_every_option() -> None:
+    text = help_page.markdown(registry())
+    for part in PARTS:
+        kind = part.partition(" ")[0]
+        if kind in ("model", "dataset", "task"):
+            for item in describe(PARTS[part]):
+                assert f"| `{kind}.{item.name}` | `{item.default}` | {item.meaning} | {item.takes} |" in text
 
 
 def test_the_public_door_has_what_a_plugin_needs_for_its_options() -> None:

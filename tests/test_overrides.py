@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from zoo import overrides
+from zoo import arguments, bench, overrides, report
+from zoo.config import base_of
 from zoo.errors import ConfigError, Incompatible, UnknownName
 from zoo.plugins import Registry, registry
 
@@ -85,7 +89,7 @@ def test_refusals(installed: Registry, typed: str, message: str) -> None:
 
 def test_a_name_that_two_parts_have_is_not_guessed(installed: Registry) -> None:
     with pytest.raises(ConfigError, match=r"more than one part\. Write dataset\.size=8 or model\.size=8\."):
-        overrides._short_form("size", "=8", {"size": {"model", "dataset"}})
+        overrides._short_form("size", "=8", {"size": {"model", "dataset"}}, installed)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +173,136 @@ def test_modalities_are_compared_before_anything_is_read(installed: Registry) ->
         overrides.check_fit(config("bert", "digits", "image_classification"))
     with pytest.raises(Incompatible, match=r"^Task 'sentiment' is about texts, and dataset 'digits' holds images\."):
         overrides.check_fit(config("mlp", "digits", "sentiment"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("model=mlp model=linear", "'model' is given twice: model=mlp and model=linear. Write it once. To run both"),
+        ("-m model=mlp seed=1 seed=2", "'seed' is given twice: seed=1 and seed=2. Write it once."),
+        ("model=mlp dropout=.1 model.dropout=.2", "'model.dropout' is given twice: dropout=.1 and model.dropout=.2."),
+        ("model=mlp trainer.epochs=1 task=sentiment epochs=2", "'trainer.epochs' is given twice"),
+        ("model=mlp runs_dir=a runs_dir=b", "'runs_dir' is given twice: runs_dir=a and runs_dir=b."),
+        ("model=mlp +hydra.x=1 hydra.x=2", "'hydra.x' is given twice: +hydra.x=1 and hydra.x=2."),
+        ("model=mlp model=mlp", "'model' is given twice: model=mlp and model=mlp. Write it once."),
+    ],
+)  # fmt: skip
+def test_an_option_given_twice_is_refused_with_both_values(installed: Registry, typed: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        overrides.expand(typed.split(), installed)
+    assert str(refused.value).startswith(message)
+
+
+def test_a_sweep_may_be_asked_for_anywhere_among_the_words() -> None:
+    for words in (
+        "-m model=a seed=1",
+        "model=a -m seed=1",
+        "model=a seed=1 --multirun",
+        "model=a seed=1 hydra.mode=MULTIRUN",
+    ):
+        assert overrides.is_sweep(words.split())
+    assert not overrides.is_sweep(["model=a", "-p", "model", "--cfg", "job"])
+    assert overrides.parted(["model=a", "--cfg", "job", "seed=1", "-m", "x=2"]) == (
+        ["model=a", "seed=1", "x=2"],
+        ["--cfg", "job", "-m"],
+    )
+    with pytest.raises(ConfigError, match=r"^-m runs every cell of a sweep"):
+        overrides.is_sweep(["-m", "model=a", "--run"])
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "names"),
+    [
+        ("-m model=mlp,linear model.dropout=.2", "model", {"dropout"}),
+        ("-m model=mlp,transformer model.dropout=.2", "model", set()),
+        ("-m model=linear,majority model.dropout=.2", "model", set()),
+        ("-m model=choice(mlp,linear) model.dropout=.2,.3 model.absent=1", "model", {"dropout"}),
+        ("-m model=mlp dataset=digits,table dataset.path=a.csv", "dataset", {"path"}),
+        ("-m model=mlp task=image_classification,sentiment dataset.path=a.csv", "dataset", set()),
+        ("-m experiment=mnist_dense,text_mlp_768 model.hidden=[3]", "model", set()),
+        ("model=mlp model.dropout=.2", "model", set()),
+    ],
+)
+def test_options_that_only_some_of_the_swept_have(installed: Registry, words: str, kind: str, names: set[str]) -> None:
+    assert overrides.foreign(words.split(), installed).get(kind, set()) == names
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0.2",
+        "[3,4]",
+        "{a:1}",
+        "null",
+        "true",
+        "a b",
+        "'x,y'",
+        '"it\'s"',
+        "reviews (1).csv",
+        "a:b",
+        "",
+        "50%",
+        "x/y.z",
+        "a\\",
+    ],
+)
+def test_a_value_of_a_sweep_becomes_a_list_of_one(installed: Registry, value: str) -> None:
+    parser = OverridesParser.create()
+    (given,) = overrides.expand([f"dataset.path={value}"], installed)
+    (listed,) = overrides.for_each_cell([given])
+    wrapped = parser.parse_override(listed)
+    assert wrapped.is_sweep_override()
+    value_of_a_cell = parser.parse_override(given).value()
+    assert list(wrapped.sweep_iterator()) == ["${oc.decode:null}" if value_of_a_cell is None else value_of_a_cell]
+
+
+def test_lists_groups_and_other_options_stay_as_they_are() -> None:
+    words = ["model=mlp", "model.dropout=1,2", "model.dropout=choice(1,2)", "trainer.epochs=1", "seed=1", "hydra.a=b"]
+    assert overrides.for_each_cell(words) == words
+
+
+def test_the_cells_of_a_sweep() -> None:
+    assert overrides.cells(["seed=0,1", "model=a,b", "x=3"]) == [
+        [f"seed={seed}", f"model={model}", "x=3"] for seed in (0, 1) for model in "ab"
+    ]
+    assert overrides.cells(["model=glob(*)"]) is None
+    assert overrides.cells(["model=a,b", "hydra/sweeper=other"]) is None
+
+
+def test_an_option_of_none_that_is_chosen_names_those_that_have_it(installed: Registry) -> None:
+    with pytest.raises(ConfigError, match=r"^No option 'hidden'\. It is an option of model bert, mlp\."):
+        overrides.expand(["-m", "model=cnn,linear", "hidden=[3]"], installed)
+
+
+def test_a_variant_has_the_options_of_what_it_builds_on(
+    installed: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "model/wide": "defaults: [mlp, _self_]\nhidden: [512]",
+        "model/wider": "defaults: [/model/wide, _self_]\nhidden: [1024]",
+        "model/round": "defaults: [trip]",
+        "model/trip": "defaults: [round]",
+        "model/torn": "defaults: [",
+        "model/bare": "hidden: [3]",
+        "experiment/mine": "defaults: [{override /model: wider}, {override /task: sentiment}]",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(content)
+    monkeypatch.setattr("zoo.config.conf_dir", lambda: tmp_path)
+    bases = {
+        name: base_of(installed, "model", name) for name in ("mlp", "wide", "wider", "round", "torn", "bare", "no")
+    }
+    assert bases == {"mlp": "mlp", "wide": "mlp", "wider": "mlp", **dict.fromkeys(("round", "torn", "bare", "no"))}
+    assert overrides.foreign(["-m", "model=wider,linear", "model.hidden=[3]"], installed)["model"] == {"hidden"}
+    assert overrides.foreign(["-m", "model=wider,mlp", "model.hidden=[3]"], installed)["model"] == set()
+    chosen = {kind: [entry.name for entry in overrides.chosen(["experiment=mine"], kind, installed)]
+              for kind in ("model", "task", "dataset")}  # fmt: skip
+    assert chosen == {"model": ["mlp"], "task": ["sentiment"], "dataset": ["rotten_tomatoes"]}
+
+
+@pytest.mark.parametrize("request_of", [report.Request, bench.Request])
+def test_other_commands_refuse_an_option_given_twice_too(request_of: type) -> None:
+    name = next(item.name for item in dataclasses.fields(request_of) if item.default.__class__ is str)
+    with pytest.raises(ConfigError, match=f"^'{name}' is given twice: {name}=a and {name}=b"):
+        arguments.parse([f"{name}=a", f"{name}=b"], request_of)

@@ -30,7 +30,7 @@ from zoo.tasks import ImageClassification
 
 COUNT = 5
 OPTIONS = TrainerOptions(epochs=3, batch_size=25, learning_rate=0.01, threads=1)
-ARGUMENTS = ("model=mlp", "task=image_classification", "dataset=digits", "trainer.epochs=2", "trainer.threads=1")
+ARGUMENTS = ("task=image_classification", "dataset=digits", "trainer.epochs=2", "trainer.threads=1")
 
 
 @dataclass
@@ -178,7 +178,7 @@ def command(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_shows_all_of_them_and_a_sweep_counts_each(tmp_path: Path) -> None:
-    done = command(tmp_path, *ARGUMENTS, "replicas=2")
+    done = command(tmp_path, "model=mlp", *ARGUMENTS, "replicas=2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 cells" in done.stdout
     assert "One vectorised model. Results: runs/image_classification/digits/mlp" in done.stdout
@@ -197,9 +197,12 @@ def test_the_command_shows_all_of_them_and_a_sweep_counts_each(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("replicas=0",), "replicas=0: it must be a whole number of 1 or more"),
+        (("replicas=0", "model=mlp"), "replicas=0: it must be a whole number of 1 or more"),
         (("replicas=2", "model=cnn"), "batch norm, whose running statistics cannot be vectorised"),
-        (("replicas=2", "trainer.compile=default"), "goes with neither trainer.compile nor trainer.micro_batch"),
+        (
+            ("replicas=2", "model=mlp", "trainer.compile=default"),
+            "goes with neither trainer.compile nor trainer.micro_batch",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_no_run(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

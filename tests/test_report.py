@@ -159,7 +159,7 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
     ("words", "message"),
     [
         (["sudy=runs"], "Did you mean 'study'"),
-        (["study=runs", "language=fr"], "there are en and zh"),
+        (["study=runs", "language=fr"], "language=fr: it must be en or zh"),
         (["study=runs", "draws=many"], "whole number"),
         (["study=runs", "draws=1"], "2 or more"),
         (["study=runs", "seed=-1"], "0 or more"),

@@ -332,7 +332,7 @@ def test_a_damaged_run_is_reported_and_run_again(
 
 
 def test_weights_and_features_may_be_left_out(command: Callable[..., Done]) -> None:
-    done = command(*ARGUMENTS, "keep_weights=false", "probe=0", "trainer.epochs=1")
+    done = command(*ARGUMENTS, "keep_weights=false", "probe=0")
     names = {path.name for path in done.folder.iterdir()}
     assert not names & {schema.WEIGHTS, schema.FEATURES}
     assert schema.PREDICTIONS in names
@@ -340,8 +340,9 @@ def test_weights_and_features_may_be_left_out(command: Callable[..., Done]) -> N
 
 def test_a_reader_that_goes_away_leaves_nothing_half_done(tmp_path: Path) -> None:
     """As in `python -m zoo.run … | head -1`."""
+    long = ("trainer.threads=1", "trainer.epochs=200", "trainer.patience=200")
     process = subprocess.Popen(
-        [sys.executable, "-m", "zoo.run", *ARGUMENTS, "trainer.epochs=200", "trainer.patience=200"],
+        [sys.executable, "-m", "zoo.run", *ARGUMENTS[:3], *long],
         cwd=tmp_path, env=environment(tmp_path / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None

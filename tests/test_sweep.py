@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo import launch
+from zoo import launch, ls
+from zoo.errors import ConfigError, DataError
 from zoo.store import reading, schema
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
@@ -209,3 +210,288 @@ def test_cells_are_named_by_the_options_they_were_asked_for(swept: Swept) -> Non
     rules = [line for line in swept.out.splitlines() if line.startswith("─")]
     assert len(rules) == 6
     assert "model mlp · dataset digits · task image_classification · seed 0" in rules[0]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a small table, `mine.csv`."""
+    lines = [f"day number {row} {'fine' if row % 2 else 'foul'},{row % 2}" for row in range(60)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+TABLE = ("task=text_classification", "dataset=table", "path=mine.csv", "trainer.threads=1", "report=off")
+
+
+def statuses(root: Path) -> dict[str, list[str]]:
+    """Model -> the status of each of its runs."""
+    found: dict[str, list[str]] = {}
+    for run in reading.runs(root):
+        found.setdefault(run.record["model"], []).append(run.status)
+    return found
+
+
+@pytest.mark.parametrize("option", ["model.dropout=0.2", "dropout=0.2"])
+def test_a_value_fixed_for_the_swept_models_that_have_the_option(
+    here: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert launch.command(["-m", "model=mlp,linear,cnn", *TABLE, option, "steps=1"]) == 0
+    assert statuses(here / "runs") == {"mlp": ["complete"], "cnn": ["complete"], "linear": ["skipped"]}
+    for run in reading.runs(here / "runs"):
+        if run.status == "complete":
+            assert run.record["config"]["model"]["dropout"] == 0.2
+            assert "model.dropout=0.2" in run.record["command"]
+        else:
+            assert run.record["error"]["type"] == "Incompatible"
+    reason = (
+        "linear on table-mine skipped: Model 'linear' has no option 'dropout', which the sweep sets: model.dropout="
+    )
+    assert reason in capsys.readouterr().out
+
+
+def test_a_swept_value_skips_only_the_cells_of_those_that_lack_it(here: Path) -> None:
+    assert launch.command(["-m", "model=majority,linear", *TABLE, "min_df=1,2"]) == 0
+    assert statuses(here / "runs") == {"majority": ["skipped", "skipped"], "linear": ["complete", "complete"]}
+    values = [
+        run.record["config"]["model"]["min_df"] for run in reading.runs(here / "runs") if run.status == "complete"
+    ]
+    assert sorted(values) == [1, 2]
+
+
+def test_a_skipped_cell_does_not_take_the_place_of_the_run_without_that_option(here: Path) -> None:
+    assert launch.command(["-m", "model=majority", *TABLE]) == 0
+    assert launch.command(["-m", "model=majority,linear", *TABLE, "min_df=1"]) == 0
+    found = statuses(here / "runs")
+    assert {model: sorted(kinds) for model, kinds in found.items()} == {
+        "majority": ["complete", "skipped"],
+        "linear": ["complete"],
+    }
+
+
+def test_a_value_fixed_for_the_swept_datasets_that_have_the_option(here: Path) -> None:
+    datasets = ("task=text_classification,image_classification", "dataset=table,digits")
+    assert launch.command(["-m", "model=majority", *datasets, "path=mine.csv", "report=off"]) == 0
+    found = {run.folder.relative_to(here / "runs").parts[:2]: run.status for run in reading.runs(here / "runs")}
+    assert found == {
+        ("text_classification", "table-mine"): "complete",
+        ("text_classification", "digits"): "skipped",
+        ("image_classification", "table-mine"): "skipped",
+        ("image_classification", "digits"): "skipped",
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.dropuot=0.2", "No option 'model.dropuot'. model has: "),
+        ("model.hidden=[3]", "No option 'model.hidden'. model has: "),
+        ("hidden=[3]", "No option 'hidden'. It is an option of model bert, mlp."),
+        ("dropuot=0.2", "No option 'dropuot'. Did you mean 'dropout'?"),
+        ("model.dropout=much", "model.dropout=much: it must be a number"),
+    ],
+)
+def test_an_option_that_no_swept_model_has_or_a_wrong_value_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    assert launch.command(["-m", "model=cnn,transformer", *TABLE, option]) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert not list(reading.runs(here / "runs"))
+
+
+CHANGED = [
+    ("hydra.job.chdir=true",),
+    ("hydra.job.chdir=true", "hydra.sweep.subdir=${hydra.job.num}"),
+    ("hydra.job.chdir=true", "hydra.sweep.dir=elsewhere", "hydra.sweep.subdir=${hydra.job.num}"),
+    ("hydra.sweep.dir=elsewhere",),
+    ("hydra.job.chdir=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+]
+
+
+@pytest.mark.parametrize("changed", CHANGED, ids=" ".join)
+def test_paths_count_from_where_the_command_was_given(
+    here: Path, capsys: pytest.CaptureFixture[str], changed: tuple[str, ...]
+) -> None:
+    options = [option for option in TABLE if option != "report=off"]
+    command = ["-m", "model=majority", *options, "seed=0,1", "runs_dir=kept", "reports_dir=told", *changed]
+    assert launch.command(command) == 0
+    assert statuses(here / "kept") == {"majority": ["complete", "complete"]}
+    notes = here / "elsewhere" if "hydra.sweep.dir=elsewhere" in changed else next((here / "kept/.sweeps").iterdir())
+    assert len(list(notes.glob("cell-*.json"))) == 2
+    assert (here / "told" / "text_classification-table-mine" / "index.html").is_file()
+    assert not list(here.rglob("**/kept/**/kept"))
+    assert Path.cwd() == here
+
+
+@pytest.mark.parametrize("changed", [("hydra.job.chdir=true",), ("hydra.run.dir=else", "hydra.job.chdir=true")])
+def test_paths_of_a_single_run_do_so_too(here: Path, changed: tuple[str, ...]) -> None:
+    assert launch.command(["model=majority", *TABLE, "runs_dir=kept", *changed]) == 0
+    assert statuses(here / "kept") == {"majority": ["complete"]}
+
+
+def test_a_folder_of_notes_that_is_used_again_holds_the_last_sweep(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("-m", "model=majority", *TABLE, "hydra.sweep.dir=notes")
+    assert launch.command([*words, "seed=0,1,2"]) == 0
+    assert launch.command([*words, "seed=3,4"]) == 0
+    assert "\n2 cells" in capsys.readouterr().out
+    seeds = [json.loads(note.read_text())["seed"] for note in sorted((here / "notes").glob("cell-*.json"))]
+    assert seeds == [3, 4]
+
+
+def test_the_flag_of_a_sweep_may_stand_anywhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["model=majority", "-m", "seed=0,1"], ["seed=0,1", "model=majority", "--multirun"]):
+        assert launch.command([words[0], *TABLE, *words[1:]]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("Sweep of 2 cells.\n")
+        assert "cell 1 of 2 · model majority" in out
+        assert "cell 2 of 2 · model majority" in out
+
+
+def test_the_configuration_of_every_cell(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["seed=0,1", "--cfg", "job", "-m"], ["-m", "-c", "job", "seed=0,1"]):
+        assert launch.command(["model=majority", *TABLE, *words]) == 0
+        out = capsys.readouterr().out
+        assert out.count("# cell ") == 2
+        assert [line for line in out.splitlines() if line.startswith("seed:")] == ["seed: 0", "seed: 1"]
+    assert not (here / "runs").exists()
+
+
+def table(path: Path, rows: int = 60) -> None:
+    lines = [f"day number {row} {'fine' if row % 2 else 'foul'},{row % 2}" for row in range(rows)]
+    path.write_text("\n".join(["text,label", *lines]) + "\n")
+
+
+def broken_data(here: Path) -> Callable[[], None]:
+    """The data cannot be read; then they can."""
+    (here / "mine.csv").rename(here / "gone.csv")
+    return lambda: (here / "gone.csv").rename(here / "mine.csv") and None
+
+
+def unfit_data(here: Path) -> Callable[[], None]:
+    """The data have one class only; then they have two."""
+    (here / "mine.csv").write_text("text,label\n" + "".join(f"day {row},0\n" for row in range(60)))
+    return lambda: table(here / "mine.csv")
+
+
+def unfit_fingerprint(here: Path) -> Callable[[], None]:
+    """The model cannot say what it is, once the data are read; then it can."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(self: object) -> str:
+        raise ConfigError("weights are missing")
+
+    patch.setattr("zoo.baselines.Majority.fingerprint", refuse, raising=False)
+    return patch.undo
+
+
+def unfit_task(here: Path) -> Callable[[], None]:
+    """The task refuses the data; then it does not."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(self: object, splits: object) -> None:
+        raise DataError("not these data")
+
+    patch.setattr("zoo.tasks.Task.check", refuse)
+    return patch.undo
+
+
+def unfit_model(here: Path) -> Callable[[], None]:
+    """The model fails to fit the data; then it does not."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    patch.setattr("zoo.baselines.Majority.fit", refuse)
+    return patch.undo
+
+
+def unfit_model_on_other_data(here: Path) -> Callable[[], None]:
+    """The model fails to fit the data, and is given others by the same name."""
+    undo = unfit_model(here)
+
+    def fix() -> None:
+        undo()
+        table(here / "mine.csv", 80)
+
+    return fix
+
+
+MISTAKES = [broken_data, unfit_data, unfit_fingerprint, unfit_task, unfit_model, unfit_model_on_other_data]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_cell_that_failed_is_not_listed_once_it_has_succeeded(
+    here: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[[Path], Callable[[], None]]
+) -> None:
+    command = ["-m", "model=majority", *TABLE, "seed=0,1"]
+    fix = mistake(here)
+    try:
+        for _ in range(2):
+            assert launch.command(command) == 1
+            assert statuses(here / "runs") == {"majority": ["failed", "failed"]}, "one folder a cell"
+    finally:
+        fix()
+    assert launch.command(command) == 0
+    assert statuses(here / "runs") == {"majority": ["complete", "complete"]}
+    assert ls.main(["runs"]) == 0
+    assert "failed" not in capsys.readouterr().out.rpartition("runs in")[2]
+    assert not [path for path in (here / "runs" / schema.DRAFTS).iterdir() if path.is_dir()]
+
+
+def test_a_try_that_fails_once_the_data_are_read_has_the_key_of_its_success(here: Path) -> None:
+    fix = unfit_task(here)
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 1
+    fix()
+    failed = {run.folder.name for run in reading.runs(here / "runs")}
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 0
+    assert {run.folder.name for run in reading.runs(here / "runs")} == failed
+
+
+def test_what_failed_for_another_request_stays_listed(here: Path) -> None:
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 0
+    assert launch.command(["-m", "model=majority", *TABLE[:2], "path=mine.csv", "label=none", "report=off"]) == 1
+    assert launch.command(["-m", "model=majority", *TABLE, "seed=2,3"]) == 0
+    assert sorted(statuses(here / "runs")["majority"]) == ["complete"] * 4 + ["failed"]
+
+
+def test_a_failed_try_of_a_complete_cell_is_retired_when_the_cell_is_found_complete(here: Path) -> None:
+    command = ["-m", "model=majority", *TABLE]
+    assert launch.command(command) == 0
+    fix = broken_data(here)
+    assert launch.command(command) == 1
+    assert sorted(statuses(here / "runs")["majority"]) == ["complete", "failed"]
+    fix()
+    assert launch.command(command) == 0
+    assert statuses(here / "runs") == {"majority": ["complete"]}
+
+
+def test_a_process_killed_while_it_retires_leaves_nothing_that_is_listed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the renaming and the deletion, and before the renaming: the same command again does the rest."""
+    command = ["-m", "model=majority", *TABLE]
+    for step in ("remove", "_delete"):
+        fix = broken_data(here)
+        assert launch.command([*command, "rerun=true"]) == 1
+        fix()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"zoo.store.retiring.{step}", stop_here)
+            with pytest.raises(Killed):
+                launch.command(command)
+        assert launch.command(command) == 0
+        assert statuses(here / "runs") == {"majority": ["complete"]}
+        assert launch.command([*command, "seed=7,8"]) == 0, "clears what is left over"
+        assert not [path for path in (here / "runs" / schema.DRAFTS).iterdir() if path.is_dir()]
+        shutil.rmtree(here / "runs")
+
+
+class Killed(BaseException):
+    """Passes every guard, as a process that ends does."""
+
+
+def stop_here(*_arguments: object) -> None:
+    raise Killed

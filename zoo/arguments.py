@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.options import ANY_TEXT, EMPTY, Description, describe
+
+COLUMNS = 80
 
 T = TypeVar("T")
 
@@ -18,20 +22,50 @@ def parse(arguments: Sequence[str], kind: type[T]) -> T:
     assert dataclasses.is_dataclass(kind)
     known = {item.name: item for item in dataclasses.fields(kind)}
     said: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or name not in known:
             raise ConfigError(f"No option '{name}'.{did_you_mean(name, known)} Options: {', '.join(known)}.")
-        said[name] = _value(name, value, type(known[name].default))
+        if name in given:
+            raise ConfigError(f"'{name}' is given twice: {given[name]} and {argument}. Write it once.")
+        given[name] = argument
+        try:
+            said[name] = _value(value, type(known[name].default))
+        except ValueError:
+            takes = next(item.takes for item in describe(kind) if item.name == name)
+            raise ConfigError(f"{argument}: it must be {takes}.") from None
     return kind(**said)
 
 
-def _value(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{name}={text}: it is true or false.")
-        return text.lower() == "true"
-    try:
+def _value(text: str, kind: type) -> Any:
+    """Raises ValueError for a text that stands for no value of this type."""
+    if kind is not bool:
         return kind(text)
-    except ValueError:
-        raise ConfigError(f"{name}={text}: it must be a {'whole ' if kind is int else ''}number.") from None
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def described(kind: type[Any]) -> str:
+    """The options of the dataclass for a help text of 80 columns: `name=default`, then meaning and what it takes."""
+    options = describe(kind)
+    margin = 2 + max(len(_assigned(item)) for item in options)
+    return "\n".join(
+        textwrap.fill(
+            f"{_assigned(item):{margin}}{_told(item)}",
+            COLUMNS,
+            subsequent_indent=" " * margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for item in options
+    )
+
+
+def _assigned(item: Description) -> str:
+    return f"{item.name}={'' if item.default in ('required', EMPTY) else item.default}"
+
+
+def _told(item: Description) -> str:
+    return item.meaning if item.takes == ANY_TEXT else f"{item.meaning} · {item.takes}"

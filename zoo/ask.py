@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
 from zoo.errors import ConfigError, Incompatible, RequestError, StoreError, ZooError
+from zoo.options import Configurable, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
 
 USAGE = """python -m zoo.ask RUN RUN … out=FOLDER [option=value …]
 
-RUN          complete runs on one data set: folders, or patterns such as 'runs/*/digits/mlp/*'
-out=         folder for new runs, which hold the answers alone: to be compared by python -m zoo.lineage … answers=true
-inputs=500   of each kind: mixtures of two test examples, noise (images) or shuffled words (texts), and examples of the
-             first run's training split, on which a student has learned its teacher's answers
-scout=       a run, on images, that is neither compared nor a reference: points between its classes are asked, too
-seed=0       of everything that is drawn
+RUN  complete runs on one data set: folders, or patterns such as 'runs/*/digits/mlp/*'
+{options}
 
 Models compute as they were stored; a model that fits itself (logistic regression, say) is fitted again."""
 
@@ -38,19 +35,26 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Configurable):
     """What the command line asks for."""
 
-    out: str = ""
-    inputs: int = 500
-    scout: str = ""
-    seed: int = 0
+    out: str = option(
+        "", "folder for new runs, which hold the answers alone: to be compared by python -m zoo.lineage … answers=true"
+    )
+    inputs: int = option(
+        500,
+        "inputs of each kind: mixtures of two test examples, noise (images) or shuffled words (texts), and examples of "
+        "the first run's training split, on which a student has learned its teacher's answers",
+        ge=1,
+    )
+    scout: str = option(
+        "", "a run, on images, that is neither compared nor a reference: points between its classes are asked, too"
+    )
+    seed: int = option(0, "seed of everything that is drawn", ge=0)
 
     def __post_init__(self) -> None:
         if not self.out:
             raise ConfigError("Where to? For example: python -m zoo.ask 'runs/*/digits/mlp/*' out=asked")
-        if self.inputs < 1 or self.seed < 0:
-            raise ConfigError(f"inputs={self.inputs} seed={self.seed}: inputs is 1 or more and seed 0 or more.")
 
 
 def main() -> None:
@@ -63,7 +67,7 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
     try:
         runs = [word for word in arguments if "=" not in word or Path(word).is_dir()]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
 from zoo.errors import ConfigError, RequestError, ZooError
+from zoo.options import Configurable, option, require
 
 if TYPE_CHECKING:
     from zoo.benchmark.contestants import Contestant, Field
@@ -24,64 +25,54 @@ USAGE = """python -m zoo.bench study=runs/<task>/<dataset> [option=value …]
 Every stored model in a process of its own, one of them twice (what differs between the two is noise), taking turns.
 Written: bench.json and bench.parquet in the study's folder; the next report of the study shows them.
 
-study=          a folder, a pattern such as 'runs/*/digits', or several with commas between them
-device=cpu      or cuda, or both as cpu,cuda: one bench each
-repetitions=40  turns of each process
-models=         only these, by the names that the report has, with commas
-seeds=          the runs with these seeds, with commas; without it one run of each model
-sample=0        test examples to draw from; 0: 256 on the processor, 4096 on CUDA
-threads=0       CPU threads of every process; 0: as many as there are cores
-precision=auto  fp32, bf16 (autocast), or auto: fp32 on the processor, bf16 on CUDA
-compile=none    default: torch.compile the modules; graphs: with CUDA graphs
-twins=one       all: every model is measured twice; none: nothing is told apart
-target=         validation accuracy that training times are taken to; without it 98 % of the best
-seed=0          of the order of the turns"""
+{options}"""
 
 FEWEST = 40
 """Repetitions of a bench that is worth keeping; fewer are for a first look, and the table says so."""
 SAMPLES = {"cpu": 256, "cuda": 4096}
 PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}
-CHOICES = {
-    "precision": ("auto", "fp32", "bf16"),
-    "compile": ("none", "default", "graphs"),
-    "twins": ("one", "all", "none"),
-}
 PRODUCT = "matrix product"
 TWIN = "twin of "
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Configurable):
     """What the command line asks for."""
 
-    study: str = ""
-    device: str = "cpu"
-    repetitions: int = 40
-    models: str = ""
-    seeds: str = ""
-    sample: int = 0
-    threads: int = 0
-    precision: str = "auto"
-    compile: str = "none"
-    twins: str = "one"
-    target: str = ""
-    seed: int = 0
+    study: str = option("", "a folder, a pattern such as 'runs/*/digits', or several with commas between them")
+    device: str = option("cpu", "cpu, cuda, or both as cpu,cuda: one bench each")
+    repetitions: int = option(40, f"turns of each process; fewer than {FEWEST} are for a first look", ge=1)
+    models: str = option("", "only these, by the names that the report has, with commas")
+    seeds: str = option("", "the runs with these seeds, with commas; without it one run of each model")
+    sample: int = option(0, "test examples to draw from; 0: 256 on the processor, 4096 on CUDA", ge=0)
+    threads: int = option(0, "CPU threads of every process; 0: as many as there are cores", ge=0)
+    precision: str = option(
+        "auto", "bf16 is autocast; auto: fp32 on the processor, bf16 on CUDA", choices=("auto", "fp32", "bf16")
+    )
+    compile: str = option(
+        "none",
+        "default: torch.compile the modules; graphs: with CUDA graphs",
+        choices=("none", "default", "graphs"),
+    )
+    twins: str = option(
+        "one",
+        "all: every model is measured twice; none: no noise is measured",
+        choices=("one", "all", "none"),
+    )
+    target: str = option("", "validation accuracy that training times are taken to; without it 98 % of the best")
+    seed: int = option(0, "seed of the order of the turns", ge=0)
 
     def __post_init__(self) -> None:
         if not self.study:
             raise ConfigError("Which runs? For example: python -m zoo.bench study=runs/sentiment/rotten_tomatoes")
-        for name, choices in CHOICES.items():
-            _require(name, getattr(self, name), getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        _require("device", self.device, set(self.devices) <= {"cpu", "cuda"} and self.devices, "cpu, cuda or cpu,cuda")
+        known = bool(self.devices) and set(self.devices) <= {"cpu", "cuda"}
+        require(self, "device", known, "cpu, cuda or cpu,cuda")
         graphs = self.compile != "graphs" or self.devices == ["cuda"]
-        _require("compile", self.compile, graphs, "none or default where device is not cuda: CUDA graphs need it")
-        _require("repetitions", self.repetitions, self.repetitions >= 1, "1 or more; 40 or more to be of use")
-        for name in ("sample", "threads", "seed"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        require(self, "compile", graphs, "none or default where device is not cuda: CUDA graphs need it")
         numbers = [part for part in self.seeds.split(",") if part]
-        _require("seeds", self.seeds, all(part.isdecimal() for part in numbers), "whole numbers with commas")
+        require(self, "seeds", all(part.isdecimal() for part in numbers), "whole numbers with commas")
         fine = not self.target or (re.fullmatch(r"0?\.\d+|1|0", self.target) is not None)
-        _require("target", self.target, fine, "an accuracy from 0 to 1, e.g. 0.8")
+        require(self, "target", fine, "an accuracy from 0 to 1, e.g. 0.8")
 
     @property
     def devices(self) -> list[str]:
@@ -93,11 +84,6 @@ def _parts(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _require(name: str, value: Any, holds: Any, want: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name}={value}: it must be {want}.")
-
-
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a model could not be measured, 2 the request was wrong, 130 Ctrl-C."""
     sys.exit(command(sys.argv[1:]))
@@ -107,7 +93,7 @@ def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
     try:
         return _measure(words.parse(arguments, Request), list(arguments))

@@ -12,7 +12,7 @@ import enum
 import math
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -173,6 +173,9 @@ class TrainerOptions(Configurable):
     _section: ClassVar[str] = "trainer"
 
 
+LISTED_NULL = "${oc.decode:null}", r"$\{oc.decode\:null\}"
+"""null in choice(), where Hydra refuses it as such: as it is written, and as Hydra hands it to a cell."""
+
 SEEDS = 2**32  # numpy's and scikit-learn's generators take no more
 
 RECIPE = frozenset(
@@ -248,7 +251,8 @@ class RunConfig:
 
     label: what the model is called in tables and paths (the name of its config, e.g. of a YAML variant);
     overrides: what was asked for, as `zoo.run` takes it; replicas: how many seeds, from `seed` on, are trained as one
-    vectorised model.
+    vectorised model; foreign: what a sweep fixes for those of its models, datasets and tasks that have the option, and
+    this one has not, e.g. `{"model.dropout": 0.2}`: such a cell is skipped.
     """
 
     model: TorchModel | Predictor
@@ -263,6 +267,7 @@ class RunConfig:
     keep_weights: bool = True
     probe: int = 500
     replicas: int = 1
+    foreign: Mapping[str, Any] = field(default_factory=dict)
 
 
 def conf_dir() -> Path:
@@ -271,8 +276,11 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-def register(registry: Registry) -> None:
-    """Put every schema into Hydra's ConfigStore and the plugins' YAML on its search path. May be called again."""
+def register(registry: Registry, foreign: Mapping[str, Collection[str]] | None = None) -> None:
+    """Put every schema into Hydra's ConfigStore and the plugins' YAML on its search path. May be called again.
+
+    foreign: kind -> options that a sweep fixes and that only some of its models, datasets or tasks have. The others
+    take them, too, so that their cells can be composed, and skipped with the reason; see `RunConfig.foreign`."""
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -283,7 +291,7 @@ def register(registry: Registry) -> None:
     store.store(group="trainer", name="default", node=TrainerOptions)
     for kind, entries in registry.entries.items():
         for entry in entries.values():
-            store.store(group=kind, name=entry.name, node=schema(entry))
+            store.store(group=kind, name=entry.name, node=schema(entry, (foreign or {}).get(kind, ())))
 
     class PluginYaml(SearchPathPlugin):
         def manipulate_search_path(self, search_path: Any) -> None:
@@ -294,8 +302,9 @@ def register(registry: Registry) -> None:
     Plugins.instance().register(PluginYaml)
 
 
-def schema(entry: Entry) -> type:
-    """The dataclass of an entry with its `name` as one more option, as Hydra gets it.
+def schema(entry: Entry, foreign: Collection[str] = ()) -> type:
+    """The dataclass of an entry with its `name` as one more option, as Hydra gets it. foreign: further options, of any
+    type, that are not the entry's own.
 
     A task also picks its default dataset, which `dataset=` on the command line overrides."""
     from omegaconf import OmegaConf
@@ -309,6 +318,7 @@ def schema(entry: Entry) -> type:
     for item in fields_of(entry.cls):
         kept = {key: getattr(item, key) for key in ("default", "default_factory", "metadata")}
         fields.append((item.name, hints[item.name], field(**kept)))
+    fields += [(name, Any, field(default="???")) for name in sorted(set(foreign) - set(hints))]
     made = dataclasses.make_dataclass(f"{entry.cls.__name__}Options", fields, kw_only=True)
     try:
         OmegaConf.structured(made)
@@ -338,8 +348,56 @@ def variants(registry: Registry, kind: str) -> list[str]:
     return sorted(file.removeprefix(f"{kind}/") for file in files if file.startswith(f"{kind}/"))
 
 
+def base_of(registry: Registry, kind: str, name: str) -> str | None:
+    """The registered name behind a config of one kind: itself, or the one on which its YAML builds. None when neither
+    is to be found."""
+    seen: set[str] = set()
+    while name not in registry.entries[kind]:
+        seen.add(name)
+        builds_on = [
+            item.removeprefix("/").removeprefix(f"{kind}/")
+            for item in _defaults(registry, f"{kind}/{name}")
+            if isinstance(item, str)
+        ]
+        further = [item for item in builds_on if item != "_self_" and item not in seen]
+        if not further:
+            return None
+        name = further[0]
+    return name
+
+
+def chosen_by_experiment(registry: Registry, experiment: str, kind: str) -> str | None:
+    """The model, dataset or task that an experiment's YAML picks; None when it leaves that open."""
+    for item in _defaults(registry, f"experiment/{experiment}"):
+        for group, name in item.items() if isinstance(item, Mapping) else ():
+            if str(group).removeprefix("override").strip().removeprefix("/") == kind:
+                return str(name)
+    return None
+
+
+def _defaults(registry: Registry, file: str) -> list[Any]:
+    """The defaults list of a YAML config; empty when it has none, or cannot be read: Hydra says so where it is used."""
+    from omegaconf import OmegaConf
+
+    for _, root in _roots(registry):
+        path = root.joinpath(*f"{file}.yaml".split("/"))
+        if path.is_file():
+            try:
+                content = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
+            except Exception:  # of the file, of YAML or of OmegaConf
+                return []
+            found = content.get("defaults") if isinstance(content, dict) else None
+            return found if isinstance(found, list) else []
+    return []
+
+
 def _yaml_files(registry: Registry) -> list[tuple[str, str]]:
     """(distribution, "group/name") of every YAML file."""
+    return [(owner, name) for owner, root in _roots(registry) for name in sorted(_walk(root, ""))]
+
+
+def _roots(registry: Registry) -> list[tuple[str, Any]]:
+    """(distribution, folder) of every folder of YAML files."""
     from importlib.resources import files
 
     roots: list[tuple[str, Any]] = [("zoo-harness", conf_dir())]
@@ -352,7 +410,7 @@ def _yaml_files(registry: Registry) -> list[tuple[str, str]]:
                     f"{plugin.distribution}: its config package '{plugin.config_package}' cannot be imported "
                     f"({error}). Ship the folder with an __init__.py in it."
                 ) from error
-    return [(owner, name) for owner, root in roots for name in sorted(_walk(root, ""))]
+    return roots
 
 
 def _walk(folder: Any, prefix: str) -> list[str]:
@@ -383,8 +441,16 @@ def typed(config: DictConfig, registry: Registry, label: str | None = None) -> R
         rerun=config.rerun,
         keep_weights=config.keep_weights,
         probe=config.probe,
+        foreign={key: value for kind, part in parts.items() for key, value in _foreign(config[kind], kind, part)},
         **parts,
     )
+
+
+def _foreign(node: DictConfig, kind: str, part: Any) -> list[tuple[str, Any]]:
+    """What a section of the composed configuration holds beside the options of its model, dataset or task."""
+    own = {"name", "defaults", *(item.name for item in fields_of(type(part)))}  # as in `schema`
+    options = vars(_resolved(node))
+    return [(f"{kind}.{name}", plain(options[name])) for name in options if name not in own]
 
 
 def from_record(kind: str, options: Mapping[str, Any], registry: Registry) -> Any:
@@ -404,15 +470,18 @@ def from_record(kind: str, options: Mapping[str, Any], registry: Registry) -> An
         ) from error
     try:
         return _instance(typing.cast("DictConfig", node), kind, registry)
-    except (TypeError, ValueError) as error:  # a reference such as ${oc.env:HOME} may stand for a value of any kind
-        raise ConfigError(f"The recorded options of {kind} '{entry.name}' are not of its kinds: {error}") from error
+    except (ConfigError, TypeError, ValueError) as error:
+        # out of range, or a reference such as ${oc.env:HOME}, which may stand for a value of any kind
+        raise ConfigError(f"The recorded options of {kind} '{entry.name}' are not what it takes: {error}") from error
 
 
 def _asked_for() -> tuple[str, ...]:
     """The overrides of this cell, when Hydra composed it."""
     from hydra.core.hydra_config import HydraConfig
 
-    return tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ()
+    if not HydraConfig.initialized():
+        return ()
+    return tuple(override.replace(LISTED_NULL[1], "null") for override in HydraConfig.get().overrides.task)
 
 
 def _instance(node: DictConfig, kind: str, registry: Registry) -> Any:

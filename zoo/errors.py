@@ -28,11 +28,12 @@ from pathlib import Path
 class ZooError(Exception):
     """Base of all errors raised on purpose. `exit_code` is what a command line ends with.
 
-    folder: where the run that failed is recorded, once it is.
+    folder: where the run that failed is recorded, once it is; key: the key of that run, where it was known by then.
     """
 
     exit_code = 1
     folder: Path | None = None
+    key: str | None = None
 
 
 class RequestError(ZooError):

@@ -1,4 +1,7 @@
-"""`python -m zoo.run --help`: made from what is installed, without Hydra and so at once."""
+"""`python -m zoo.run --help`: made from what is installed, without Hydra and so at once.
+
+`python -m zoo.help_page` prints the same options as Markdown; docs/options.md is that of the core and its backends.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from rich.text import Text
 from zoo import overrides, progress
 from zoo.config import PARTS, RunSchema, Trainer, TrainerOptions, variants
 from zoo.options import Description, describe
+from zoo.plugins import registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +32,12 @@ For example
 
 --cfg job prints the composed configuration, --hydra-help what Hydra itself can do."""
 
-TRAINING = "Training options. null: what the model's recipe suggests, or else the value in brackets"
+TRAINING = "Training (null: what the model's recipe suggests, or else the value in brackets)"
+
+KINDS = ("model", "dataset", "task")
+WRITTEN = """Made from the declarations by `python -m zoo.help_page`; `python -m zoo.run model=NAME --help` shows the
+same of what is installed. A bare name will do where only one of the chosen model, dataset, task and the trainer has it:
+`hidden=[64]` is `model.hidden=[64]`."""
 
 
 def show(arguments: list[str], installed: Registry) -> None:
@@ -41,11 +50,34 @@ def show(arguments: list[str], installed: Registry) -> None:
     screen.print(f"{'experiment':<10} {', '.join(variants(installed, 'experiment'))}", markup=False)
     if installed.broken:
         screen.print(installed.broken_note().strip(), markup=False)
-    _show_options(screen, "Options", _options("", RunSchema, PARTS))
-    _show_options(screen, TRAINING, _training_options())
+    for title, options in _of_every_run().items():
+        _show_options(screen, title, options)
     for entry in _named(arguments, installed):
         title = f"Options of {entry.kind} {entry.name}: {entry.summary}"
         _show_options(screen, title, _options(f"{entry.kind}.", entry.cls))
+
+
+def markdown(installed: Registry) -> str:
+    """Every option of everything installed as a page of Markdown tables."""
+    parts = [f"# The options of a run\n\n{WRITTEN}"]
+    parts += [_markdown_table(title, options) for title, options in _of_every_run().items()]
+    for kind in KINDS:
+        for entry in installed.entries[kind].values():
+            if options := _options(f"{kind}.", entry.cls):
+                parts.append(_markdown_table(f"`{kind}={entry.name}`", options, entry.summary))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(title: str, options: Sequence[Description], summary: str = "") -> str:
+    rows = ((f"`{item.name}`", f"`{item.default}`", item.meaning.replace("<", "&lt;"), item.takes) for item in options)
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    heading = "| option | default | meaning | takes |\n|---|---|---|---|"
+    return "\n\n".join(filter(None, [f"## {title}", summary, "\n".join([heading, *table])]))
+
+
+def _of_every_run() -> dict[str, list[Description]]:
+    """The options that every run has, by the heading they stand under."""
+    return {"Every run": _options("", RunSchema, PARTS), TRAINING: _training_options()}
 
 
 def _named(arguments: list[str], installed: Registry) -> Iterable[Entry]:
@@ -80,3 +112,7 @@ def _training_options() -> list[Description]:
         replace(item, default=f"null ({decided[item.name]})") if item.default == "null" != decided[item.name] else item
         for item in _options("trainer.", TrainerOptions)
     ]
+
+
+if __name__ == "__main__":
+    print(markdown(registry()), end="")

@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hydra.experimental.callback import Callback
 
+from zoo import progress
 from zoo.config import Report
-from zoo.errors import Incompatible, StoreError, ZooError
+from zoo.errors import ConfigError, Incompatible, StoreError, ZooError
+from zoo.phases import phase
 from zoo.store.disk import write_file, writing
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from zoo.records import Outcome
 
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
+CELLS = "ZOO_SWEEP_CELLS"  # the environment variable that says how many cells a sweep has
+NOTES = "cell-*.json"  # what each cell leaves in the sweep's folder
 
 Cell = dict[str, Any]
 
@@ -39,14 +43,15 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Nothing here uses tokenizers in a process that forks afterwards; without the variable it warns of that.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    shown = logging.StreamHandler()
+    shown = _Shown()
     shown.setLevel(logging.WARNING)  # of the handler: what is less than a warning still goes to a run's events.log
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an output that knows ASCII only is no reason to fail
     full = os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")
     try:
-        return _command(list(arguments))
+        with progress.activity():
+            return _command(list(arguments))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -58,15 +63,29 @@ def command(arguments: Sequence[str]) -> int:
         return told.exit_code
 
 
+class _Shown(logging.StreamHandler[TextIO]):
+    """Shows what is logged on stderr, whatever stands for it at the time: a line of activity must make way."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Where it goes."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _given: TextIO) -> None:
+        """Set by the handler's own making, and of no effect."""
+
+
 def unforeseen(error: BaseException) -> ZooError:
     """The ZooError for an error that nobody foresaw."""
     return ZooError(f"{type(error).__name__}: {error}\nHYDRA_FULL_ERROR=1 shows the traceback.")
 
 
 def _command(arguments: list[str]) -> int:
-    from zoo.plugins import registry
+    with phase("loading plugins"):
+        from zoo.plugins import registry
 
-    installed = registry()
+        installed = registry()
     if {"-h", "--help"} & set(arguments):
         from zoo import help_page
 
@@ -74,23 +93,47 @@ def _command(arguments: list[str]) -> int:
         return 0
     from zoo import config, overrides
 
-    expanded = overrides.expand(arguments, installed)
-    config.register(installed)
+    with phase("reading the command"):
+        expanded = overrides.expand(arguments, installed)
+        config.register(installed, overrides.foreign(expanded, installed))
     with overrides.plain_errors(arguments, installed):
-        return _hydra(expanded)
+        return _composed(expanded)
 
 
-def _hydra(arguments: list[str]) -> int:
-    """Hand over to Hydra, which composes the configuration and calls `cell`, once or, with -m, once a cell."""
+def _composed(words: list[str]) -> int:
+    """One run or a sweep; for a sweep of which only the configuration is asked, that of each cell."""
+    from zoo import overrides
+
+    options, flags = overrides.parted(words)
+    if not overrides.is_sweep(words):
+        return _hydra([*options, *flags])
+    cells = overrides.cells(options)
+    shown = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    if not shown:
+        return _hydra([*overrides.for_each_cell(options), *flags], options, cells)
+    if cells is None:
+        raise ConfigError(f"-m with {shown[0]} shows every cell, and these are only known when the sweep runs.")
+    for number, cell_options in enumerate(cells, 1):
+        print(f"# cell {number} of {len(cells)}: {' '.join(cell_options)}")
+        if code := _hydra([*cell_options, *shown]):
+            return code
+    return 0
+
+
+def _hydra(arguments: list[str], asked: Sequence[str] = (), cells: Sequence[Sequence[str]] | None = None) -> int:
+    """Hand over to Hydra, which composes the configuration and calls `cell`, once or, with -m, once a cell.
+
+    asked: a sweep's overrides as they were given; cells: those of each, where they are known."""
     import hydra
 
     from zoo.config import conf_dir
 
     _sweep.clear()
     _failure.clear()
+    _asked[:] = asked
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with _environment():
+        with _environment(len(cells or ())):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
     except OSError as error:
         if error.errno is None:  # a config that is not there: Hydra counts it among these
@@ -108,13 +151,15 @@ def _hydra(arguments: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """Variables that Hydra reads, here and in the processes that a launcher starts."""
+def _environment(cells: int) -> Iterator[None]:
+    """Variables that Hydra and the cells of a sweep read, here and in the processes that a launcher starts. cells: how
+    many a sweep has, 0 where that is not known."""
     ours = {
         # With this set Hydra raises instead of printing a traceback and ending the process: the answer is ours to give.
         "HYDRA_FULL_ERROR": "1",
         # One name for the sweep in all its processes.
         "ZOO_SWEEP": f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}",
+        CELLS: str(cells),
     }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
@@ -140,6 +185,7 @@ class Sweep:
 
 _sweep: list[Sweep] = []
 _failure: list[ZooError] = []
+_asked: list[str] = []
 
 
 class Watch(Callback):
@@ -153,21 +199,38 @@ class Watch(Callback):
             "language": config.language.value,
             "examples": config.examples,
         }
-        words = ("python", "-m", "zoo.run", "-m", *config.hydra.overrides.task)
-        _sweep.append(Sweep(Path(config.hydra.sweep.dir), asked if config.report is Report.auto else None, words))
+        words = ("python", "-m", "zoo.run", "-m", *_asked)
+        folder = Path(config.hydra.sweep.dir)
+        with writing(folder):
+            for note in folder.glob(NOTES):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
+                note.unlink()
+        _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
 
 
 def cell(composed: DictConfig) -> None:
-    """One composed configuration: the task function that Hydra calls, perhaps in a process of its own."""
+    """One composed configuration: the task function that Hydra calls, perhaps in a process of its own.
+
+    Paths count from where the command was given, also with `hydra.job.chdir=true`. A process of its own has an activity
+    of its own, or it would print into that of the sweep."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    with contextlib.chdir(hydra.runtime.cwd if hydra.job.chdir else "."), progress.activity():
+        _cell(composed)
+
+
+def _cell(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from zoo import config, plugins, progress
+    from zoo import config, plugins
 
     hydra = HydraConfig.get()
     label = str(hydra.runtime.choices["model"])
     screen = progress.console()
     if hydra.mode == RunMode.MULTIRUN:
+        if hydra.job.num == 0 and (cells := int(os.environ.get(CELLS, "0"))):  # each was found to be right by now
+            screen.print(f"Sweep of {cells} cell{'s' * (cells > 1)}.")
         names = {"model": label, "dataset": composed.dataset.name, "task": composed.task.name, "seed": composed.seed}
         told: list[Cell] = [{**names, "status": "interrupted"}]
         try:
@@ -185,7 +248,7 @@ def cell(composed: DictConfig) -> None:
 
 def single(settled: RunConfig, screen: Console) -> None:
     """One run and its closing table, or several of one vectorised model; what goes wrong is raised."""
-    from zoo import plugins, progress
+    from zoo import plugins
 
     outcomes = guarded(settled, plugins.registry(), screen)
     if settled.replicas > 1:
@@ -196,16 +259,14 @@ def single(settled: RunConfig, screen: Console) -> None:
     screen.print(
         f"{record['model']} on {record['dataset']}, task {record['task']}, seed {record['seed']}", markup=False
     )
-    screen.print(*progress.run_tables(record, outcome.metrics), sep="\n")
+    progress.show_run(screen, record, outcome.metrics)
     for line in progress.closing(record, outcome.folder, outcome.reused):
         screen.print(line, soft_wrap=True, markup=False)
 
 
 def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) -> None:
-    from zoo import progress
-
     cells = [_told(outcome, {"model": label}) for outcome in outcomes]
-    screen.print(progress.cell_table(cells))
+    progress.show_cells(screen, cells)
     screen.print(f"One vectorised model. Results: {outcomes[0].folder.parent}", soft_wrap=True, markup=False)
     if failed := [told for told in cells if told["status"] == "failed"]:
         raise ZooError("\n".join([f"{len(failed)} of {len(cells)} replicas failed.", *progress.reasons(failed)]))
@@ -213,7 +274,7 @@ def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) ->
 
 def cells_of(sweep: Sweep) -> list[Cell]:
     """What each cell of a sweep left, model by model, each in the order of its cells."""
-    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("cell-*.json"))]
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob(NOTES))]
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     return sorted(cells, key=lambda cell: models.index(cell["model"]))
 
@@ -234,7 +295,8 @@ def report_sweep(sweep: Sweep) -> None:
         if asked["name"] and len(together) > 1:  # each needs a name of its own
             asked["name"] += f"-{task}-{dataset}"
         try:
-            written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
+            with phase(f"writing the report on {dataset}"):
+                written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
         except Exception as error:
             print(f"No report: {error if isinstance(error, ZooError) else unforeseen(error)}", file=sys.stderr)
             continue
@@ -243,13 +305,11 @@ def report_sweep(sweep: Sweep) -> None:
 
 def close_sweep(sweep: Sweep) -> int:
     """Print the closing table of a sweep, from what each cell left. Returns the exit code."""
-    from zoo import progress
-
     cells = cells_of(sweep)
     if not cells:  # the request was wrong, and no cell began
         return 0
     screen = progress.console()
-    screen.print(progress.cell_table(cells))
+    progress.show_cells(screen, cells)
     for line in progress.reasons(cells):
         screen.print(line, soft_wrap=True, markup=False)
     return FAILED if any(told["status"] == "failed" for told in cells) else 0
@@ -275,12 +335,14 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]
     """One cell of a sweep, in JSON types, or one for each replica: what fails is told, and the sweep goes on."""
     from zoo import config, plugins, records
 
+    turn = _turn()
     installed, settled, told = plugins.registry(), None, dict(names)
-    screen.rule(" · ".join(f"{name} {value}" for name, value in names.items()), style="dim")
+    progress.headline(screen, " · ".join([*turn, *(f"{name} {value}" for name, value in names.items())]))
     try:
         settled = config.typed(composed, installed, names["model"])
         told["dataset"] = settled.dataset.title()
-        outcomes = guarded(settled, installed, screen)
+        with phase(f"{' '.join(turn) or 'a cell'}: {names['model']}"):
+            outcomes = guarded(settled, installed, screen)
     except ZooError as error:
         status = "skipped" if isinstance(error, Incompatible) else "failed"
         screen.print(f"{status}: {error}", markup=False, soft_wrap=True)
@@ -292,6 +354,14 @@ def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]
     for outcome in outcomes:
         screen.print(outcome.folder, soft_wrap=True, markup=False)
     return [_told(outcome, told) for outcome in outcomes]
+
+
+def _turn() -> list[str]:
+    """`["cell 3 of 6"]` within a sweep whose number of cells is known."""
+    from hydra.core.hydra_config import HydraConfig
+
+    cells = int(os.environ.get(CELLS, "0"))
+    return [f"cell {HydraConfig.get().job.num + 1} of {cells}"] if cells else []
 
 
 def _told(outcome: Outcome, names: Cell) -> Cell:

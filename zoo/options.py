@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 MEANING = "help"
 ALLOWED = "allowed"
+ANY_TEXT = "a text"
+EMPTY = "''"
+"""How a help text shows that the default is a text without a letter."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ class Configurable:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if own := vars(cls).get("__post_init__"):
-            cls.__post_init__ = _checked_before(own)  # type: ignore[method-assign]
+        ends = cls.__post_init__  # a mixin's counts as the class's own
+        if ends is not Configurable.__post_init__ and not hasattr(ends, "__wrapped__"):
+            cls.__post_init__ = _checked_before(ends)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         check(self)
@@ -224,7 +228,7 @@ def takes(hint: Any, allowed: Allowed) -> str:
         return _either([member.name for member in hint])
     if hint is str and not allowed.empty:
         return "a text that is not empty"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    names = {int: "a whole number", float: "a number", str: ANY_TEXT, bool: "true or false"}
     return f"{names[hint]}{allowed.bounds}" if hint in names else getattr(hint, "__name__", str(hint))
 
 
@@ -286,7 +290,7 @@ def _default(item: dataclasses.Field[Any]) -> str:
         return _shown(item.default_factory())
     if item.default is dataclasses.MISSING or item.default == "???":
         return "required"
-    return "''" if item.default == "" else _shown(item.default)
+    return EMPTY if item.default == "" else _shown(item.default)
 
 
 def field_types(cls: type) -> dict[str, Any]:

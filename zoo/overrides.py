@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.config import REPORT_NAME, RunSchema, TrainerOptions, variants
+from zoo.config import LISTED_NULL, REPORT_NAME, RunSchema, TrainerOptions, base_of, chosen_by_experiment, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
-from zoo.options import fields_of
+from zoo.options import describe, fields_of
 
 if TYPE_CHECKING:
     from zoo.config import RunConfig
@@ -34,16 +34,111 @@ FLAGS_WITH_VALUE = frozenset(
 
 
 def expand(arguments: list[str], registry: Registry) -> list[str]:
-    """Hydra's overrides from what was typed. Raises ConfigError for a name that nothing knows, or for `+x=1`."""
+    """Hydra's overrides from what was typed. Raises ConfigError for a name that nothing knows, for `+x=1`, and for an
+    option that is given twice."""
     owners = _owners(arguments, registry)
     expanded: list[str] = []
+    typed: dict[str, str] = {}
     for flag, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("-"):
             _check_flag(argument)
             expanded.append(argument)
+        elif flag in FLAGS_WITH_VALUE:
+            expanded.append(argument)
         else:
-            expanded.append(argument if flag in FLAGS_WITH_VALUE else _readable(_today(_expand(argument, owners))))
+            expanded.append(_readable(_today(_expand(argument, owners, registry))))
+            name = expanded[-1].partition("=")[0].lstrip("+~")
+            if name in typed:
+                raise ConfigError(_twice(name, typed[name], argument))
+            typed[name] = argument
     return _seeds_outermost(expanded)
+
+
+def _twice(name: str, first: str, second: str) -> str:
+    values = [word.partition("=")[2] for word in (first, second)]
+    several = f" To run both: -m {name}={','.join(values)}" if all(re.fullmatch(r"[\w.-]+", v) for v in values) else ""
+    return f"'{name}' is given twice: {first} and {second}. Write it once.{several if values[0] != values[1] else ''}"
+
+
+def parted(words: list[str]) -> tuple[list[str], list[str]]:
+    """(overrides, flags with their values) of expanded words: Hydra reads no override behind a flag behind another."""
+    options: list[str] = []
+    flags: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        (flags if word.startswith("-") or before in FLAGS_WITH_VALUE else options).append(word)
+    return options, flags
+
+
+def is_sweep(words: list[str]) -> bool:
+    """Whether expanded words ask for a sweep. Raises ConfigError when they ask for a single run as well."""
+    options, flags = parted(words)
+    if {"-m", "--multirun"} & set(flags) and {"-r", "--run"} & set(flags):
+        raise ConfigError("-m runs every cell of a sweep, and -r a single run. Write one of them, or neither.")
+    modes = [word.partition("=")[2] for word in options if word.lstrip("+").startswith("hydra.mode=")]
+    return bool({"-m", "--multirun"} & set(flags)) or "MULTIRUN" in modes
+
+
+def foreign(words: list[str], registry: Registry) -> dict[str, set[str]]:
+    """Kind -> options given to a sweep that only some of its models, datasets or tasks have; see `config.register`."""
+    found: dict[str, set[str]] = {}
+    if not is_sweep(words):
+        return found
+    for kind in ("model", "dataset", "task"):
+        own = [{item.name for item in fields_of(entry.cls)} for entry in chosen(words, kind, registry)]
+        given = {_option_of(word, kind) for word in words}
+        found[kind] = {name for name in given if any(name in names for names in own)}
+        found[kind] -= own[0].intersection(*own)
+    return found
+
+
+def _option_of(word: str, kind: str) -> str:
+    """`dropout` of `model.dropout=0.2`; an empty string when the word is no option of that kind."""
+    section, _, option = word.partition("=")[0].partition(".")
+    return option.partition(".")[0] if section == kind else ""
+
+
+def for_each_cell(options: list[str]) -> list[str]:
+    """A sweep's overrides with every option of a model, dataset or task as a list, if only of one value.
+
+    Hydra composes the sweep as a whole before its cells, without what is a list: there is no model then, if the models
+    are a list, and not the dataset of a cell, so that a single value would have no place."""
+    return [_as_list(option) for option in options]
+
+
+def _as_list(option: str) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    name, _, value = option.partition("=")
+    parser = OverridesParser.create()
+    if name.partition(".")[0] not in ("model", "dataset", "task") or "." not in name:
+        return option
+    given = parser.parse_override(option)
+    if given.is_sweep_override():
+        return option
+    if given.value() is None:
+        return f"{name}=choice({LISTED_NULL[0]})"
+    for written in (value, given.get_value_element_as_str(), _quoted(value)):
+        with contextlib.suppress(HydraException):
+            wrapped = parser.parse_override(f"{name}=choice({written})")
+            if list(wrapped.sweep_iterator()) == [given.value()]:
+                return f"{name}=choice({written})"
+    return option
+
+
+def cells(options: list[str]) -> list[list[str]] | None:
+    """The overrides of every cell of a sweep; None when only Hydra knows: with another sweeper, or with glob()."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if any(option.lstrip("+").startswith(("hydra/sweeper", "hydra.sweeper")) for option in options):
+        return None
+    try:
+        (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(options), None)
+    except HydraException:
+        return None
+    return batch
 
 
 def _seeds_outermost(words: list[str]) -> list[str]:
@@ -84,13 +179,17 @@ def _readable(override: str) -> str:
     try:
         OverridesParser.create().parse_override(override)
     except HydraException:
-        # Between Hydra's quotes a backslash counts only before a quote, and then it is doubled.
-        quoted = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value)
-        return f'{name}="{quoted}"'
+        return f"{name}={_quoted(value)}"
     return override
 
 
-def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
+def _quoted(value: str) -> str:
+    """The text between Hydra's quotes, where a backslash counts only before a quote, and then it is doubled."""
+    doubled = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value)
+    return f'"{doubled}"'
+
+
+def _expand(argument: str, owners: Mapping[str, set[str]], registry: Registry) -> str:
     match = re.fullmatch(r"(\+\+|\+|~)?([\w./@-]+)(=.*)?", argument, flags=re.DOTALL)
     if match is None:
         raise ConfigError(f"'{argument}' is not an override. Write name=value, e.g. model=bert or trainer.epochs=3.")
@@ -112,14 +211,13 @@ def _expand(argument: str, owners: Mapping[str, set[str]]) -> str:
         return _folder(name, value)
     if name == "report_name" and not REPORT_NAME.fullmatch(value.removeprefix("=")):
         raise ConfigError(f"'{argument}': letters, digits, '_', '-' and '.' make a name.")
-    return argument if "." in name or name in ROOT else _short_form(name, value, owners)
+    return argument if "." in name or name in ROOT else _short_form(name, value, owners, registry)
 
 
-def _short_form(name: str, value: str, owners: Mapping[str, set[str]]) -> str:
+def _short_form(name: str, value: str, owners: Mapping[str, set[str]], registry: Registry) -> str:
     if name not in owners:
-        raise ConfigError(
-            f"No option '{name}'.{did_you_mean(name, [*ROOT, *GROUPS, *owners])} All options: python -m zoo.run --help"
-        )
+        further = f"{did_you_mean(name, [*ROOT, *GROUPS, *owners])}{_elsewhere(name, registry)}"
+        raise ConfigError(f"No option '{name}'.{further} All options: python -m zoo.run --help")
     if len(owners[name]) > 1:
         forms = " or ".join(f"{owner}.{name}{value}" for owner in sorted(owners[name]))
         raise ConfigError(f"'{name}' is an option of more than one part. Write {forms}.")
@@ -159,18 +257,26 @@ def _owners(arguments: list[str], registry: Registry) -> dict[str, set[str]]:
 
 
 def chosen(arguments: list[str], kind: str, registry: Registry) -> list[Entry]:
-    """The entries of one kind that the command line picks; all of them when it names one that is a YAML variant."""
-    said = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{kind}=")]
-    names = [name.strip() for value in said for name in value.split(",")]
-    if not names and kind == "task":
-        names = [DEFAULT_TASK]
-    if not names and kind == "dataset":
-        tasks = chosen(arguments, "task", registry)
-        names = [entry.cls.dataset for entry in tasks]
+    """The entries of one kind that the command line picks, each once; all of them when it names one that is unknown."""
+    names = _named(arguments, kind)
+    if not names:
+        picked = [chosen_by_experiment(registry, name, kind) for name in _named(arguments, "experiment")]
+        names = [name for name in picked if name is not None]
+        if None in picked or not picked:
+            names += [DEFAULT_TASK] if kind == "task" else []
+            names += [entry.cls.dataset for entry in chosen(arguments, "task", registry)] if kind == "dataset" else []
+    bases = [base_of(registry, kind, name) for name in names]
     known = registry.entries[kind]
-    if not names or any(name not in known for name in names):
+    if not bases or None in bases:
         return list(known.values())
-    return [known[name] for name in names]
+    return [known[base] for base in dict.fromkeys(bases) if base is not None]
+
+
+def _named(arguments: list[str], group: str) -> list[str]:
+    """The names that a command line picks in one group, one by one where it lists several."""
+    said = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{group}=")]
+    values = [re.sub(r"^choice\((.*)\)$", r"\1", value.strip()) for value in said]
+    return [name.strip().strip("'\"") for value in values for name in value.split(",")]
 
 
 @contextlib.contextmanager
@@ -228,7 +334,19 @@ def _unknown_option(found: re.Match[str], arguments: list[str], registry: Regist
     section, _, name = full.rpartition(".")
     known = _options(section, arguments, registry)
     listed = f" {section} has: {', '.join(known)}." if known and section else ""
-    return ConfigError(f"No option '{full}'.{listed}{did_you_mean(name, known)} All options: python -m zoo.run --help")
+    further = f"{did_you_mean(name, known)}{_elsewhere(name, registry, section)}"
+    return ConfigError(f"No option '{full}'.{listed}{further} All options: python -m zoo.run --help")
+
+
+def _elsewhere(name: str, registry: Registry, section: str | None = None) -> str:
+    """`" It is an option of model bert, mlp."`: which others have it, in one section or in all; empty when none has."""
+    having = {
+        kind: [entry.name for entry in entries.values() if name in (item.name for item in fields_of(entry.cls))]
+        for kind, entries in registry.entries.items()
+        if section in (None, kind) and kind != "measure"
+    }
+    found = "; ".join(f"{kind} {', '.join(names)}" for kind, names in having.items() if names)
+    return f" It is an option of {found}." if found else ""
 
 
 def _options(section: str, arguments: list[str], registry: Registry) -> list[str]:
@@ -240,11 +358,23 @@ def _options(section: str, arguments: list[str], registry: Registry) -> list[str
     return [] if schema is None else [item.name for item in dataclasses.fields(schema)]
 
 
-def _bad_value(found: re.Match[str], _arguments: list[str], _registry: Registry) -> ZooError:
-    what = found[1].strip().rstrip(".")
-    what = re.sub(r" of type '\w+'", "", what)
+def _bad_value(found: re.Match[str], arguments: list[str], registry: Registry) -> ZooError:
+    takes = _takes(found[2], arguments, registry)
+    value = re.search(r"[Vv]alue '(.*?)'", found[1])
+    if takes and value and "[" not in found[2]:
+        return ConfigError(f"{found[2]}={value[1]}: it must be {takes}.")
+    what = re.sub(r" of type '\w+'", "", found[1].strip().rstrip("."))
     what = re.sub(r"Invalid value '(.*?)', expected one of (\[.*?\])", r"'\1' is none of \2", what)
-    return ConfigError(f"{found[2]}: {what}.")
+    return ConfigError(f"{found[2]}: {what}.{f' It takes {takes}.' if takes else ''}")
+
+
+def _takes(full: str, arguments: list[str], registry: Registry) -> str:
+    """What the option takes, as it is declared; empty where the parts that are chosen declare different things."""
+    section, _, name = full.partition("[")[0].rpartition(".")
+    parts = [entry.cls for entry in chosen(arguments, section, registry)] if section in registry.entries else []
+    parts += [part for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
+    words = {item.takes for part in parts for item in describe(part) if item.name == name}
+    return words.pop() if len(words) == 1 else ""
 
 
 def _several(found: re.Match[str], arguments: list[str], _registry: Registry) -> ZooError:
@@ -270,8 +400,8 @@ _PATTERNS = (
 
 
 def check_fit(config: RunConfig) -> None:
-    """Raise Incompatible when the model or the dataset is of another modality than the task; called before any data is
-    read."""
+    """Raise Incompatible when the model or the dataset is of another modality than the task, or a part lacks an option
+    that the sweep fixes; called before any data is read."""
     model, dataset, task = config.model, config.dataset, config.task
     if task.modality not in model.modalities:
         raise Incompatible(
@@ -282,4 +412,12 @@ def check_fit(config: RunConfig) -> None:
         raise Incompatible(
             f"Task '{task.name}' is about {task.modality}s, and dataset '{dataset.name}' holds {dataset.modality}s. "
             f"`python -m zoo.ls datasets` shows what each dataset holds."
+        )
+    for option, value in config.foreign.items():
+        kind, _, name = option.partition(".")
+        part = getattr(config, kind)
+        known = ", ".join(item.name for item in fields_of(type(part))) or "no options"
+        said = f"{option}={'null' if value is None else value}"
+        raise Incompatible(
+            f"{kind.capitalize()} '{part.name}' has no option '{name}', which the sweep sets: {said}.\nIt has: {known}."
         )

@@ -7,6 +7,7 @@ with its reason, by `python -m zoo.ls plugins` and in every error about an unkno
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -14,6 +15,8 @@ import inspect
 import logging
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -25,10 +28,12 @@ from zoo.data import Dataset
 from zoo.errors import NameCollision, PluginError, RequestError, UnknownName, did_you_mean
 from zoo.homogeneity.measures import Measure
 from zoo.models import Modality, Predictor, TorchModel
+from zoo.phases import phase
 from zoo.tasks import Task
 
 GROUP = "zoo"
 CORE = "zoo-harness"
+PATIENCE = 3.0  # seconds after which a plugin that is still loading is named
 log = logging.getLogger("zoo")
 
 # kind -> (hook that lists the classes, what such a class must be)
@@ -127,7 +132,8 @@ def registry() -> Registry:
     broken: list[Broken] = []
     for point, distribution, version in _selected(_entry_points()):
         try:
-            brought, package = _load(manager, point, distribution, version)
+            with _watched(distribution):
+                brought, package = _load(manager, point, distribution, version)
         except (Exception, SystemExit) as error:
             if distribution == CORE:
                 raise
@@ -179,6 +185,20 @@ def _selected(
             f"{', '.join(sorted(installed.values()))}.{did_you_mean(name, installed)}"
         )
     return [item for item in every if item[1] == CORE or _normal(item[1]) in wanted]
+
+
+@contextlib.contextmanager
+def _watched(distribution: str) -> Iterator[None]:
+    """Within it one distribution is loaded: one that takes long is named on stderr, while it still does."""
+    told = f"{distribution} is still loading after {PATIENCE:g} s. ZOO_PLUGINS=<name>,<name> loads only those named."
+    timer = threading.Timer(PATIENCE, lambda: print(told, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        with phase(distribution):
+            yield
+    finally:
+        timer.cancel()
 
 
 def _normal(distribution: str) -> str:

@@ -20,9 +20,11 @@ from zoo import interrupts
 from zoo.config import Precision, Trainer, decide, plain
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
+from zoo.phases import phase
 from zoo.plugins import CORE
 from zoo.store.folder import Draft, clear_leftovers
 from zoo.store.keys import RunPlace, run_key
+from zoo.store.retiring import retire
 from zoo.store.schema import ERROR, FEATURES, METRICS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
     record = {
         "config": {**decisive, "dataset": plain(config.dataset), "trainer": plain(trainer)},
         "seed": config.seed,
+        "request": request_of(config, further),
         "label": config.label,
         "command": ["python", "-m", "zoo.run", *config.overrides],
         "versions": {**versions, "python": platform.python_version(), **_libraries()},
@@ -102,9 +105,41 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
 def identify_replicas(config: RunConfig, splits: Splits, registry: Registry) -> list[Plan]:
     """`identify` for each seed of a vectorised training, which decides the result: in another group the same seed meets
     other random numbers."""
-    group = {"vectorised": {"replicas": config.replicas, "first_seed": config.seed}}
     seeds = range(config.seed, config.seed + config.replicas)
-    return [identify(replace(config, seed=seed), splits, registry, group) for seed in seeds]
+    return [identify(replace(config, seed=seed), splits, registry, _group(config)) for seed in seeds]
+
+
+def _group(config: RunConfig) -> dict[str, Any]:
+    """What a vectorised training adds to the identity of each of its runs."""
+    return {"vectorised": {"replicas": config.replicas, "first_seed": config.seed}}
+
+
+def request_of(config: RunConfig, further: Mapping[str, Any] | None = None) -> str:
+    """What was asked for, as 16 hex digits: known before any data is read, and the same whatever the data and the
+    software turn out to be. A try that fails early is filed under it, and found again by it once the request succeeds.
+
+    further: as for `identify`."""
+    trainer = {**plain(config.trainer), "resident_mib": None} if isinstance(config.model, TorchModel) else None
+    asked = {
+        **{kind: plain(getattr(config, kind)) for kind in ("model", "dataset", "task")},
+        "foreign": plain(config.foreign),
+        "trainer": trainer,
+        **{name: getattr(config, name) for name in ("seed", "probe", "keep_weights")},
+        **(further or {}),
+    }
+    return run_key(asked, "", {})
+
+
+@contextlib.contextmanager
+def keyed(config: RunConfig, splits: Splits, registry: Registry) -> Iterator[None]:
+    """An error within, which comes once the data is read, is given the key of the run that it ends."""
+    try:
+        yield
+    except ZooError as error:
+        with contextlib.suppress(ZooError):
+            further = _group(config) if config.replicas > 1 else None
+            error.key = identify(config, splits, registry, further).place.key
+        raise
 
 
 def _versions_used(config: RunConfig, registry: Registry) -> dict[str, str]:
@@ -187,7 +222,10 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
         return None
     try:
         kept = store.reading.find(config.runs_dir, plan.place, verify=True)
-        return None if kept is None else Outcome(kept.record, kept.metrics(), kept.folder, reused=True)
+        if kept is None:
+            return None
+        retire(config.runs_dir, plan.place, plan.record["request"], kept.folder)
+        return Outcome(kept.record, kept.metrics(), kept.folder, reused=True)
     except StoreError as error:
         log.warning("%s It is run again.", error)
         return None
@@ -230,10 +268,12 @@ def publish_failure(draft: Draft, record: Mapping[str, Any], error: BaseExceptio
     """Publish a draft as failed. On a full disk what was written so far makes room for the reason."""
     text = "".join(traceback.format_exception(error))
     try:
-        return draft.publish_failure(record, error, text)
+        folder = draft.publish_failure(record, error, text)
     except StoreError:
         draft.drop_files()
-        return draft.publish_failure(record, error, text)
+        folder = draft.publish_failure(record, error, text)
+    retire(draft.root, draft.place, record["request"], folder)
+    return folder
 
 
 def _read_record(folder: Path) -> Mapping[str, Any]:
@@ -271,9 +311,11 @@ def observers(plan: Plan, registry: Registry, screen: Console) -> Observers:
         log.info("epoch %s", told, extra={SEED: plan.record["seed"]})
         registry.notify("zoo_epoch_ended", run=plan.record, epoch=row)
 
-    return Observers(lambda steps: progress.reporter(screen, steps), epoch)
+    limit = plan.trainer.seconds if plan.trainer else None
+    return Observers(lambda steps: progress.reporter(screen, steps, limit), epoch)
 
 
+@phase("writing the run")
 def write(
     draft: Draft, plan: Plan, splits: Splits, answers: Answers, scores: Mapping[str, Mapping[str, Any]]
 ) -> Outcome:
@@ -291,6 +333,7 @@ def write(
     plan.record["seconds"] = time.perf_counter() - plan.began
     plan.record["peak_memory_mib"] = _peak_memory()
     folder = draft.publish(plan.record, "complete")
+    retire(draft.root, draft.place, plan.record["request"], folder)
     return Outcome(_read_record(folder), scores, folder)
 
 
@@ -322,14 +365,25 @@ def _peak_memory() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def note(config: RunConfig, registry: Registry, error: Exception, status: Any) -> Path:
-    """A folder for a cell of a sweep that could not start: skipped or failed, with the reason. Returns where it is."""
+def note(config: RunConfig, registry: Registry, error: ZooError, status: Any) -> Path:
+    """A folder for a cell of a sweep that could not start: skipped or failed, with the reason. Returns where it is.
+
+    It has the run's key when that was known, else the request's: a later success takes its place either way."""
     decisive = {"model": plain(config.model), "dataset": plain(config.dataset), "task": plain(config.task)}
-    key = run_key({**decisive, "seed": config.seed}, "", _versions_used(config, registry))
-    place = RunPlace(config.task.name, config.dataset.title(), config.label, key)
-    record = {"config": decisive, "seed": config.seed, "label": config.label, "versions": registry.versions()}
+    request = request_of(config, _group(config) if config.replicas > 1 else None)
+    place = RunPlace(config.task.name, config.dataset.title(), config.label, error.key or request)
+    record = {
+        "config": decisive,
+        "seed": config.seed,
+        "request": request,
+        "label": config.label,
+        "command": ["python", "-m", "zoo.run", *config.overrides],
+        "versions": registry.versions(),
+    }
     with Draft.open(config.runs_dir, place, record) as draft:
         if status == "failed":
             return publish_failure(draft, record, error)
         reason = {"type": type(error).__name__, "message": str(error)}
-        return draft.publish({**record, "error": reason}, "skipped")
+        folder = draft.publish({**record, "error": reason}, "skipped")
+        retire(config.runs_dir, place, request, folder)
+        return folder

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from zoo.errors import TrainingError
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,14 +26,17 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> list[Outcome]
     from zoo.engine import fitting, metrics
 
     overrides.check_fit(config)
-    splits = data.load(config.dataset)
-    config.task.check(splits)
+    with phase("reading the data"):
+        splits = data.load(config.dataset)
+    with records.keyed(config, splits, registry):
+        config.task.check(splits)
     plans = records.identify_replicas(config, splits, registry)
     kept = [records.find(config, plan) for plan in plans]
     if all(kept):
         return [outcome for outcome in kept if outcome is not None]
     trainer = plans[0].trainer
-    group = fitting.prepare_replicas(config, trainer, splits)
+    with records.keyed(config, splits, registry), phase(f"preparing {config.label}"):
+        group = fitting.prepare_replicas(config, trainer, splits)
     assert trainer is not None
     with contextlib.ExitStack() as stack:
         drafts = [
@@ -40,7 +44,8 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> list[Outcome]
             for outcome, plan in zip(kept, plans, strict=True)
         ]
         watching = [records.observers(plan, registry, screen) for plan in plans]
-        answers = fitting.fit_replicas(group, config, trainer, splits, watching)
+        with phase(f"fitting {config.label}"):
+            answers = fitting.fit_replicas(group, config, trainer, splits, watching)
         for number, (draft, plan, answer) in enumerate(zip(drafts, plans, answers, strict=True)):
             if draft is None:
                 continue

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import arguments as words
 from zoo.config import REPORT_NAME, Language
 from zoo.errors import ConfigError, RequestError, ZooError
+from zoo.options import Configurable, option
 
 if TYPE_CHECKING:
     from zoo.analysis.document import Options
@@ -23,16 +24,7 @@ if TYPE_CHECKING:
 USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
 python -m zoo.report verify reports/<name>      recompute every number from the run folders
 
-study=       a folder, a pattern such as 'runs/*/digits', or several with commas between them
-out=reports  where the report's folder is made
-name=        the report's name; without it <task>-<dataset>
-language=en  or zh
-lineage=true      false leaves out who shares weights or answers
-examples=true     false keeps every text and image of the data out
-draws=1000        of the bootstrap behind the intervals
-permutations=200  of the null of the representations
-seed=0            of both
-device=cpu        where the matrix products run, e.g. cuda"""
+{options}"""
 
 TOLERANCE = 1e-9
 # What differs between two makings of one report although nothing of it changed.
@@ -40,19 +32,19 @@ _OF_THE_MAKING = frozenset({"created", "command", "zoo_version"})
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Configurable):
     """What the command line asks for."""
 
-    study: str = ""
-    out: str = "reports"
-    name: str = ""
-    language: str = "en"
-    lineage: bool = True
-    examples: bool = True
-    draws: int = 1000
-    permutations: int = 200
-    seed: int = 0
-    device: str = "cpu"
+    study: str = option("", "a folder, a pattern such as 'runs/*/digits', or several with commas between them")
+    out: str = option("reports", "where the report's folder is made")
+    name: str = option("", "the report's name; without it <task>-<dataset>")
+    language: str = option("en", "language of the report", choices=[language.value for language in Language])
+    lineage: bool = option(True, "false leaves out who shares weights or answers")
+    examples: bool = option(True, "false keeps every text and image of the data out")
+    draws: int = option(1000, "draws of the bootstrap behind the intervals", ge=2)
+    permutations: int = option(200, "permutations behind the null of the representations", ge=1)
+    seed: int = option(0, "seed of the draws and permutations", ge=0)
+    device: str = option("cpu", "device on which the matrix products run, e.g. cuda", empty=False)
 
     def options(self) -> Options:
         """What the analysis is told of it."""
@@ -85,7 +77,7 @@ def command(arguments: Sequence[str]) -> int:
 
 def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
     if arguments[0] == "verify":
         return verify(arguments[1:])
@@ -101,10 +93,6 @@ def parse(arguments: Sequence[str]) -> Request:
     request = words.parse(arguments, Request)
     if not request.study:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
-    if request.language not in (written := [language.value for language in Language]):
-        raise ConfigError(f"language={request.language}: there are {' and '.join(written)}.")
-    if request.draws < 2 or request.permutations < 1 or request.seed < 0:
-        raise ConfigError("draws must be 2 or more, permutations 1 or more, and seed 0 or more.")
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
     return request

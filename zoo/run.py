@@ -20,17 +20,24 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
     from zoo import data, overrides, records
-    from zoo.engine import fitting, metrics
+    from zoo.phases import phase
 
     overrides.check_fit(config)
-    splits = data.load(config.dataset)
-    config.task.check(splits)
-    plan = records.identify(config, splits, registry)
-    if (kept := records.find(config, plan)) is not None:
-        return kept
+    with phase("reading the data"):
+        splits = data.load(config.dataset)
+    with records.keyed(config, splits, registry):
+        config.task.check(splits)
+    with phase("looking for a run that is complete"):
+        plan = records.identify(config, splits, registry)
+        if (kept := records.find(config, plan)) is not None:
+            return kept
     with records.recording(config, plan, registry) as draft:
-        answers = fitting.fit(config, plan.trainer, splits, records.observers(plan, registry, screen))
-        scores = metrics.score(config.task, splits.test, answers.test)
+        with phase(f"fitting {config.label}"):
+            from zoo.engine import fitting, metrics  # torch
+
+            answers = fitting.fit(config, plan.trainer, splits, records.observers(plan, registry, screen))
+        with phase("computing the metrics and their intervals"):
+            scores = metrics.score(config.task, splits.test, answers.test)
         return records.write(draft, plan, splits, answers, scores)
 
 

@@ -257,9 +257,9 @@ class Caller:
         self, module: torch.nn.Module, wish: Compile, device: torch.device, seed: int, rest: Callable[[float], float]
     ) -> None:
         require(wish, device)
-        ours = CpuTraining(seed) if device.type == "cpu" else contextlib.nullcontext()
+        self._ours = CpuTraining(seed) if device.type == "cpu" else None
         self._device = device
-        self._eager = Way(Compile.none, module, ours)
+        self._eager = Way(Compile.none, module, self._ours or contextlib.nullcontext())
         kinds = {
             Compile.none: (),
             Compile.auto: (Compile.default, Compile.graphs) if device.type == "cuda" else (Compile.default,),
@@ -316,6 +316,21 @@ class Caller:
         log.warning("trainer.compile=auto: the compiled module failed, and training goes on without: %s", reason)
         self._way = self._eager
         return True
+
+    def settle(self) -> None:
+        """After each backward pass."""
+        if self._ours is not None:
+            self._ours.tables.settle()
+
+    def clear(self) -> None:
+        """After a step: take the gradients whose memory the next one uses again. The others are left."""
+        if self._ours is not None:
+            self._ours.tables.clear()
+
+    def drop(self) -> None:
+        """After a step that failed: free what was kept for the next one."""
+        if self._ours is not None:
+            self._ours.tables.drop()
 
     def halved(self) -> None:
         """The micro-batch is smaller from now on."""

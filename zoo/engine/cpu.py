@@ -1,8 +1,10 @@
-"""Dropout and attention in training on a CPU, where torch's own are slow: the same functions, computed otherwise."""
+"""Dropout, attention, look-ups and casts in training on a CPU, where torch's own are slow: the same functions, computed
+otherwise."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,22 @@ from torch.overrides import TorchFunctionMode
 
 _STEPS = 1 << 16  # a share is compared with 16 random bits
 
+_LARGE_TABLE = 1 << 20  # weights; the zeros of a smaller table are written at once
+
 MOST_TOKENS = 256
 """Without dropout, longer sequences are left to torch, whose kernel does not keep the whole matrix of weights."""
 
 
 class CpuTraining(TorchFunctionMode):
-    """Within it, `torch.nn.functional.dropout` and `scaled_dot_product_attention` are computed by this class.
+    """Within it, some functions of `torch.nn.functional` are computed by this class, each where torch's own is slow:
 
-    torch draws the bits of a dropout one by one from one thread, and with dropout or in bfloat16 its attention on a CPU
-    takes about twice the time of the plain formula. Everything else, and both on another device, is torch's.
-    The rate of a dropout is rounded to a multiple of 2^-16, and so is the scale that makes up for it.
+    - `dropout`: torch draws its bits one by one from one thread. The rate is rounded to a multiple of 2^-16, and so is
+      the scale that makes up for it.
+    - `scaled_dot_product_attention`: with dropout or in bfloat16 torch's takes about twice the time of the formula.
+    - `embedding`: torch fills a gradient as large as the table in every step; `Tables` keeps one.
+    - `linear`: under autocast, several layers that read one tensor (query, key and value) each have it cast anew.
+
+    Everything else, and all of these on another device, is torch's.
 
     seed: of the bits, which come from a generator of their own (SFC64): they depend neither on torch's state nor on the
     number of threads.
@@ -29,13 +37,23 @@ class CpuTraining(TorchFunctionMode):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
+        self.tables = Tables()
         self._bits = np.random.SFC64(seed)
+        self._cast: tuple[torch.Tensor, int, torch.Tensor] | None = None
+
+    def __exit__(self, *error: Any) -> None:
+        self._cast = None
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.dropout:
             return self._dropout(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
             return self._attention(*args, **(kwargs or {}))
+        if func is F.embedding:
+            return self.tables.look_up(*args, **(kwargs or {}))
+        if func is F.linear and len(args) and isinstance(args[0], torch.Tensor):
+            return func(self._once_cast(args[0]), *args[1:], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def _dropout(
@@ -48,6 +66,14 @@ class CpuTraining(TorchFunctionMode):
         bits = self._bits.random_raw(math.ceil(input.numel() / 4)).view(np.int16)[: input.numel()]
         keep = torch.from_numpy(bits).view(input.shape) >= dropped - _STEPS // 2
         return input * keep.to(input.dtype).mul_(_STEPS / (_STEPS - dropped))
+
+    def _once_cast(self, input: torch.Tensor) -> torch.Tensor:
+        """The input as autocast would cast it; the same cast for as long as one layer after another reads it."""
+        if input.device.type != "cpu" or input.dtype is not torch.float32 or not torch.is_autocast_enabled("cpu"):
+            return input
+        if self._cast is None or self._cast[0] is not input or self._cast[1] != input._version:
+            self._cast = input, input._version, input.to(torch.get_autocast_dtype("cpu"))
+        return self._cast[2]
 
     def _attention(
         self,
@@ -68,6 +94,99 @@ class CpuTraining(TorchFunctionMode):
             ruled_out = attn_mask.dtype is torch.bool
             scores = scores.masked_fill(~attn_mask, -math.inf) if ruled_out else scores + attn_mask
         return self._dropout(scores.softmax(-1), dropout_p) @ value
+
+
+class Tables:
+    """Gradients of tables that are looked up in. One of each is kept from step to step, and only the rows that a step
+    used are cleared: to fill a new one with zeros costs a small BERT 4 % of a step. A table that has a gradient from
+    elsewhere as well, from tied weights or another micro-batch, is left to torch from then on.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[torch.Tensor, torch.Tensor] = {}
+        self._used: dict[torch.Tensor, _Used] = {}
+        self._left: set[torch.Tensor] = set()
+
+    def look_up(
+        self, input: torch.Tensor, weight: torch.Tensor, padding_idx: int | None = None, *args: Any, **rest: Any
+    ) -> torch.Tensor:
+        """`torch.nn.functional.embedding`."""
+        further = args or any(rest.get(option) for option in ("max_norm", "scale_grad_by_freq", "sparse"))
+        if further or weight in self._left or not _is_trained_table(weight):
+            return F.embedding(input, weight, padding_idx, *args, **rest)
+        found: torch.Tensor = _LookUp.apply(weight, input, padding_idx, _Table(weight, self))  # type: ignore[no-untyped-call]
+        return found
+
+    def gradient(self, weight: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """(*weight.shape), zero but for the sums of these values, (n, width), in these rows, (n,) int64."""
+        made = self._free.pop(weight, None)
+        if made is None:
+            made = torch.zeros_like(weight)
+        made.index_add_(0, rows, values)
+        self._used[weight] = _Used(rows, made.data_ptr(), made._version)
+        return made
+
+    def settle(self) -> None:
+        """After each backward pass: find the tables whose gradient is not what `gradient` returned."""
+        for weight, used in list(self._used.items()):
+            if weight.grad is None or (weight.grad.data_ptr(), weight.grad._version) != (used.address, used.version):
+                del self._used[weight]
+                self._left.add(weight)
+
+    def clear(self) -> None:
+        """Take the gradients, as `zero_grad(set_to_none=True)` does, and keep them for the next step."""
+        for weight, used in self._used.items():
+            kept, weight.grad = weight.grad, None
+            if kept is not None:
+                self._free[weight] = kept.index_fill_(0, used.rows, 0)
+        self._used.clear()
+
+    def drop(self) -> None:
+        """Forget all gradients: their memory is free."""
+        self._free.clear()
+        self._used.clear()
+
+
+def _is_trained_table(weight: torch.Tensor) -> bool:
+    """Whether its gradient is large, and of a kind that can be written row by row."""
+    plain = weight.is_leaf and weight.requires_grad and torch.is_grad_enabled() and not weight._backward_hooks
+    return plain and weight.numel() >= _LARGE_TABLE and weight.device.type == "cpu" and weight.is_contiguous()
+
+
+@dataclass(frozen=True)
+class _Used:
+    """A gradient as it was made. rows: which are not zero."""
+
+    rows: torch.Tensor
+    address: int
+    version: int
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A weight as a caller knows it, and where its gradient is kept."""
+
+    weight: torch.Tensor
+    home: Tables
+
+
+class _LookUp(torch.autograd.Function):
+    """`F.embedding` whose gradient is written into a table that is at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, padding_idx: int | None, table: _Table) -> Any:
+        ctx.save_for_backward(ids)
+        ctx.padding_idx, ctx.table = padding_idx, table
+        return F.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (ids,) = ctx.saved_tensors
+        rows, values = ids.flatten(), gradients[0].flatten(0, -2)
+        if ctx.padding_idx is not None and (padding := rows == ctx.padding_idx % len(ctx.table.weight)).any():
+            values = values.masked_fill(padding[:, None], 0)
+        found = ctx.table.home.gradient(ctx.table.weight, rows, values)
+        return found, None, None, None
 
 
 def _empty_row(mask: torch.Tensor | None) -> bool:

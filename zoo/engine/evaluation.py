@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from zoo.engine.batches import Batches, plan_evaluation
-from zoo.errors import PluginError
-
-if TYPE_CHECKING:
-    from zoo.models import TorchModel
+from zoo import interrupts
+from zoo.config import Precision
+from zoo.engine import devices
+from zoo.engine.batches import Batch, Batches, plan_evaluation, sent
+from zoo.errors import PluginError, TrainingError
 
 Result = TypeVar("Result")
 
+NO_MEMORY = (
+    "Memory does not suffice even for one example at a time.\n"
+    "Use a smaller model or shorter inputs (model.max_length), or another device (trainer.device=cpu)."
+)
+
 
 def within_memory(size: int, compute: Callable[[int], Result]) -> Result:
-    """compute(size), with half the size for as long as memory does not suffice. Raises the error at a size of 1."""
+    """compute(size), with half the size for as long as memory does not suffice. Raises TrainingError when it does not
+    at a size of 1."""
     while True:
         try:
             return compute(size)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if size == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if size == 1:
+                raise TrainingError(NO_MEMORY) from error
         size //= 2
+        devices.release_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -35,14 +44,76 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
+class Watched:
+    """Outputs of a module's layers, kept of some examples while `logits` answers all of them.
+
+    layers: by name, in the order in which they are to be kept; rows: (kept,) int64: of which examples, each at most
+    once. What `logits` answers is the same whether layers are watched or not."""
+
+    def __init__(self, layers: Mapping[str, torch.nn.Module], rows: np.ndarray) -> None:
+        self._layers, self._rows = layers, rows
+        self._caught: dict[str, torch.Tensor] = {}
+        self._kept: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+        self._order: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within it the layers tell what they give. What was kept before is forgotten."""
+        for name in self._layers:
+            self._kept[name], self._order[name] = [], []
+        hooks = [layer.register_forward_hook(_catch(self._caught, name)) for name, layer in self._layers.items()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._caught.clear()
+
+    def keep(self, batch: Batch) -> None:
+        """After the module has answered a batch: pool what its layers gave for the examples that are kept."""
+        here = np.flatnonzero(np.isin(batch.rows, self._rows))
+        if len(here):
+            index = sent(here, batch.labels.device)
+            mask = batch.inputs[1][index] if len(batch.inputs) > 1 else None
+            for name, output in self._caught.items():
+                if len(output) != len(batch):
+                    raise PluginError(
+                        f"Layer '{name}' gave shape {tuple(output.shape)} for a batch of {len(batch)}.\n"
+                        f"`layers` must name modules whose outputs have the batch as their first axis."
+                    )
+                self._kept[name].append(pool(output[index], mask).float())
+                self._order[name].append(batch.rows[here])
+        self._caught.clear()
+
+    def features(self) -> dict[str, np.ndarray]:
+        """Layer name -> (kept, width) float32 in the order of the rows, averaged over tokens or positions; without
+        layers that were not called for all of them."""
+        found: dict[str, np.ndarray] = {}
+        for name, parts in self._kept.items():
+            order = np.concatenate([np.empty(0, np.int64), *self._order[name]])
+            if len(order) == len(self._rows) > 0:
+                sorted_order = np.argsort(order)
+                places = sorted_order[np.searchsorted(order, self._rows, sorter=sorted_order)]
+                found[name] = torch.cat(parts).cpu().numpy()[places]
+        return found
+
+
 @torch.inference_mode()
 def logits(
-    module: torch.nn.Module, batches: Batches, batch_size: int, classes: int, rows: np.ndarray | None = None
+    module: torch.nn.Module,
+    batches: Batches,
+    batch_size: int,
+    classes: int,
+    rows: np.ndarray | None = None,
+    *,
+    precision: Precision = Precision.fp32,
+    watched: Watched | None = None,
 ) -> np.ndarray:
-    """(examples, classes) float32 in the order of rows, in eval mode and float32 whatever the training used.
+    """(examples, classes) float32 in the order of rows, in eval mode.
 
     A batch without gradients needs less memory than one with; 2 × batch_size are taken at once.
-    rows: (examples,) int64: which are answered; default: all.
+    rows: (examples,) int64: which are answered; default: all. precision: what is computed in, float32 for whatever is
+    stored. watched: keeps outputs of layers on the way.
     Raises PluginError when the module returns another shape."""
     training = module.training
     module.eval()
@@ -52,11 +123,18 @@ def logits(
         lengths = None if batches.lengths is None else batches.lengths[rows]
         plan = plan_evaluation(lengths, len(rows), 2 * batch_size)
         done = 0
-        with contextlib.closing(batches.follow([rows[some] for some in plan])) as following:
+        with (
+            devices.autocast(batches.device, precision),
+            contextlib.nullcontext() if watched is None else watched.listening(),
+            contextlib.closing(batches.follow([rows[some] for some in plan])) as following,
+        ):
             for batch in following:
+                interrupts.require_none()
                 answer = check_logits(module(*batch.inputs), len(batch), classes)
                 answers[done : done + len(batch)] = answer.float()
                 done += len(batch)
+                if watched is not None:
+                    watched.keep(batch)
         return in_order(answers.cpu().numpy(), plan)
     finally:
         module.train(training)
@@ -82,31 +160,6 @@ def check_logits(answer: object, examples: int, classes: int) -> torch.Tensor:
             f"for a batch of {examples}; it must return float logits of shape ({examples}, {classes}), one a class."
         )
     return answer
-
-
-@torch.inference_mode()
-def features(
-    model: TorchModel, module: torch.nn.Module, batches: Batches, rows: np.ndarray, batch_size: int = 64
-) -> dict[str, np.ndarray]:
-    """Layer name -> (len(rows), width) float32: outputs of `model.layers`, averaged over tokens or positions."""
-    layers = model.layers(module)
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in layers}
-    caught: dict[str, torch.Tensor] = {}
-    module.eval()
-    hooks = [layer.register_forward_hook(_catch(caught, name)) for name, layer in layers.items()]
-    try:
-        for start in range(0, len(rows), batch_size):
-            batch = batches.take(rows[start : start + batch_size])
-            caught.clear()
-            module(*batch.inputs)
-            mask = batch.inputs[1] if len(batch.inputs) > 1 else None
-            for name in list(kept):
-                if name in caught:
-                    kept[name].append(pool(caught[name], mask).float().cpu().numpy())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: np.concatenate(parts) for name, parts in kept.items() if parts}
 
 
 def _catch(caught: dict[str, torch.Tensor], name: str):  # type: ignore[no-untyped-def]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.data import Split, Splits
     from zoo.engine.batches import Batches
     from zoo.engine.devices import Placement
+    from zoo.engine.evaluation import Watched
     from zoo.engine.frozen import Head
     from zoo.engine.training import Job, Reporter, Trained
     from zoo.models import InputSpec
@@ -231,21 +232,26 @@ def fit_replicas(
 
 
 def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: Trained | None = None) -> Answers:
-    """Let the module answer validation and test. trained: what it took to train it; None when nothing was trained."""
-    from zoo.engine import devices, evaluation
+    """Let the module answer validation and test, in float32 whatever it was trained in.
+
+    trained: what it took to train it; None when nothing was trained. Layer outputs of the probe are taken while the
+    test split is answered. Raises TrainingError when memory does not suffice for one example at a time."""
+    from zoo.engine import devices
 
     rows = probe_rows(splits.test.ids, kept.probe)
     size = batch_size if trained is None else min(trained.micro_batch, batch_size)
-    with devices.threads(ready.placement.threads):
-        with blame(ready.model, "layers"):
-            features = evaluation.features(ready.model, ready.module, ready.batches["test"], rows) if kept.probe else {}
-        learner = ready.head or ready
-        validation = evaluation.logits(learner.module, learner.batches["validation"], size, ready.classes)
-        began = time.perf_counter()
-        test = evaluation.logits(learner.module, learner.batches["test"], size, ready.classes)
-        speed = len(test) / max(time.perf_counter() - began, 1e-9)
-        if ready.head is not None:
-            speed = _whole_speed(ready, splits, size)
+    learner = ready.head or ready
+    with devices.threads(ready.placement.threads), devices.kept_memory(ready.placement.device):
+        validation = None if trained is None else trained.validation
+        if validation is None:
+            validation = _answered(learner, "validation", ready.classes, size)[0]
+        if ready.head is None:
+            test, speed, features = _watched(ready, size, np.arange(len(splits.test)), rows)
+        else:
+            test, _ = _answered(learner, "test", ready.classes, size)
+            # The vectors were at hand: layer outputs and speed are those of the whole module.
+            timed = probe_rows(splits.test.ids, max(kept.probe, TIMED))
+            _, speed, features = _watched(ready, size, timed, rows)
     return Answers(
         validation=validation,
         test=test,
@@ -257,16 +263,36 @@ def answer(ready: Ready, splits: Splits, kept: Kept, batch_size: int, trained: T
     )
 
 
-def _whole_speed(ready: Ready, splits: Splits, batch_size: int) -> float:
-    """Examples a second that the whole module answers, on a random part of the test split: its vectors were at hand."""
+def _watched(
+    ready: Ready, size: int, rows: np.ndarray, probe: np.ndarray
+) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
+    """What the whole module answers to these rows of the test split, at how many examples a second, and the layer
+    outputs of the probe, which is among them."""
+    from zoo.engine.evaluation import Watched
+
+    if not len(probe):
+        return *_answered(ready, "test", ready.classes, size, rows), {}
+    with blame(ready.model, "layers"):
+        watched = Watched(ready.model.layers(ready.module), probe)
+    answers, speed = _answered(ready, "test", ready.classes, size, rows, watched)
+    return answers, speed, watched.features()
+
+
+def _answered(
+    learner: Ready | Head,
+    split: str,
+    classes: int,
+    batch_size: int,
+    rows: np.ndarray | None = None,
+    watched: Watched | None = None,
+) -> tuple[np.ndarray, float]:
+    """Logits of a split, or of some rows of it, in float32, and how many examples a second were answered."""
     from zoo.engine import evaluation
 
-    rows = probe_rows(splits.test.ids, TIMED)
-
-    def answered(size: int) -> float:
+    def answered(size: int) -> tuple[np.ndarray, float]:
         began = time.perf_counter()
-        evaluation.logits(ready.module, ready.batches["test"], size, ready.classes, rows)
-        return len(rows) / max(time.perf_counter() - began, 1e-9)
+        found = evaluation.logits(learner.module, learner.batches[split], size, classes, rows, watched=watched)
+        return found, len(found) / max(time.perf_counter() - began, 1e-9)
 
     return evaluation.within_memory(batch_size, answered)
 

@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 from zoo import interrupts
-from zoo.config import Compile, Loss, Precision
+from zoo.config import Compile, Loss
 from zoo.engine import devices
 from zoo.engine.batches import Batch, plan_epoch, plan_evaluation, sent
 from zoo.engine.evaluation import check_logits, in_order, is_out_of_memory
@@ -225,8 +225,7 @@ class _Together:
         return self.job.train.take(index.reshape(-1)), sent(weight, self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
-        bf16 = self.job.placement.precision is Precision.bf16
-        return torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
+        return devices.autocast(self.device, self.job.placement.precision)
 
     def clip(self) -> None:
         """Each replica's gradient to the largest norm, as `clip_grad_norm_` does."""
@@ -241,13 +240,14 @@ class _Together:
 
     @torch.no_grad()
     def logits(self) -> np.ndarray:
-        """(replicas, validation examples, classes) float32."""
+        """(replicas, validation examples, classes) float32, computed in the training's precision."""
         batches = self.job.validation
         found = torch.empty(len(batches), len(self.modules), self.job.classes, device=self.device)
         plan = plan_evaluation(batches.lengths, len(batches), 2 * self.trainer.batch_size)
         done = 0
         for rows in plan:
-            answers = self.stacked.call(batches.take(rows).inputs, None, training=False)
+            with self.autocast():
+                answers = self.stacked.call(batches.take(rows).inputs, None, training=False)
             found[done : done + len(rows)] = answers.float().transpose(0, 1)
             done += len(rows)
         return in_order(found.cpu().numpy(), plan).transpose(1, 0, 2)

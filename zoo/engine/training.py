@@ -44,7 +44,8 @@ class Reporter(Protocol):
 @dataclass
 class Trained:
     """The outcome. history: one row an epoch; the module holds the best weights; compile: whether it was compiled, as
-    the run's record says it."""
+    the run's record says it; validation: what those weights answer, (examples, classes) float32, None where the
+    training validated in a lower precision, and the answers that are stored are still to be computed."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -54,6 +55,7 @@ class Trained:
     micro_batch: int = 0
     stopped: str = "budget"
     compile: Mapping[str, Any] = field(default_factory=lambda: {"compile": "none"})
+    validation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class _Loop:
         self.trainer = job.trainer
         self.device = job.placement.device
         self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
-        self.step = step_of(self.optimizer)
+        self.step = step_of(self.optimizer, self.trainer.clip)
         self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.rng = np.random.default_rng(job.seed)
         self.micro_batch = self.trainer.micro_batch or self.trainer.batch_size
@@ -248,21 +250,50 @@ class _Loop:
     def descend(self, batch: Batch) -> torch.Tensor:
         """One optimizer step; halves the micro-batch for as long as memory does not suffice."""
         while True:
+            in_another_way = False
             try:
                 loss = self.gradients(batch)
-                break
             except Exception as error:
                 in_another_way = self.call.failed(error)
                 if not in_another_way and not evaluation.is_out_of_memory(error):
                     raise
+            else:
+                if self.update():
+                    break
+            self.call.drop()
             self.optimizer.zero_grad(set_to_none=True)
             if not in_another_way:
                 self.halve(batch)
-        if self.trainer.clip:
-            torch.nn.utils.clip_grad_norm_(self.trained_weights, self.trainer.clip)
-        self.step()
+        self.call.clear()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def update(self) -> bool:
+        """Clip, and let the optimizer take its step. Returns False when memory did not suffice for the state that the
+        first step of an optimizer makes; weights and state are then as they were.
+
+        Raises TrainingError where a step that ran out of memory has moved weights: again it would move them twice."""
+        before = None if self.optimizer.state else self.sums()
+        try:
+            self.step()
+            return True
+        except Exception as error:
+            if not evaluation.is_out_of_memory(error):
+                raise
+            if before != self.sums():
+                raise TrainingError(
+                    "Memory ran out amid a step of the optimizer, when weights may have been moved already.\n"
+                    "Use a smaller model or batch (trainer.batch_size), or an optimizer with less of a state "
+                    "(trainer.optimizer=sgd)."
+                ) from error
+            self.optimizer.state.clear()  # of some weights it may be there in part
+            return False
+
+    def sums(self) -> list[float]:
+        """Of each trained weight: whether one was moved. A fused step does not show in a tensor's version."""
+        found = torch.stack([weight.detach().sum(dtype=torch.float64) for weight in self.trained_weights])
+        values: list[float] = found.tolist()
+        return values
 
     def gradients(self, batch: Batch) -> torch.Tensor:
         """Accumulate the gradient of the batch's mean loss in parts of the micro-batch's size. Returns that loss."""
@@ -278,26 +309,21 @@ class _Loop:
         return torch.stack(losses).sum()
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
-        bf16 = self.job.placement.precision is Precision.bf16
-        # Not `enabled=bf16`: a device without bfloat16 warns of an autocast even when that is off.
-        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with devices.autocast(self.device, self.job.placement.precision):
             answers = self.call(*part.inputs)
         answers = evaluation.check_logits(answers, len(part), self.job.classes)
         loss = loss_of(self.trainer.loss, answers, part.labels) * share
         loss.backward()  # type: ignore[no-untyped-call]
+        self.call.settle()
         return loss.detach()
 
     def halve(self, batch: Batch) -> None:
         size = min(self.micro_batch, len(batch))
         if size == 1:
-            raise TrainingError(
-                "Memory does not suffice even for one example at a time.\n"
-                "Use a smaller model or shorter inputs (model.max_length), or another device (trainer.device=cpu)."
-            )
+            raise TrainingError(evaluation.NO_MEMORY)
         self.micro_batch = self.outcome.micro_batch = size // 2
         self.call.halved()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        devices.release_memory()
         log.warning("out of memory: going on with micro-batches of %d (batch size unchanged)", self.micro_batch)
 
     def look(self) -> None:
@@ -317,11 +343,43 @@ class _Loop:
                 f"Try a smaller trainer.learning_rate, trainer.clip=1, or trainer.precision=fp32."
             )
 
-    def judge(self) -> None:
-        """Evaluate on validation, write the history's row and keep the weights when they are the best so far."""
+    def keep_weights(self) -> None:
+        """Copy the module's weights: on their device, or in main memory where that has no room for another copy."""
+        state = {name: value.detach() for name, value in self.module.state_dict().items()}
+        try:
+            for name, value in state.items():
+                if name in self.best_weights:
+                    self.best_weights[name].copy_(value)
+                else:
+                    self.best_weights[name] = value.clone()
+            return
+        except Exception as error:
+            if not evaluation.is_out_of_memory(error):
+                raise
+            if self.device.type == "cpu":
+                raise TrainingError(
+                    "Memory does not suffice for a copy of the weights of the best epoch.\n"
+                    "Use a smaller model, or train one epoch (trainer.epochs=1), which needs no copy."
+                ) from error
+        self.best_weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
+
+    def answers(self) -> np.ndarray:
+        """Logits of the validation split, (examples, classes) float32."""
         # What memory sufficed for in training is enough for twice as many without gradients.
         size = min(self.micro_batch, self.trainer.batch_size)
-        answers = evaluation.logits(self.module, self.job.validation, size, self.job.classes)
+        precision, split = self.job.placement.precision, self.job.validation
+
+        def answered(size: int) -> np.ndarray:
+            return evaluation.logits(self.module, split, size, self.job.classes, precision=precision)
+
+        return evaluation.within_memory(size, answered)
+
+    def judge(self) -> None:
+        """Evaluate on validation, write the history's row and keep the weights when they are the best so far.
+
+        In the precision of the training, which is two to three times as fast in bfloat16: choosing an epoch needs no
+        more. In float32 these answers are what is stored, and so those of the best epoch are kept."""
+        answers = self.answers()
         labels = self.job.validation.labels.cpu().numpy()
         accuracy, loss = judged(answers, labels)
         # The last step's weights have no further loss to betray them.
@@ -342,7 +400,8 @@ class _Loop:
         if self.best is None or (accuracy, -loss) > self.best:
             self.best, self.since_best = (accuracy, -loss), 0
             self.outcome.best_epoch = len(self.outcome.history)
+            if self.job.placement.precision is Precision.fp32:
+                self.outcome.validation = answers
             if not self.spent():
-                state = self.module.state_dict()
-                self.best_weights = {name: value.detach().clone() for name, value in state.items()}
+                self.keep_weights()
         self.reporter.epoch(self.outcome.history[-1])
