@@ -35,7 +35,8 @@ lint: $(VENV)/.installed-for-tests
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-for-tests
-	$(BIN)/python tests/benchmarks/engine.py; engine=$$?; $(BIN)/python tests/benchmarks/sweeps.py && exit $$engine
+	$(BIN)/python tests/benchmarks/engine.py; engine=$$?; $(BIN)/python tests/benchmarks/whole.py; whole=$$?; \
+	$(BIN)/python tests/benchmarks/sweeps.py && exit $$((engine + whole))
 
 clean:
 	rm -rf $(VENV) .coverage* build dist

@@ -6,13 +6,12 @@ import base64
 import io
 import math
 from itertools import combinations, combinations_with_replacement
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from zoo.reporting.schema import number, undefined
-
-NO_REPLICAS = "needs two seeds of each model"
+from zoo.homogeneity.results import NO_REPLICAS
+from zoo.reporting.schema import WarningCode, estimate, number, undefined
 
 HOSTILE = (
     "<script>window.hacked=1</script>",
@@ -66,17 +65,13 @@ def document(models: int = 4, seeds: int = 3, examples: int = 400, **options: An
         }
         for a, b in combinations_with_replacement(range(models), 2)
     ]
-    ranked = sorted(combinations(range(models), 2), key=lambda pair: -kinship[pair])
-    ends = (
-        (ranked[0], ranked[-1]) if len(ranked) > 1 and replicas else (ranked[0] if ranked and replicas else None, None)
-    )
     used = {
         id_ for pair in pairs for kind in ("differing", "failed_together") if pair[kind] for id_ in pair[kind]["ids"]
     }
     used |= {example_id(index) for index in all_fail}
     content = options.get("content", "text")
-    return {
-        "schema_version": 1,
+    made = {
+        "schema_version": 2,
         "title": hostile or "sentiment · rotten_tomatoes",
         "created": "2026-01-31T12:00:00Z",
         "zoo_version": "0.1.0",
@@ -96,14 +91,7 @@ def document(models: int = 4, seeds: int = 3, examples: int = 400, **options: An
             "examples": examples,
             "fingerprint": "3f" * 16,
         },
-        "answer": {
-            "models": models,
-            "effective": interval(1.6, 0.12, examples)
-            if replicas
-            else undefined(NO_REPLICAS if models > 1 else "needs two models"),
-            "most_alike": ends[0] and {"a": ends[0][0], "b": ends[0][1], "kinship": kin(*ends[0])},
-            "least_alike": ends[1] and {"a": ends[1][0], "b": ends[1][1], "kinship": kin(*ends[1])},
-        },
+        "headline": the_headline(models, pairs, replicas, examples, len(all_fail)),
         "models": [model(at, names[at], float(accuracy[at]), models, seeds, examples) for at in range(models)],
         "measures": measures(hostile),
         "pairs": pairs,
@@ -111,7 +99,7 @@ def document(models: int = 4, seeds: int = 3, examples: int = 400, **options: An
             "ambiguity": interval(0.31, 0.03, examples),
             "rashomon_capacity": undefined("it needs the probabilities of every run, and some run has none"),
         },
-        "map": the_map(kinship, replicas),
+        "map": the_map(kinship if replicas else phi),
         "failures": the_failures(right, all_fail, hostile, classes),
         "diversity": the_diversity(right, accuracy, examples),
         "representations": the_layers(models, options.get("layers", 3), hostile),
@@ -151,6 +139,8 @@ def document(models: int = 4, seeds: int = 3, examples: int = 400, **options: An
                     "key": f"{at:04x}{seed:04x}" * 8,
                     "folder": hostile or f"runs/sentiment/rotten_tomatoes/{names[at]}/{seed}",
                     "environment": 0,
+                    "parent": None,
+                    "imported": False,
                 }
                 for at in range(models)
                 for seed in range(seeds)
@@ -168,6 +158,57 @@ def document(models: int = 4, seeds: int = 3, examples: int = 400, **options: An
             ],
         },
     }
+    if replicas:
+        made["recipe_diversity"] = interval(1.4, 0.1, examples)
+    return made
+
+
+def the_headline(models: int, pairs: list[dict[str, Any]], replicas: bool, examples: int, joint: int) -> dict[str, Any]:
+    """Both numbers, and the pairs at the ends of the scale."""
+    measure = "kinship" if replicas else "error_correlation"
+    others = [pair for pair in pairs if pair["a"] != pair["b"]]
+    ranked = sorted(others, key=lambda pair: -(pair["measures"][measure]["value"] or 0))
+    ends = [{"a": pair["a"], "b": pair["b"], "likeness": pair["measures"][measure]} for pair in ranked]
+    votes, together = (
+        (estimate(1.6, 1.48, 1.72, examples), estimate(2.1, 1.9, 2.3, examples))
+        if models > 1
+        else (estimate(None, n=examples, reason="two models at least are needed, and there is one"),) * 2
+    )
+    return {
+        "models": models,
+        "effective_models": votes,
+        "joint_failure": together,
+        "joint_failures": float(joint),
+        "left_out": [],
+        "warnings": [],
+        "measure": measure,
+        "most_alike": ends[0] if ends else None,
+        "least_alike": ends[-1] if len(ends) > 1 else None,
+    }
+
+
+def warned(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
+    """The document with every warning that there is, and two models that do not count."""
+    names = [hostile or "mlp, seed 3 (runs/sentiment/rotten_tomatoes/mlp/0f3c)", "cnn, seed 5"]
+    made["headline"]["warnings"] = [
+        {
+            "code": code,
+            "count": 12,
+            "names": names if code in ("damaged", "not_comparable", "fewer_examples") else [],
+            "runs": [0, 4] if code in ("made_from", "imported") else [],
+        }
+        for code in get_args(WarningCode)
+    ]
+    made["headline"]["left_out"] = [{"model": 0, "why": "constant"}, {"model": 1, "why": "perfect"}]
+    made["headline"]["models"] -= 2
+    return made
+
+
+def against_label(made: dict[str, Any]) -> dict[str, Any]:
+    """The document with wrong answers that most models share."""
+    listed = [{"id": item["id"], "answer": "positive", "models": 3} for item in made["failures"]["every_model_fails"]]
+    made["failures"]["against_label"] = {"total": len(listed), "listed": listed}
+    return made
 
 
 def undefined_everywhere() -> dict[str, Any]:
@@ -179,6 +220,13 @@ def undefined_everywhere() -> dict[str, Any]:
         model_["metrics"] = {"accuracy": undefined("no test example")}
         model_["cost"] = dict.fromkeys(model_["cost"])
     nothing = undefined("it takes 4 examples and there are 1")
+    found["headline"] |= {
+        "effective_models": {**nothing, "bound": None},
+        "joint_failure": {**nothing, "bound": None},
+        "most_alike": None,
+        "least_alike": None,
+    }
+    found["map"] = {key: [] for key in found["map"]} | {"explained": None, "reason": "it takes 4 examples"}
     found["failures"] |= {
         "distribution": [],
         "observed": nothing,
@@ -259,6 +307,8 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
             "strongest_runs": list(of[0]) if tested else None,
             "reason": None if tested else hostile or "No tensor of the one has a counterpart in the other.",
             "note": (hostile or "all its runs hold the same weights: its seed changes nothing") if place == 0 else None,
+            "on_record": 0,
+            "unexplained": sum(counts.get(name, 0) for name in ("copy", "derived", "common ancestor")) if place else 0,
         }
 
     def listed_(a: int, b: int, verdict: str) -> dict[str, Any]:
@@ -270,6 +320,8 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
             "statement": hostile or "Every number is the other's, pruned. No test finds shared weights.",
             "later": b,
             "on_record": hostile,
+            "child": None,
+            "explained": "no randomness" if verdict == "copy" else None,
             "evidence": tests(hostile),
         }
 
@@ -281,11 +333,12 @@ def related(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
         "runs": len(runs),
         "run_pairs": len(runs) * last // 2,
         "tested": 9,
+        "on_record": [],
         "pairs": [pair(place, *key, of) for place, (key, of) in enumerate(sorted(both.items()))],
         "listed": [listed_(0, 1, "copy"), listed_(1, 2, "derived"), listed_(0, last, "convergent")],
         "tree": [
-            {"child": 1, "parent": 0, "verdict": "copy", "distance": 0.0, "told": False},
-            {"child": 2, "parent": 1, "verdict": "derived", "distance": 0.2, "told": True},
+            {"child": 1, "parent": 0, "verdict": "copy", "distance": 0.0, "direction": "unknown"},
+            {"child": 2, "parent": 1, "verdict": "derived", "distance": 0.2, "direction": "information lost"},
         ],
         "lacking": [{"run": last, "reason": hostile or "the run keeps no weights"}],
     }
@@ -317,8 +370,8 @@ def answered(made: dict[str, Any], hostile: str | None = None, references: int |
             "reason": hostile or "it is unknown on what data bert was trained" if references is None else None,
         }
     found["pairs"][4] |= {"verdicts": {"behaviourally derived": 1, "undetermined": 8}, "strongest": answers(hostile)[2]}
-    alike = {**found["listed"][0], "a": 0, "b": 5, "verdict": "behaviourally derived", "strength": "conformal"}
-    found["listed"].append({**alike, "statement": hostile or ALIKE, "later": None})
+    alike = {**found["listed"][0], "a": 3, "b": 5, "verdict": "behaviourally derived", "strength": "conformal"}
+    found["listed"].append({**alike, "statement": hostile or ALIKE, "later": None, "explained": None})
     for listed in found["listed"]:
         listed["evidence"] = [*tests(hostile), *answers(hostile)]
     return made
@@ -356,12 +409,26 @@ def answers(hostile: str | None) -> list[dict[str, Any]]:
     ]
 
 
+def recorded(made: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """The document with a lineage in which the second run is on record to be made out of the first. changed: of what is
+    recorded."""
+    found = related(made)["lineage"]
+    told = {"child": 1, "parent": 0, "label": "mlp", "seed": 0, "steps": ["prune:0.5", "permute"], "against": None}
+    row = {**tests(None)[0], "test": "record", "title": "the record of the run", "kind": "on record", "n": None,
+           "statistic": None, "reason": "prune:0.5, permute"}  # fmt: skip
+    found["on_record"] = [told | changed]
+    found["pairs"][0] |= {"on_record": 1, "strongest": row, "note": None}
+    found["listed"][0] |= {"child": 1, "explained": "on record", "evidence": [row, *tests(None)]}
+    found["tree"][0]["direction"] = "on record"
+    return made
+
+
 def unrelated(made: dict[str, Any], tested: int | None) -> dict[str, Any]:
     """The document with a lineage in which no weights are shared. tested: pairs of runs of different models, None for
     all; of a model's own runs all were, unless none was."""
     found, left = related(made)["lineage"], tested
     for pair in found["pairs"]:
-        pair |= {"verdicts": {"undetermined": pair["run_pairs"]}, "note": None}
+        pair |= {"verdicts": {"undetermined": pair["run_pairs"]}, "note": None, "unexplained": 0}
         pair["tested"] = 0 if tested == 0 else pair["run_pairs"]
         if left is not None and pair["a"] != pair["b"]:
             pair["tested"] = min(left, pair["run_pairs"])
@@ -446,6 +513,10 @@ def pair_numbers(
         else undefined("needs four models"),
         "error_consistency": interval(kappa, 0.05, n),
         "error_correlation": interval(kappa, 0.05, n),
+        "excess_error_correlation": interval(kappa - 0.2, 0.05, n)
+        if len(right) > 3
+        else undefined("needs four models"),
+        "shared_wrong_answers": undefined("of two classes, two wrong answers are always the same"),
         "agreement": interval(agreement, 0.03, n),
         "both_wrong_agreement": undefined("of two classes, two wrong answers are always the same"),
         "disagreement": interval(1 - agreement, 0.03, n),
@@ -500,6 +571,18 @@ def measures(hostile: str | None) -> list[dict[str, Any]]:
             "Pearson of c",
             "",
         ),
+        (
+            "excess_error_correlation",
+            "Excess error correlation",
+            "pairs",
+            ["labels"],
+            "more alike",
+            [None, None],
+            "0",
+            "φ − λλ",
+            "",
+        ),
+        ("shared_wrong_answers", "Shared wrong answers", "pairs", ["labels"], "more alike", [None, 1], "0", "", ""),
         ("agreement", "Agreement", "pairs", [], "more alike", [0, 1], "depends on accuracy", "mean[ŷ = ŷ]", ""),
         (
             "both_wrong_agreement",
@@ -568,20 +651,22 @@ def model(at: int, name: str, accuracy: float, models: int, seeds: int, examples
     }
 
 
-def the_map(kinship: np.ndarray, replicas: bool) -> dict[str, Any]:
+def the_map(likeness: np.ndarray) -> dict[str, Any]:
     """Classical scaling and average linkage, or the reason why not."""
-    if not replicas:
-        return {"coordinates": [], "explained": None, "merges": [], "leaf_order": [], "reason": NO_REPLICAS}
+    empty = {"models": [], "coordinates": [], "explained": None, "merges": [], "leaf_order": []}
+    if len(likeness) < 2:
+        return {**empty, "reason": "two models at least are needed, and there is one"}
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
-    distance = np.clip(1 - kinship, 0, None)
+    distance = np.clip(1 - likeness, 0, None)
     np.fill_diagonal(distance, 0)
     centre = np.eye(len(distance)) - 1 / len(distance)
     values, vectors = np.linalg.eigh(-0.5 * centre @ distance**2 @ centre)
     points = vectors[:, ::-1][:, :2] * np.sqrt(np.clip(values[::-1][:2], 0, None))
     steps = linkage(squareform(distance, checks=False), "average")
     return {
+        "models": list(range(len(likeness))),
         "coordinates": points.tolist(),
         "explained": 0.87,
         "merges": [

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,19 +83,24 @@ def test_the_document_has_the_form_of_the_schema_and_is_plain_json(study):
     assert check(json.loads(json.dumps(document, allow_nan=False))) == document
 
 
-def test_models_pairs_and_answer_say_what_the_answers_say(study):
+def test_models_pairs_and_headline_say_what_the_answers_say(study):
     document = analyse([study], QUICK)
     names = [model["name"] for model in document["models"]]
     assert names == ["first", "other", "twin"]
     assert [model["seeds"] for model in document["models"]] == [[0, 1]] * 3
-    alike = document["answer"]["most_alike"]
+    told = document["headline"]
+    alike = told["most_alike"]
+    assert told["measure"] == "kinship"
     assert {names[alike["a"]], names[alike["b"]]} == {"first", "twin"}
-    assert alike["kinship"]["value"] > 0.8
-    assert 1 < document["answer"]["effective"]["value"] < 3
-    assert document["answer"]["effective"]["low"] < document["answer"]["effective"]["high"]
+    assert alike["likeness"]["value"] > 0.8
+    assert (told["models"], told["left_out"], told["warnings"]) == (3, [], [])
+    for number in (told["effective_models"], told["joint_failure"]):
+        assert 1 < number["value"] < 3
+        assert number["low"] < number["value"]
+    assert 1 < document["recipe_diversity"]["value"] < 3
     assert len(document["pairs"]) == 6
     assert {model["cost"]["param_count"] for model in document["models"]} == {15}
-    assert document["map"]["merges"][0]["height"] == pytest.approx(max(0.0, 1 - alike["kinship"]["value"]))
+    assert document["map"]["merges"][0]["height"] == pytest.approx(max(0.0, 1 - alike["likeness"]["value"]))
 
 
 def test_agreement_of_a_pair_is_the_mean_over_pairs_of_runs(study):
@@ -181,35 +187,171 @@ def untranslated(value, key=""):
     return [text for name, item in items for text in untranslated(item, name)]
 
 
+def test_both_numbers_of_the_headline_are_those_counted_by_hand(study):
+    document = analyse([study], QUICK)
+    wrong = np.array([shares for _, shares in sorted(_failure_shares(study).items())])
+    own = (wrong.mean(1) * (1 - wrong.mean(1))).sum()
+    covariances = np.cov(wrong, bias=True)
+    shared = covariances.sum() - np.trace(covariances)
+    assert document["headline"]["effective_models"]["value"] == pytest.approx(3 * own / (own + shared))
+    together, each = wrong.prod(0).mean(), wrong.mean(1)
+    logs = np.log(each.min()), np.log(each.prod())
+    expected = 1 + 2 * (logs[0] - np.log(together)) / (logs[0] - logs[1])
+    assert document["headline"]["joint_failure"]["value"] == pytest.approx(expected)
+    assert document["headline"]["joint_failures"] == pytest.approx(200 * together)
+
+
+def _failure_shares(root: Path) -> dict[str, np.ndarray]:
+    from zoo.store import guards, panel
+    from zoo.store import study as opening
+
+    answers = panel.build(guards.compare(opening.open([root])))
+    wrong = answers.predictions != answers.labels
+    return {name: wrong[np.asarray(answers.runs) == at].mean(0) for at, name in enumerate(answers.models)}
+
+
 def test_one_model_alone_has_a_page_of_reasons(tmp_path):
     labels = np.arange(30) % 3
-    write_run(tmp_path, "only", 0, np.zeros(30, np.int64), labels)
+    write_run(tmp_path, "only", 0, np.roll(labels, 1) * (np.arange(30) % 2), labels)
     document = analyse([tmp_path], QUICK)
-    assert document["answer"]["effective"]["reason"] == "two models at least are needed, and there is one"
-    assert document["answer"]["most_alike"] is None
+    assert document["headline"]["effective_models"]["reason"] == "two models at least are needed, and there is one"
+    assert document["headline"]["most_alike"] is None
     assert document["map"]["reason"] == "two models at least are needed, and there is one"
     assert untranslated(document) == []
     assert document["representations"]["reason"] == "fewer than two models have stored layer outputs"
 
 
-def test_two_models_without_replicas_are_told_to_run_with_more_seeds(tmp_path):
+def one_run_each(root: Path, models: int = 5, examples: int = 200) -> Path:
+    """A study of one run a model: `m0` and `m1` alike, the others on their own, all wrong on what is hard."""
     rng = np.random.default_rng(1)
-    labels = rng.integers(0, 3, 60)
-    for model in ("one", "two"):
-        write_run(tmp_path, model, 0, np.where(rng.random(60) < 0.3, 0, labels), labels)
-    document = analyse([tmp_path], QUICK)
-    assert "one has one run" in document["answer"]["effective"]["reason"]
+    labels = rng.integers(0, 3, examples)
+
+    def noisy(source: np.ndarray, share: float) -> np.ndarray:
+        return np.where(rng.random(examples) < share, (source + rng.integers(1, 3, examples)) % 3, source)
+
+    hard = noisy(labels, 0.2)
+    near = noisy(hard, 0.2)
+    for at in range(models):
+        write_run(root, f"m{at}", 0, noisy(near, 0.03) if at < 2 else noisy(hard, 0.2), labels)
+    return root
+
+
+def test_one_run_a_model_has_headline_heatmap_map_and_tree(tmp_path):
+    document = analyse([one_run_each(tmp_path)], QUICK)
+    told = document["headline"]
+    assert told["measure"] == "error_correlation"
+    assert (told["most_alike"]["a"], told["most_alike"]["b"]) == (0, 1)
+    assert told["effective_models"]["low"] < told["effective_models"]["value"] < told["effective_models"]["high"]
+    assert told["joint_failure"]["value"] > 1
+    assert document["map"]["models"] == [0, 1, 2, 3, 4]
+    assert (len(document["map"]["coordinates"]), len(document["map"]["merges"])) == (5, 4)
+    first = document["map"]["merges"][0]
+    assert {first["left"], first["right"]} == {0, 1}
+    assert first["height"] == pytest.approx(1 - told["most_alike"]["likeness"]["value"])
+    pair = next(pair for pair in document["pairs"] if (pair["a"], pair["b"]) == (0, 1))
+    for measure in ("error_correlation", "excess_error_correlation", "shared_wrong_answers"):
+        assert pair["measures"][measure]["value"] is not None, measure
+    assert pair["z"] > 3
+    assert "z" not in document["pairs"][0]
+    assert pair["p_values"]["less_than_independent"]["corrected"] is not None
+    assert "recipe_diversity" not in document
     assert untranslated(document) == []
-    assert document["map"]["reason"] == "it needs two runs or more of each model"
+
+
+def test_wrong_answers_that_most_models_share_are_listed_with_how_many_share_them(tmp_path):
+    document = analyse([one_run_each(tmp_path)], QUICK)
+    found = document["failures"]["against_label"]
+    counted = 0
+    for name, example in document["examples"].items():
+        others = [said for said in example["predictions"] if said != example["label"]]
+        most = max((others.count(said) for said in others), default=0)
+        listed = [item for item in found["listed"] if item["id"] == name]
+        assert [item["models"] for item in listed] == ([most] if most >= 3 else [])
+        counted += most >= 3
+    assert 0 < counted == found["total"]
+    models = [item["models"] for item in found["listed"]]
+    assert models == sorted(models, reverse=True)
+
+
+def test_two_models_without_replicas_have_a_headline_and_one_reason_for_what_needs_more(tmp_path):
+    document = analyse([one_run_each(tmp_path, 2)], QUICK)
+    assert document["headline"]["effective_models"]["value"] is not None
+    assert untranslated(document) == []
     pair = next(pair for pair in document["pairs"] if pair["a"] != pair["b"])
     assert pair["measures"]["kinship"] == {
-        "value": None,
-        "low": None,
-        "high": None,
-        "n": 60,
-        "reason": "one has one run: kinship is measured against replicas, so run it with more seeds",
-    }
-    assert pair["measures"]["agreement"]["value"] is not None
+        "value": None, "low": None, "high": None, "n": 200, "reason": "it needs two runs or more of each model",
+    }  # fmt: skip
+
+
+def test_a_model_with_one_run_moves_all_pairs_to_one_scale(study):
+    for folder in study.rglob("other1"):
+        shutil.rmtree(folder)
+    document = analyse([study], QUICK)
+    assert document["headline"]["measure"] == "error_correlation"
+    assert len(document["map"]["models"]) == 3
+    assert "recipe_diversity" not in document
+    assert next(pair for pair in document["pairs"] if (pair["a"], pair["b"]) == (0, 2))["measures"]["kinship"]["value"]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_constant_and_perfect_models_are_named_and_change_nothing_that_is_about_all_together(tmp_path, seeds):
+    alone = one_run_each(tmp_path / "alone")
+    both = shutil.copytree(alone, tmp_path / "both")
+    labels = np.random.default_rng(1).integers(0, 3, 200)
+    for seed in range(seeds):
+        write_run(both, "always_cat", seed, np.zeros(200, np.int64), labels)
+        write_run(both, "knows", seed, labels, labels)
+    before, after = analyse([alone], QUICK), analyse([both], QUICK)
+    names = [model["name"] for model in after["models"]]
+    assert [(names[left["model"]], left["why"]) for left in after["headline"]["left_out"]] == [
+        ("always_cat", "constant"), ("knows", "perfect"),
+    ]  # fmt: skip
+    for key in ("models", "effective_models", "joint_failure", "warnings"):
+        assert after["headline"][key] == before["headline"][key]
+    assert [names[model] for model in after["map"]["models"]] == [f"m{at}" for at in range(5)]
+    assert after["failures"] == before["failures"]
+    assert after["set_measures"] == before["set_measures"]
+    assert names[after["diversity"]["best_model"]].startswith("m")
+    assert [names[share["model"]] for share in after["diversity"]["contributions"]] == [f"m{at}" for at in range(5)]
+    from zoo.reporting import story
+
+    assert story.first_lines(after, Words())[2:] == [
+        "Left out of all numbers about the models together: always_cat (one answer to every example), "
+        "knows (never wrong)."
+    ]
+
+
+def test_a_constant_model_makes_no_label_suspected(tmp_path):
+    labels = np.arange(60) % 3
+    wrong = (labels + 1 + np.arange(60) // 30) % 3
+    for model in ("one", "two"):
+        write_run(tmp_path, model, 0, np.where(np.arange(60) < 40, labels, wrong), labels)
+    write_run(tmp_path, "always_dog", 0, np.ones(60, np.int64), labels)
+    # Two models that agree may have a reason; a third one, which says the same whatever it is asked, is no third.
+    assert not any(
+        example["suspected_wrong_label"] and example["why"] == "all_agree"
+        for example in analyse([tmp_path], QUICK)["failures"]["every_model_fails"]
+    )
+
+
+def test_a_constant_model_is_not_on_the_front_and_pushes_nobody_off_it():
+    from zoo.analysis.costs import on_front
+    from zoo.homogeneity.leaderboard import leaderboard
+
+    labels = np.arange(300) % 3
+    answers = np.stack(
+        [np.where(np.arange(300) < 240, labels, 0), np.where(np.arange(300) < 150, labels, 1), labels * 0]
+    )
+    panel = Panel(
+        ("slow", "fast", "constant"), (0, 1, 2), (0, 0, 0), tuple(map(str, range(300))), CLASSES, labels, answers, None,
+        False,
+    )  # fmt: skip
+    faster = [{"figure": "throughput", "differs": True, "ratio": {"value": ratio}, "a": a, "b": b}
+              for a, b, ratio in ((0, 1, 2.0), (0, 2, 4.0), (1, 2, 4.0))]  # fmt: skip
+    keys = {"k0": 0, "k1": 1, "k2": 2}
+    bench = {"floor": {"throughput": 1.1}, "models": [{"key": key} for key in keys], "comparisons": faster}
+    board = leaderboard(panel)
+    assert on_front(bench, keys, board, (0, 1)) == {"k0": True, "k1": True}
 
 
 @pytest.mark.parametrize("examples", [1, 3, 12])
@@ -219,12 +361,79 @@ def test_a_perfect_model_and_few_examples_are_undefined_with_a_reason(tmp_path, 
         write_run(tmp_path, "perfect", seed, labels, labels)
         write_run(tmp_path, "constant", seed, np.zeros(examples, np.int64), labels)
     document = analyse([tmp_path], QUICK)
-    assert document["answer"]["effective"]["value"] is None
-    assert document["answer"]["effective"]["reason"]
+    assert document["headline"]["effective_models"]["value"] is None
+    assert document["headline"]["effective_models"]["reason"]
+    assert document["headline"]["warnings"] == [{"code": "few_examples", "count": examples, "names": [], "runs": []}]
     for pair in document["pairs"]:
         for number in pair["measures"].values():
             assert number["value"] is not None or number["reason"]
     assert untranslated(document) == []
+
+
+def warnings_of(root: Path) -> dict[str, tuple[int, list[str]]]:
+    """Code -> how many, and the names of what is left out or of the models of the runs that are told of."""
+    document = analyse([root], QUICK)
+    runs, models = document["provenance"]["runs"], document["models"]
+    return {
+        warning["code"]: (
+            warning["count"],
+            [*warning["names"], *(models[runs[run]["model"]]["name"] for run in warning["runs"])],
+        )
+        for warning in document["headline"]["warnings"]
+    }
+
+
+def test_a_flipped_byte_in_one_run_changes_the_headline_only_with_a_warning(study):
+    before = analyse([study], QUICK)["headline"]
+    assert before["warnings"] == []
+    file = next(study.rglob("twin1")) / "predictions.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    after = analyse([study], QUICK)["headline"]
+    assert after["effective_models"]["value"] != before["effective_models"]["value"]
+    assert after["models"] == before["models"]
+    (warning,) = after["warnings"]
+    assert (warning["code"], warning["count"]) == ("damaged", 1)
+    assert warning["names"][0].startswith("twin, seed 1 (")
+    # Without that run one model has no replica: another measure is shown, and that is said as well.
+    assert (before["measure"], after["measure"]) == ("kinship", "error_correlation")
+    from zoo.reporting import story
+
+    assert "1 of 3 have one" in " ".join(story.verdict(analyse([study], QUICK), Words()))
+
+
+def test_runs_that_join_or_leave_a_study_are_told_of(study):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    assert warnings_of(study) == {}
+    write_run(study, "shell", 7, labels * 0 + rng.integers(0, 3, 200), labels, record={"parent": {"key": "first0"}})
+    write_run(study, "elsewhere", 0, rng.integers(0, 3, 200), labels, record={"imported": {"file": "answers.csv"}})
+    write_run(study, "relabelled", 0, labels, (labels + 1) % 3)
+    write_run(study, "shorter", 0, rng.integers(0, 3, 150), labels[:150])
+    told = warnings_of(study)
+    assert told["made_from"] == (1, ["shell"])
+    assert told["imported"] == (1, ["elsewhere"])
+    assert told["not_comparable"] == (1, ["other labels"])
+    assert told["fewer_examples"] == (1, ["50 test examples"])
+    document = analyse([study], QUICK)
+    assert [run["parent"] for run in document["provenance"]["runs"] if run["parent"]] == ["first0"]
+
+
+def test_a_study_of_imported_runs_alone_has_no_warning_of_them(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 100)
+    for seed, model in enumerate(("one", "two")):
+        answers = np.random.default_rng(seed + 1).integers(0, 3, 100)
+        write_run(tmp_path, model, 0, answers, labels, record={"imported": {"file": "answers.csv"}})
+    assert warnings_of(tmp_path) == {}
+
+
+def test_few_failures_are_told_of(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    for model in ("one", "two"):
+        write_run(tmp_path, model, 0, np.where(rng.random(200) < 0.05, (labels + 1) % 3, labels), labels)
+    assert "few_failures" in warnings_of(tmp_path)
 
 
 def test_nothing_there_is_a_wrong_request(tmp_path):
@@ -296,14 +505,15 @@ def test_lineage_finds_the_shell_and_says_why_the_rest_is_not_tested(family):
     assert (found["runs"], found["run_pairs"]) == (10, 45)
     shell = pairs["base", "shell"]
     assert shell["verdicts"]["derived"] == 1
-    assert shell["strongest"]["test"] == "numbers"
+    assert (shell["strongest"]["test"], shell["on_record"], shell["unexplained"]) == ("record", 1, 0)
     assert [runs[run] for run in shell["strongest_runs"]] == [("base", 0), ("shell", 7)]
     (listed,) = [pair for pair in found["listed"] if pair["verdict"] == "derived"]
     assert listed["statement"] == "Every number is the other's, renumbered and pruned."
     assert runs[listed["later"]] == ("shell", 7)
-    assert [row["test"] for row in listed["evidence"]] == ["numbers", "R1", "R2", "R3", "B1", "B1", "B2"]
+    assert listed["explained"] == "on record"
+    assert [row["test"] for row in listed["evidence"]] == ["record", "numbers", "R1", "R2", "R3", "B1", "B1", "B2"]
     (arc,) = found["tree"]  # the runs of `still` are copies, and no family
-    assert (runs[arc["parent"]], runs[arc["child"]], arc["told"]) == (("base", 0), ("shell", 7), True)
+    assert (runs[arc["parent"]], runs[arc["child"]], arc["direction"]) == (("base", 0), ("shell", 7), "on record")
     own = pairs["base", "base"]
     assert (own["tested"], own["note"]) == (3, None)
     assert not {"copy", "derived", "common ancestor"} & own["verdicts"].keys()

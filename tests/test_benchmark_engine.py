@@ -63,6 +63,16 @@ def test_a_sweep_is_measured_beside_separate_runs() -> None:
 
 
 @pytest.mark.slow
+def test_a_whole_run_is_measured_beside_a_trainer_script() -> None:
+    for needed in ("transformers", "accelerate", "zoo_bert"):
+        pytest.importorskip(needed)
+    told = run("whole.py")
+    seconds = re.findall(r"^pair 1  (zoo|Trainer) +[\d.]+ s   test accuracy 0\.\d{4}$", told, re.M)
+    assert seconds == ["zoo", "Trainer"]
+    assert LINE.findall(told) == [("seconds, Trainer / zoo.run", "≥ 1.2")]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_the_compiled_step_is_measured_beside_the_eager_one() -> None:
     for needed in ("transformers", "zoo_mlp"):

@@ -28,7 +28,7 @@ from torch import nn
 import zoo
 from zoo.baselines import Linear
 from zoo.config import Compile, Device, RunConfig, TrainerOptions
-from zoo.disguise import chain, learning, parent, reach, surface
+from zoo.disguise import chain, learning, parent, place, reach, surface
 from zoo.disguise.__main__ import command
 from zoo.disguise.parent import Subject
 from zoo.disguise.publishing import Disguised, Job, Request, apply, disguise, generator
@@ -595,6 +595,44 @@ def test_a_file_where_the_runs_are_to_be_kept(mlp: Outcome, tmp_path: Path, caps
     assert told.endswith("is a file where a folder is needed.\nMove it away or choose another folder with out=…\n")
 
 
+@pytest.mark.parametrize("inside", ["", "more", "a/../more/runs"])
+def test_nothing_is_written_into_the_study_that_it_is_made_from(
+    inside: str, mlp: Outcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = mlp.folder.parents[3]
+    before = sorted(root.rglob("*"))
+    assert command([str(mlp.folder), "how=prune:0.5", f"out={root / inside}"]) == 2
+    told = capsys.readouterr().err
+    assert f"is in {root.resolve()}, where the run to be disguised is." in told
+    assert "out=disguised" in told
+    assert sorted(root.rglob("*")) == before
+
+
+def test_the_default_is_outside_the_study_and_one_disguise_may_lie_beside_another(
+    mlp: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(mlp.folder.parents[3])  # a study where a user has it
+    folder = tmp_path / "runs" / mlp.folder.relative_to(mlp.folder.parents[3])
+    assert command([str(folder), "how=prune:0.5"]) == 0
+    (made,) = reading.runs(tmp_path / "disguised")
+    told = capsys.readouterr().out
+    assert "counts mlp-prune0.5 as one more model and says first that it is on record to be made from mlp, seed 0." in (
+        " ".join(told.split())
+    )
+    assert command([str(made.folder), "how=permute"]) == 0
+    assert len(list(reading.runs(tmp_path / "disguised"))) == 2
+    assert command([str(mlp.folder), "how=permute", "out=runs"]) == 2  # through a link, too
+
+
+def test_a_run_that_was_moved_out_of_its_place_has_no_study_around_it(mlp: Outcome, tmp_path: Path) -> None:
+    record = json.loads((mlp.folder / schema.RUN).read_text("utf-8"))
+    assert place.root_of(mlp.folder, record) == mlp.folder.parents[3].resolve()
+    assert place.root_of(tmp_path / "moved", record) is None
+    assert place.root_of(mlp.folder, {**record, "task": ""}) is None
+    place.require_apart(tmp_path / "no run", tmp_path)
+
+
 def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "zoo.disguise", str(mlp.folder), "how=rescale,permute", "seed=3", "out=kept"]
@@ -606,6 +644,7 @@ def test_the_command_as_a_user_runs_it(mlp: Outcome, tmp_path: Path) -> None:
     assert lines[1].startswith("  rescale:4  groups 2, left 0, largest change of a logit ")
     assert lines[3].startswith("accuracy 0.")
     assert lines[3].endswith(", n = 1097")
+    assert lines[-1].endswith("says first that it is on record to be made from mlp, seed 0.")
     assert lines[4] == "same answer as the parent: 1.000 (0.997–1.000) of 1097 test examples"
     folder = tmp_path / lines[5].removeprefix("Results: ")
     assert reading.read(folder).record["command"][3:] == [str(mlp.folder), "how=rescale,permute", "seed=3"]

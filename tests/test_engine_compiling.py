@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ from torch import nn
 import zoo
 from zoo import launch
 from zoo.config import Compile, Precision, Trainer
-from zoo.engine import compiling
+from zoo.engine import compiling, cpu
 from zoo.engine.compiling import ESTIMATED, ROUNDS, WARM, WORTH_TRYING, Caller, Step, Trial, Way
 from zoo.engine.devices import Placement
 from zoo.engine.training import Job
@@ -228,6 +229,12 @@ def test_a_compiled_module_trains_alike(wish: Compile, monkeypatch: pytest.Monke
     assert_close(weights_of(compiled), weights_of(plainly), 1e-3)
 
 
+def test_a_compiled_module_answers_without_the_functions_that_stand_in_for_torchs() -> None:
+    large = nn.Linear(256, 128)
+    assert isinstance(cpu.answering(large, CPU), cpu.CpuAnswers)
+    assert not isinstance(cpu.answering(compiling.compiled(large, Compile.default), CPU), cpu.CpuAnswers)
+
+
 @compiler
 @pytest.mark.slow
 def test_what_was_tried_in_vain_leaves_the_training_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +335,53 @@ def test_auto_goes_on_without_a_compiled_module_that_fails(
     assert f"default given up ({told})" in trained.compile["compile_reason"]
 
 
+class Warns(nn.Module):
+    """A compiled module that warns, in both directions, as torch's compiler does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.inner = [module]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        warnings.warn("`torch.something` is deprecated.", DeprecationWarning, stacklevel=1)
+        answers: torch.Tensor = self.inner[0](inputs)
+        answers.register_hook(lambda _: warnings.warn("going back", FutureWarning, stacklevel=1))
+        return answers
+
+
+@pytest.mark.parametrize("wish", [Compile.default, Compile.auto])
+def test_a_warning_of_the_compiler_is_no_failure_where_warnings_are_errors(
+    wish: Compile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Costs(monkeypatch, none=1.0, default=0.5)
+    whole = compiling.compiled
+    monkeypatch.setattr(
+        compiling, "compiled", lambda module, kind: whole(module, kind) if kind is Compile.none else Warns(module)
+    )
+    plainly, warned = perceptron(), perceptron()
+    _, one = fit(plainly, job(Trainer(**LONG)))
+    with warnings.catch_warnings(), caplog.at_level(logging.INFO, "zoo"):
+        warnings.simplefilter("error")
+        trained, other = fit(warned, job(Trainer(**LONG, compile=wish)))
+    assert trained.compile["compile"] == "default"
+    assert other.losses == pytest.approx(one.losses, rel=1e-3)
+    told = [record.getMessage() for record in caplog.records if "warning while" in record.getMessage()]
+    assert sorted(line.partition("called: ")[2] for line in told) == [
+        "DeprecationWarning: `torch.something` is deprecated.",
+        "FutureWarning: going back",
+    ]
+
+
+def test_a_warning_of_a_module_that_is_not_compiled_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Warner(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            warnings.warn("mine", UserWarning, stacklevel=1)
+            return super().forward(inputs)
+
+    with pytest.warns(UserWarning, match="mine"):
+        fit(Warner(WIDTH, CLASSES), job(Trainer(steps=1)))
+
+
 def test_auto_goes_on_without_a_compiled_module_that_fails_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -397,7 +451,7 @@ def test_a_wrong_shape_is_the_modules_fault_compiled_or_not(monkeypatch: pytest.
 COMMAND = """
 import sys
 from zoo import launch
-from zoo.engine import compiling
+from zoo.engine import compiling, cpu
 compiling.WORTH_TRYING = float(sys.argv[1])
 code = launch.command(sys.argv[2:])
 print("the compiler is loaded:", "torch._dynamo" in sys.modules)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 
 import pytest
@@ -10,7 +12,9 @@ import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import nn
 
-from zoo.engine.cpu import MOST_TOKENS, CpuTraining
+from zoo.engine.cpu import MOST_TOKENS, CpuAnswers, CpuTraining, Tables, answering
+
+CPU = torch.device("cpu")
 
 MASKS = {
     "none": None,
@@ -133,3 +137,122 @@ def test_what_torch_does_well_is_left_to_it(options: dict[str, object]) -> None:
             F.scaled_dot_product_attention(*long, **options),  # type: ignore[arg-type]
             F.scaled_dot_product_attention(*long, **options),  # type: ignore[arg-type]
         )
+
+
+# --- look-ups, casts and linear layers --------------------------------------------------------------------------------
+
+TABLE = (3000, 400)  # large enough to be worth keeping its gradient
+
+
+def looked_up(tables: Tables | None, weight: nn.Parameter, ids: torch.Tensor, padding: int | None = None) -> None:
+    """Square the rows and go back."""
+    if tables is None:
+        F.embedding(ids, weight, padding).square().sum().backward()
+        return
+    tables.look_up(ids, weight, padding).square().sum().backward()
+    tables.settle()
+
+
+def table() -> nn.Parameter:
+    torch.manual_seed(0)
+    return nn.Parameter(torch.randn(TABLE))
+
+
+@pytest.mark.parametrize("padding", [None, 0, -1])
+def test_a_tables_gradient_is_torchs_in_every_step(padding: int | None) -> None:
+    ours, theirs, tables = table(), table(), Tables()
+    addresses = set()
+    for step in range(4):
+        ids = torch.randint(0, TABLE[0], (8, 20), generator=torch.Generator().manual_seed(step))
+        ids[:, 15:] = 0 if padding is None else padding % TABLE[0]
+        looked_up(tables, ours, ids, padding)
+        looked_up(None, theirs, ids, padding)
+        assert ours.grad is not None
+        torch.testing.assert_close(ours.grad, theirs.grad)
+        addresses.add(ours.grad.data_ptr())
+        ours.grad.mul_(0.5)  # clipping changes it in place
+        tables.clear()
+        assert ours.grad is None
+        theirs.grad = None
+    assert len(addresses) == 1, "one gradient is kept and used again"
+
+
+@pytest.mark.parametrize("how", ["tied", "twice", "accumulated"])
+def test_a_table_with_a_gradient_from_elsewhere_is_left_to_torch(how: str) -> None:
+    def step(weight: nn.Parameter, tables: Tables | None, seed: int) -> None:
+        ids = torch.randint(0, TABLE[0], (8, 20), generator=torch.Generator().manual_seed(seed))
+        look_up = F.embedding if tables is None else tables.look_up
+        if how == "accumulated":
+            for half in ids.chunk(2):
+                looked_up(tables, weight, half)
+            return
+        found = look_up(ids, weight)
+        other = found @ weight.T if how == "tied" else look_up(ids.flip(0) // 2, weight)
+        (found.square().sum() + other.square().sum()).backward()
+        if tables is not None:
+            tables.settle()
+
+    ours, theirs, tables = table(), table(), Tables()
+    for seed in range(3):
+        step(ours, tables, seed)
+        step(theirs, None, seed)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+        tables.clear()
+        ours.grad = theirs.grad = None
+
+
+def test_small_frozen_and_special_tables_are_torchs() -> None:
+    tables, ids = Tables(), torch.arange(5)
+    small, frozen = nn.Parameter(torch.randn(9, 4)), nn.Parameter(torch.randn(TABLE), requires_grad=False)
+    for found in (tables.look_up(ids, small), tables.look_up(ids, frozen), tables.look_up(ids, table(), max_norm=1.0)):
+        assert not type(found.grad_fn).__name__.startswith("_LookUp")
+
+
+def test_layers_that_read_one_tensor_under_autocast_give_torchs_outputs_and_gradients() -> None:
+    torch.manual_seed(0)
+    layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(3))
+
+    def passed(inside: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        given = torch.randn(64, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16), CpuTraining(0) if inside else contextlib.nullcontext():
+            hidden = given * 1.5
+            found = [layer(hidden) for layer in layers]
+            hidden = hidden.add_(1.0)  # the same tensor with other values
+            found += [layer(hidden) for layer in layers]
+        sum(each.float().square().sum() for each in found).backward()  # type: ignore[union-attr]
+        gradients = [weight.grad for weight in (given, *layers.parameters())]
+        layers.zero_grad(set_to_none=True)
+        return found, gradients  # type: ignore[return-value]
+
+    ours, theirs = passed(True), passed(False)
+    for one, other in zip(ours[0], theirs[0], strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(300, 256), (4, 100, 256)])
+def test_large_layers_answer_in_float32_as_exactly_as_torchs(bias: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layer, given = nn.Linear(256, 128, bias=bias), torch.randn(shape)
+    exact = copy.deepcopy(layer).double()(given.double())
+    with torch.inference_mode():
+        torchs = layer(given)
+        with answering(layer, CPU):
+            ours = layer(given)
+    assert ours.dtype is torch.float32
+    assert (ours - exact).abs().mean() < 3 * (torchs - exact).abs().mean()
+
+
+def test_small_layers_and_gradients_are_torchs() -> None:
+    small, large = nn.Linear(8, 8), nn.Linear(256, 128)
+    assert not isinstance(answering(small, CPU), CpuAnswers)
+    given = torch.randn(300, 256)
+    with CpuAnswers():
+        assert torch.equal(large(given[:8]), F.linear(given[:8], large.weight, large.bias))
+        assert large(given).requires_grad
+        with torch.inference_mode():
+            assert large(torch.randn(256, 300).T).shape == (300, 128)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert large(given).dtype is torch.bfloat16

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from zoo.errors import DataError
 from zoo.importing import Options, main, read
-from zoo.store import guards, panel, study
+from zoo.store import guards, panel, reading, study
 
 HEADER = ("model", "seed", "example_id", "label", "prediction")
 ROWS = [
@@ -297,10 +297,14 @@ def test_hostile_names_stay_below_the_runs_folder(tmp_path, name):
     assert name.strip() in found.classes
 
 
-def test_a_name_too_long_for_a_folder_is_a_plain_error(tmp_path, capsys):
-    path = table(tmp_path / "r.csv", rows=[("a" * 300, *row[1:]) for row in ROWS[:10]])
-    assert main([str(path), "--runs-dir", str(tmp_path / "runs")]) == 1
-    assert "File name too long" in capsys.readouterr().err
+def test_names_too_long_for_a_folder_are_shortened_there_and_stay_apart(tmp_path, capsys):
+    long = ["a" * 300, "a" * 301, "评" * 100]
+    path = table(tmp_path / "r.csv", rows=[(name, *row[1:]) for name in long for row in ROWS[:10]])
+    words = [str(path), "--runs-dir", str(tmp_path / "runs"), "--dataset", "d" * 300]
+    assert main(words) == 0
+    assert {run.record["model"] for run in reading.runs(tmp_path / "runs")} == set(long)
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("there already") == 3
 
 
 # lm-evaluation-harness

@@ -112,27 +112,32 @@ def test_the_order_of_two_models_changes_nothing(how: str, seed: int, kept: Any)
     assert forth.evidence.distance == pytest.approx(back.evidence.distance, abs=1e-6, nan_ok=True)
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=12)
 @given(seed=seeds, order=st.permutations(range(5)))
 # By chance the first stranger's units have the parent's order (p = .002), and it is no kin of the parent's child.
 @example(seed=178331, order=[1, 2, 3, 0, 4])
+# By chance the strangers' units have one order (p = .004), and nothing tells which of the two was first.
+@example(seed=501, order=[0, 1, 2, 4, 3])
 def test_the_order_of_many_models_changes_no_verdict_and_no_line(seed: int, order: list[int], kept: Any) -> None:
     drawn = generator(seed)
     parent = network(drawn)
-    children = [noisy(parent, drawn), pruned(parent, drawn), network(drawn), network(drawn)]
+    # Every second time two are equally near to all others: what weighs the same is decided without regard to order.
+    last = network(drawn) if seed % 2 else dict(parent)
+    children = [noisy(parent, drawn), pruned(parent, drawn), network(drawn), last]
     models = [kept(f"m{place}", state) for place, state in enumerate([parent, *children])]
 
-    def found(given_order: list[int]) -> tuple[dict[frozenset[str], str], set[tuple[str, str]]]:
+    def found(given_order: list[int]) -> tuple[dict[frozenset[str], tuple[str, str]], set[tuple[str, str, str]]]:
         comparison = compare([models[place] for place in given_order])
-        names = {frozenset((pair.first.label, pair.second.label)): pair.verdict.name for pair in comparison.pairs}
-        lines = {(comparison.models[child].label, comparison.models[own].label)
+        names = {frozenset((pair.first.label, pair.second.label)): (pair.verdict.name, pair.verdict.statement)
+                 for pair in comparison.pairs}  # fmt: skip
+        lines = {(comparison.models[child].label, comparison.models[own].label, comparison.family.directions[child])
                  for child, own in comparison.parents.items()}  # fmt: skip
         return names, lines
 
     verdicts, lines = found(list(range(5)))
     assert found(order) == (verdicts, lines)
     kin = {frozenset((models[a].label, models[b].label)) for a, b in combinations(range(3), 2)}
-    assert kin <= {pair for pair, name in verdicts.items() if name in ("copy", "derived", "common ancestor")}
+    assert kin <= {pair for pair, (name, _) in verdicts.items() if name in ("copy", "derived", "common ancestor")}
 
 
 @pytest.mark.parametrize("how", KEPT_WHATEVER_THE_NUMBERS)

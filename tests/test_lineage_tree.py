@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.lineage.tree import arborescence, family_tree
+from zoo.lineage.tree import arborescence, family_tree, undirected
 
 Costs = dict[tuple[int, int], float]
 
@@ -91,3 +91,46 @@ def test_what_lost_information_came_later():
 def test_no_kin_no_tree():
     assert family_tree(3, {}, {}) == {}
     assert family_tree(0, {}, {}) == {}
+
+
+def test_of_two_that_nothing_tells_apart_the_direction_is_unknown():
+    near = {(0, 1): 0.3}
+    assert undirected(family_tree(2, near, {}), 2, near, {}) == {1}
+    assert undirected(family_tree(2, near, {(0, 1): False}), 2, near, {(0, 1): False}) == set()
+
+
+def test_the_middle_of_a_family_gives_its_lines_a_direction():
+    near = {(0, 1): 0.1, (1, 2): 0.1, (1, 3): 0.1, (0, 2): 0.2, (0, 3): 0.2, (2, 3): 0.2}
+    assert undirected(family_tree(4, near, {}), 4, near, {}) == set()
+    # Two in the middle, each with a child of its own: only the line between them may lead either way.
+    near = {(0, 1): 0.1, (0, 2): 0.2, (1, 3): 0.2, (1, 2): 0.3, (0, 3): 0.3, (2, 3): 0.4}
+    assert family_tree(4, near, {}) == {1: 0, 2: 0, 3: 1}
+    assert undirected(family_tree(4, near, {}), 4, near, {}) == {1}
+
+
+def test_a_record_goes_before_distances_directions_and_kinship():
+    near = {(0, 1): 0.1, (1, 2): 0.1, (0, 2): 0.3}
+    assert family_tree(3, near, {(0, 2): True}, recorded={0: 2})[0] == 2
+    assert family_tree(3, {}, {}, recorded={1: 0}) == {1: 0}  # weights that show nothing of it
+    assert undirected({1: 0}, 3, {}, {}, recorded={1: 0}) == set()
+    chain = family_tree(4, near, {}, {(0, 1)}, recorded={0: 1, 1: 3})
+    assert (chain[0], chain[1]) == (1, 3)
+
+
+def test_records_in_a_circle_end_nothing():
+    assert family_tree(3, {}, {}, recorded={0: 1, 1: 2, 2: 0}) in ({1: 2, 2: 0}, {0: 1, 2: 0}, {0: 1, 1: 2})
+
+
+distances = st.dictionaries(
+    st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda pair: pair[0] < pair[1]), st.sampled_from([0, 1, 2])
+)
+
+
+@given(distances, st.dictionaries(st.integers(1, 5), st.integers(0, 4), max_size=2))
+def test_every_recorded_child_stands_below_its_parent_and_no_line_is_of_strangers(near, recorded):
+    recorded = {child: parent for child, parent in recorded.items() if parent < child}
+    found = family_tree(6, near, {}, recorded=recorded)
+    assert {child: found.get(child) for child in recorded} == recorded
+    lines = {(min(line), max(line)) for line in found.items()}
+    assert lines <= near.keys() | {(parent, child) for child, parent in recorded.items()}
+    assert undirected(found, 6, near, {}, recorded=recorded) <= found.keys() - recorded.keys()

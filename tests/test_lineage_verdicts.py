@@ -392,4 +392,4 @@ def test_everything_found_is_written(parent, kept, tmp_path: Path, capsys):
     for test in pair["evidence"]:
         assert test["p"] is not None or test["reason"]
         assert test["kind"] in ("exact", "conformal", "heuristic")
-    assert found["tree"] == [{"child": 1, "parent": 0}]
+    assert found["tree"] == [{"child": 1, "parent": 0, "direction": "information lost"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere
+from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere, warned
 
 from zoo.reporting.page import LIMIT, page
-from zoo.reporting.schema import check
+from zoo.reporting.schema import check, undefined
 from zoo.reporting.words import Words
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -80,9 +81,11 @@ def four(made: Make) -> Path:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180) -> Iterator[Visit]:
-    """The page, once its charts are drawn."""
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180, scripts: bool = True) -> Iterator[Visit]:
+    """The page, once its charts are drawn; scripts: whether the reader allows them."""
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, java_script_enabled=scripts
+    )
     complaints: list[str] = []
     tab = context.new_page()
     tab.on("console", lambda message: complaints.append(f"console {message.type}: {message.text}"))
@@ -96,13 +99,25 @@ def opened(browser: Any, path: Path, scheme: str = "light", width: int = 1180) -
     tools.send("Performance.enable", {"timeDomain": "threadTicks"})
     begun = time.perf_counter()
     tab.goto(path.as_uri())
-    tab.wait_for_selector("html[data-ready]", timeout=20_000)
+    if scripts:
+        tab.wait_for_selector("html[data-ready]", timeout=20_000)
     waited = time.perf_counter() - begun
     known = {metric["name"]: metric["value"] for metric in tools.send("Performance.getMetrics")["metrics"]}
     try:
         yield Visit(tab, known["TaskDuration"], waited, complaints)
     finally:
         context.close()
+
+
+def shadowed(box: Any) -> tuple[bool, bool]:
+    """Whether the left and the right edge of what scrolls are darker, or in the dark lighter, than the ground next to
+    them, seen in a row of pixels below all text and above the last line."""
+    from PIL import Image
+
+    box.scroll_into_view_if_needed()
+    shot = Image.open(io.BytesIO(box.screenshot())).convert("L")
+    row = [shot.getpixel((x, shot.height - 5)) for x in range(shot.width)]
+    return abs(row[1] - row[60]) > 20, abs(row[-2] - row[-61]) > 20
 
 
 def drawn(visit: Visit) -> list[str]:
@@ -217,6 +232,43 @@ class TestLooking:
             assert visit.page.locator("#chart-pairs svg").inner_html() != before
             assert "Disagreement" in (visit.page.locator("#chart-pairs").get_attribute("aria-label") or "")
 
+    def test_a_study_of_one_run_a_model_offers_its_measures_and_says_once_what_it_lacks(
+        self, browser: Any, made: Make
+    ) -> None:
+        with opened(browser, made("once", document(12, seeds=1))) as visit:
+            offered = visit.page.locator("#measure option").all_inner_texts()
+            assert "Excess error correlation" in offered
+            assert "Kinship" not in offered
+            chosen = visit.page.locator("#measure").evaluate("(select) => select.selectedOptions[0].textContent")
+            assert chosen == "Error correlation φ"
+            assert drawn(visit) == CHARTS
+            text = visit.page.locator("body").inner_text()
+            assert text.count("Every model has one run") == 1
+            assert text.count("needs two runs of every model, and each has one") == 1
+            assert "two runs or more" not in text
+            cell(visit, "0,1").click(force=True)
+            assert "two runs or more" not in visit.page.locator("#pair").inner_text()
+            assert visit.complaints == []
+
+    def test_a_reason_is_said_once_for_all_measures_of_a_pair_that_it_concerns(self, browser: Any, made: Make) -> None:
+        content = document()
+        for name in ("kinship", "excess_kinship"):
+            content["pairs"][1]["measures"][name] = undefined("always right")
+        with opened(browser, made("reason", content)) as visit:
+            cell(visit, "0,1").click(force=True)
+            assert visit.page.locator("#pair").inner_text().count("always right") == 1
+            assert visit.page.locator("#pair th", has_text="Kinship, Excess kinship").count() == 1
+
+    def test_warnings_stand_in_the_first_view_right_below_the_two_sentences(self, browser: Any, made: Make) -> None:
+        with opened(browser, made("warned", warned(document(5)))) as visit:
+            for caution in visit.page.locator(".caution").all()[:3]:
+                assert caution.bounding_box()["y"] < 900
+            places = visit.page.evaluate(
+                "() => ['h1', '.second', '.caution', '.verdict p:not(.second):not(.caution)', '.tiles']"
+                ".map((name) => document.querySelector(name).getBoundingClientRect().top)"
+            )
+            assert places == sorted(places)
+
     def test_another_scheme_redraws_the_charts(self, browser: Any, four: Path) -> None:
         with opened(browser, four) as visit:
             assert visit.page.evaluate("document.documentElement.dataset.charts") == "light"
@@ -259,6 +311,49 @@ class TestReaders:
                 assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
                 assert drawn(visit) == (CHARTS if path == four else sorted([*CHARTS, "lineage", "speed"]))
 
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+    @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+    def test_what_is_wider_than_its_room_says_that_it_scrolls(
+        self, browser: Any, hostile: Path, made: Make, width: int, scheme: str, scripts: bool
+    ) -> None:
+        wide = made("wide", answered(benched(document())))
+        scrolling = 0
+        for path in (hostile, wide):
+            with opened(browser, path, scheme, width, scripts) as visit:
+                visit.page.evaluate(
+                    "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+                )
+                assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+                for box in visit.page.locator(".scroll, .chart").all():
+                    if not scripts and not box.locator(".fit").count():
+                        continue  # a chart that is not drawn
+                    wider = box.evaluate("(box) => box.scrollWidth > box.clientWidth")
+                    scrolling += wider
+                    sign = box.locator(".wider").bounding_box()
+                    assert sign is not None
+                    assert (sign["width"] > 100 and sign["height"] > 12) == wider, box.get_attribute("aria-label")
+                    assert sign["height"] < 30
+                    if wider:
+                        assert box.locator(".wider").evaluate("(line) => line.scrollWidth <= line.clientWidth")
+                        for caption in box.locator("caption").all():  # to be read without scrolling
+                            assert caption.evaluate("(caption) => caption.clientWidth") <= width
+                        assert shadowed(box) == (False, True)
+                        box.evaluate("(box) => { box.scrollLeft = 1e6; }")
+                        assert shadowed(box) == (True, False)
+                        moved = box.locator(".wider").bounding_box()
+                        assert moved is not None
+                        assert moved["x"] == pytest.approx(sign["x"], abs=1)  # the line stays in sight
+                    elif box.get_attribute("class") == "scroll":  # a chart may have marks there
+                        assert shadowed(box) == (False, False), box.get_attribute("aria-label")
+                outside = visit.page.evaluate(
+                    """(width) => [...document.querySelectorAll('main *, header *')].filter((part) =>
+                        !part.parentElement.closest('.scroll, .chart') && part.getBoundingClientRect().right > width + 1
+                        && part.checkVisibility()).map((part) => part.outerHTML.slice(0, 80))""",
+                    width,
+                )
+                assert outside == []
+        assert scrolling > (10 if width == 390 else 1)
+
     def test_it_prints(self, browser: Any, four: Path) -> None:
         with opened(browser, four, scheme="dark") as visit:
             printed = visit.page.pdf()
@@ -273,7 +368,7 @@ class TestReaders:
     def test_chinese_says_so_to_the_browser(self, browser: Any, made: Make) -> None:
         with opened(browser, made("zh", document(), "zh")) as visit:
             assert visit.page.locator("html").get_attribute("lang") == "zh-Hans"
-            assert "个独立模型" in visit.page.locator("h1").inner_text()
+            assert "个相互独立的模型" in visit.page.locator("h1").inner_text()
             assert drawn(visit) == CHARTS
             assert visit.complaints == []
 
@@ -283,7 +378,7 @@ class TestScale:
         ("name", "content", "charts"),
         [
             ("one", lambda: document(1), ["failures"]),
-            ("two", lambda: document(2, seeds=1), ["cost", "diversity", "failures", "layers", "pairs"]),
+            ("two", lambda: document(2, seeds=1), ["cost", "dendrogram", "diversity", "failures", "layers", "pairs"]),
             ("undefined", undefined_everywhere, []),
             ("benched", lambda: benched(document()), sorted([*CHARTS, "speed"])),
             ("related", lambda: related(document()), sorted([*CHARTS, "lineage"])),

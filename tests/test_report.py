@@ -1,6 +1,7 @@
 """`python -m zoo.report` on real runs: written, verified, tampered with, asked wrongly."""
 
 import json
+import re
 import resource
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from zoo import report
 from zoo.errors import ConfigError, RequestError, StoreError
 
+REPORT = "image_classification-digits"
 SWEEP = ["-m", "model=mlp,linear", "task=image_classification", "dataset=digits", "seed=0,1", "trainer.epochs=2"]
 
 
@@ -71,15 +73,108 @@ def test_a_full_disk_names_the_option_that_moves_the_report(place, tmp_path):
     assert list((tmp_path / "reports").iterdir()) == []
 
 
-def test_a_smaller_sweep_does_not_replace_the_report_of_a_larger_one(installed, place, tmp_path):
+SEEDS = [*SWEEP[:4], "seed={}", *SWEEP[5:]]
+
+
+def swept(run, folder, seeds, *more):
+    """The same sweep with other seeds; its report lies in the folder."""
+    done = run("-m", "zoo.run", *(word.format(seeds) for word in SEEDS), *more, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def seeds_of(folder):
+    document = report.read(folder)
+    return {model["name"]: model["seeds"] for model in document["models"]}
+
+
+def test_added_seeds_extend_the_report_of_a_sweep(installed, tmp_path):
+    run, folder = installed(), tmp_path / "reports" / "image_classification-digits"
+    swept(run, tmp_path, "0,1")
+    both = swept(run, tmp_path, "2")
+    assert "No report" not in both.stderr
+    assert "Together with 4 runs of the report that was there.\nReport: " in both.stdout
+    assert seeds_of(folder) == {"linear": [0, 1, 2], "mlp": [0, 1, 2]}
+    assert "seed=2" in report.read(folder)["command"]
+    # Fewer of the same leave nothing out, and another model joins.
+    swept(run, tmp_path, "0")
+    assert seeds_of(folder) == {"linear": [0, 1, 2], "mlp": [0, 1, 2]}
+    single = ["-m", "model=cnn", *SWEEP[2:4], "seed=0,1", "trainer.epochs=1"]
+    assert run("-m", "zoo.run", *single, cwd=tmp_path).returncode == 0
+    assert seeds_of(folder) == {"cnn": [0, 1], "linear": [0, 1, 2], "mlp": [0, 1, 2]}
+
+
+def test_a_sweep_of_another_recipe_or_without_the_earlier_runs_leaves_the_report_alone(installed, place, tmp_path):
     shutil.copytree(place / "reports", tmp_path / "reports")
-    runs = f"runs_dir={place / 'runs'}"
-    fewer = ["-m", "model=mlp,linear", *SWEEP[2:4], "seed=0", *SWEEP[5:], runs]
-    done = installed()("-m", "zoo.run", *fewer, cwd=tmp_path)
-    assert done.returncode == 0
-    assert "holds a report with 2 runs that are not in this sweep; it was left as it is." in done.stderr
-    again = installed()("-m", "zoo.run", *fewer, "report_name=fewer", cwd=tmp_path)
-    assert again.stdout.endswith("Report: reports/fewer/index.html\n")
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    folder, before = tmp_path / "reports" / "image_classification-digits", seeds_of(place / "reports" / REPORT)
+    other = swept(installed(), tmp_path, "4,5", "trainer.batch_size=7")
+    assert "runs that are not in this sweep and were made by another recipe under the same name" in other.stderr
+    assert seeds_of(folder) == before
+    shutil.rmtree(tmp_path / "runs" / "image_classification" / "digits" / "linear")
+    gone = swept(installed(), tmp_path, "7,8")
+    assert "with 2 runs that are not in this sweep and are gone; it was left as it is." in gone.stderr
+    assert seeds_of(folder) == before
+    named = swept(installed(), tmp_path, "7,8", "report_name=fewer")
+    assert named.stdout.endswith("Report: reports/fewer/index.html\n")
+
+
+def test_the_screen_says_the_first_two_sentences_and_then_the_place(zoo_report, tmp_path):
+    done = zoo_report("study=runs", f"out={tmp_path}", "name=said", "draws=50", "permutations=10")
+    first, second, *cautions, place_ = done.stdout.splitlines()
+    assert re.fullmatch(r"2 models count as \d\.\d+\W.*independent ones\.", first)
+    assert re.fullmatch(r"They all fail together as often as (at least )?\d\.\d.*independent ones\.", second)
+    assert cautions == []
+    assert place_ == f"Report: {tmp_path / 'said' / 'index.html'}"
+    text = (tmp_path / "said" / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    assert text.index(first) < text.index(second)
+    chinese = zoo_report("study=runs", f"out={tmp_path}", "name=said", "language=zh", "draws=50", "permutations=10")
+    assert "2 个模型相当于" in chinese.stdout
+
+
+def test_what_is_said_on_a_terminal_while_a_report_is_made(place, monkeypatch, tmp_path):
+    from zoo import phases
+
+    monkeypatch.chdir(place)
+    said = []
+    real = phases.phase
+
+    def heard(stage):
+        said.append(stage)
+        return real(stage)
+
+    monkeypatch.setattr(report, "phase", heard)
+    report.write(["runs"], report.Request(out=str(tmp_path), draws=20, permutations=10), [])
+    assert said[:2] == ["loading libraries", "reading the runs"]
+    assert said[-1] == "drawing and writing the report"
+    assert "measuring likeness: Kinship" in said
+
+
+def test_moved_runs_are_found_below_a_folder(place, zoo_report, tmp_path):
+    shutil.copytree(place / "reports" / REPORT, tmp_path / REPORT)
+    document = json.loads((tmp_path / REPORT / "report.json").read_text(encoding="utf-8"))
+    for run in document["provenance"]["runs"]:
+        run["folder"] = f"nowhere/{run['folder']}"
+    (tmp_path / REPORT / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    assert zoo_report("verify", str(tmp_path / REPORT)).returncode == 2
+    moved = tmp_path / "archive" / "of" / "runs"
+    shutil.copytree(place / "runs", moved)
+    fine = zoo_report("verify", str(tmp_path / REPORT), f"runs={tmp_path / 'archive'}")
+    assert fine.returncode == 0, fine.stderr
+    assert "recomputed from 4 runs" in fine.stdout
+    shutil.rmtree(next((moved / "image_classification" / "digits" / "mlp").iterdir()))
+    lacking = zoo_report("verify", str(tmp_path / REPORT), f"runs={moved}")
+    assert lacking.returncode == 2
+    assert "lacks 1 of the 4 runs of this report. The first is mlp, seed" in lacking.stderr
+    assert zoo_report("verify", str(tmp_path / REPORT), "runs=").returncode == 2
+
+
+def test_a_report_of_schema_version_1_is_named_as_such(tmp_path, capsys):
+    (tmp_path / "report.json").write_text('{"schema_version": 1, "answer": {}}', encoding="utf-8")
+    assert report.command(["verify", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "has schema version 1, and this program reads 2" in told
+    assert "Make the report again from its runs" in told
 
 
 def test_verify_bears_another_version_and_data_that_are_gone(place, tmp_path, capsys, monkeypatch):
@@ -146,11 +241,17 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
     runs = tmp_path / "runs"
     shutil.copytree(place / "runs", runs)
     damaged = next((runs / "image_classification" / "digits" / "mlp").iterdir())
+    seed = json.loads((damaged / "run.json").read_text(encoding="utf-8"))["seed"]
     content = bytearray((damaged / "predictions.parquet").read_bytes())
     content[len(content) // 2] ^= 1
     (damaged / "predictions.parquet").write_bytes(bytes(content))
     done = zoo_report(f"study={runs}", f"out={tmp_path}", "name=less", "draws=20", "permutations=10")
     assert done.returncode == 0, done.stderr
+    told = f"Damaged, and left out of everything here: mlp, seed {seed} ({damaged})."
+    assert told in done.stdout.splitlines()
+    text = (tmp_path / "less" / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    assert text.index(told) < text.index("Most alike are") < text.index("## Leaderboard")
+    assert zoo_report("verify", str(tmp_path / "less")).returncode == 0
     left = report.read(tmp_path / "less")["left_out"]
     assert any(damaged.name in str(item["folder"]) and "predictions.parquet" in item["reason"] for item in left)
 
@@ -183,7 +284,7 @@ def test_nothing_to_read_is_said_and_exits_with_2(zoo_report):
 
 def test_a_file_that_is_no_report_is_refused(tmp_path):
     (tmp_path / "report.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RequestError, match="no report of this version"):
+    with pytest.raises(RequestError, match="is no report: "):
         report.read(tmp_path)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -15,15 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_documents import HOSTILE, answered, benched, document, related, undefined_everywhere, unrelated
+from reporting_documents import (
+    HOSTILE,
+    against_label,
+    answered,
+    benched,
+    document,
+    recorded,
+    related,
+    undefined_everywhere,
+    unrelated,
+    warned,
+)
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
+from zoo.homogeneity.results import NO_REPLICAS
 from zoo.reporting import kin, story
+from zoo.reporting.cells import Cell, Column, table
 from zoo.reporting.figures import figures, painted
 from zoo.reporting.markdown import markdown
 from zoo.reporting.page import LIMIT, Budget, page, script_json
-from zoo.reporting.schema import check, describe, number, undefined
+from zoo.reporting.schema import check, describe, estimate, number, undefined
 from zoo.reporting.words import Words, catalogue, clean, languages, translations
 
 CHECKOUT = Path(__file__).parent.parent
@@ -66,9 +81,18 @@ class TestSchema:
             (("models", 0, "metrics", "accuracy", "value"), float("nan"), "metrics['accuracy'].value should be number"),
             (("study", "modality"), "sound", "should be one of text, image"),
             (("pairs", 0, "b"), 9, "document.pairs[0] should be a pair of models below 4"),
-            (("schema_version",), 2, "schema_version is 2, and 1 is understood"),
-            (("map", "leaf_order"), [0], "document.map.leaf_order should be 4 entries, or none"),
-            (("answer", "surprise"), 1, "document.answer has a field 'surprise'"),
+            (("schema_version",), 1, "schema_version is 1, and 2 is understood"),
+            (("map", "leaf_order"), [0], "document.map.leaf_order should be 4 entries"),
+            (("map", "models"), [0, 1, 2, 4], "document.map.models should be models below 4"),
+            (("map", "leaf_order"), [0, 0, 1, 2], "document.map.leaf_order should be the models of the map"),
+            (("headline", "surprise"), 1, "document.headline has a field 'surprise'"),
+            (("headline", "effective_models", "bound"), "at_most", "effective_models.bound should be one of at_least"),
+            (
+                ("headline", "warnings"),
+                [{"code": "made_from", "count": 1, "names": [], "runs": [12]}],
+                "warnings[0].runs",
+            ),
+            (("headline", "left_out"), [{"model": 4, "why": "perfect"}], "left_out[0].model should be a model below 4"),
             (("examples_included",), False, "should be without text and image"),
         ],
     )
@@ -150,9 +174,34 @@ def every_kind() -> Iterator[dict[str, Any]]:
     """Documents that together make the report say everything that it can say."""
     for low, high, caution in ((1.2, 3.9, "within noise"), (3.8, 4.0, None), (2.2, 2.6, None)):
         made = document()
-        made["answer"]["effective"] = number((low + high) / 2, low, high, 400, caution)
+        made["headline"]["effective_models"] = estimate((low + high) / 2, low, high, 400, caution)
+        made["headline"]["joint_failure"] = estimate(None, low, None, 400, "only a bound", "at_least")
         made["left_out"] *= 101
         yield made
+    told = warned(against_label(document(5)))
+    told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
+    told["headline"]["joint_failure"] = estimate(None, n=400, reason="nothing to cover")
+    merges = [{"left": 2, "right": 3, "height": 0.1}, {"left": 5, "right": 4, "height": 0.4}]
+    told["map"] |= {"models": [2, 3, 4], "coordinates": [[0, 0], [1, 1], [0, 2]], "leaf_order": [3, 2, 4]}
+    told["map"]["merges"] = merges
+    told["diversity"]["best"] = number(0.9, n=400)
+    told["failures"]["expected"] = number(3e-8, n=400)
+    told["failures"]["log_ratio"] = number(20.0, n=400)
+    told["recipe_diversity"] = undefined("a kinship is undefined")
+    yield told
+    told = document(4)
+    told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
+    told["headline"]["most_alike"]["likeness"] = number(0.5, n=400, reason="no spread")
+    yield told
+    unlike = document(4)
+    unlike["headline"]["measure"] = "error_correlation"
+    yield unlike
+    unlike = against_label(document(4))
+    unlike["failures"]["against_label"] = {"total": 0, "listed": []}
+    unlike["headline"]["measure"] = "error_correlation"
+    unlike["models"][0]["seeds"] = [0]
+    unlike["recipe_diversity"] = number(1.5, 1.4, 1.6, 400, "not corrected for bias: there are no draws")
+    yield unlike
     bare = document(content=None)
     bare["left_out"] = []
     bare["failures"] |= {"total": 0, "every_model_fails": []}
@@ -176,10 +225,32 @@ def every_kind() -> Iterator[dict[str, Any]]:
         yield silent
     crowded = related(document())
     for pair in crowded["lineage"]["pairs"]:
-        pair["verdicts"] = {"derived": pair["run_pairs"]}
+        pair |= {"verdicts": {"derived": pair["run_pairs"]}, "unexplained": pair["run_pairs"]}
+    crowded["lineage"]["listed"].append({**crowded["lineage"]["listed"][1], "a": 4, "b": 5})
     yield crowded
+    constructed = unrelated(document(), 5)
+    constructed["lineage"]["listed"] = related(document())["lineage"]["listed"][:1]
+    yield constructed
+    for against in (None, "unrelated weights", "other weights", "parent came later"):
+        made = recorded(document(), {"against": against, "parent": None if against is None else 0})
+        made["lineage"]["on_record"] *= 9 if against is None else 1
+        for place, why in enumerate(("one seed", "one checkpoint", "no randomness", "through others")):
+            explained = {"verdict": "common ancestor", "explained": why, "a": place, "b": place + 1}
+            made["lineage"]["listed"].append({**made["lineage"]["listed"][-1], **explained})
+        yield made
     yield from (unrelated(document(), tested) for tested in (None, 5, 0))
     yield from (document(content="image"), document(10), document(1), document(2, seeds=1), undefined_everywhere())
+
+
+def plain(markdown_: str) -> str:
+    """Markdown without its escapes, one kind of space."""
+    return re.sub(r"\\([^a-zA-Z0-9\s])", r"\1", markdown_).replace("\u00a0", " ")
+
+
+def unmarked(html_: str) -> str:
+    """The text of a page."""
+    without = re.sub(r"(?s)<(script|style).*?</\1>", "", html_)
+    return html.unescape(re.sub(r"<[^>]+>", "", without)).replace("\u00a0", " ")
 
 
 def placeholders(text: str) -> set[str]:
@@ -216,7 +287,8 @@ class TestLanguages:
     def test_chinese_is_written_throughout(self) -> None:
         made = zoo.reporting.render(document(names=["甲", "乙", "丙", "丁"]), "zh")
         text = made["report.md"].decode()
-        assert "**4 个模型的表现相当于 1.6 \\(1.5–1.7\\) 个独立模型。**" in text
+        assert "**4 个模型相当于 1.6 (1.5–1.7) 个相互独立的模型。**" in plain(text)
+        assert "它们全都出错的频率，相当于 2.1 (1.9–2.3) 个相互独立的模型全都出错的频率。" in plain(text)
         assert '<html lang="zh-Hans">' in made["index.html"].decode()
         english = {text for key, text in catalogue("en").items() if len(text) > 12}
         assert not [sentence for sentence in english if sentence in text]
@@ -251,7 +323,7 @@ class TestLanguages:
             Words("de")
 
     def test_placeholders_in_values_stay_as_they_are(self) -> None:
-        assert "{b} and {0}" in Words()("answer.least_alike", a="{b}", b="{0}", kinship="0.1")
+        assert "{b} and {0}" in Words()("answer.least_alike_kinship", a="{b}", b="{0}", likeness="0.1")
 
 
 class TestWords:
@@ -279,39 +351,232 @@ class TestWords:
         assert "__proto__" not in shown
 
 
-class TestAnswer:
+class TestHeadline:
     @pytest.mark.parametrize(
         ("effective", "sentence"),
         [
-            (number(1.6, 1.4, 1.9, 9), "4 models behave like 1.6\u00a0(1.4–1.9) independent ones."),
-            (number(1.04, 1.01, 1.06, 9), "4 models behave like 1.04\u00a0(1.01–1.06) independent ones."),
+            (estimate(1.6, 1.4, 1.9, 9), "4 models count as 1.6\u00a0(1.4–1.9) independent ones."),
+            (estimate(1.04, 1.01, 1.06, 9), "4 models count as 1.04\u00a0(1.01–1.06) independent ones."),
+            (estimate(1.6, n=9), "4 models count as 1.6 (no interval) independent ones."),
             (
-                undefined("one run"),
-                "The evidence does not suffice to say how many independent models these 4 amount to.",
+                estimate(None, n=9, reason="no failure"),
+                "As how many independent models these count cannot be said: no failure.",
             ),
         ],
     )
-    def test_the_headline(self, effective: Any, sentence: str) -> None:
+    def test_the_first_sentence_is_of_votes(self, effective: Any, sentence: str) -> None:
         made = document()
-        made["answer"]["effective"] = effective
+        made["headline"]["effective_models"] = effective
         assert story.headline(check(made), Words()) == sentence
+
+    @pytest.mark.parametrize(
+        ("joint", "sentence"),
+        [
+            (estimate(2.1, 1.9, 2.4, 9), "They all fail together as often as 2.1\u00a0(1.9–2.4) independent ones."),
+            (
+                estimate(4.6, 3.2, None, 9, "few", "at_least"),
+                "They all fail together as often as at least 3.2 independent ones.",
+            ),
+            (
+                estimate(None, 3.2, None, 9, "none", "at_least"),
+                "They all fail together as often as at least 3.2 independent ones.",
+            ),
+            (
+                estimate(None, n=9, reason="nothing to cover"),
+                "How many independent models fail together as often cannot be said: nothing to cover.",
+            ),
+        ],
+    )
+    def test_the_second_sentence_is_of_failing_together(self, joint: Any, sentence: str) -> None:
+        made = document()
+        made["headline"]["joint_failure"] = joint
+        assert story.second(check(made), Words()) == sentence
+
+    def test_one_reason_for_both_is_said_once(self) -> None:
+        made = check(undefined_everywhere())
+        assert "4 examples and there are 1" in story.headline(made, Words())
+        assert story.second(made, Words()) == ""
+
+    @pytest.mark.parametrize("language", languages())
+    def test_every_warning_and_who_is_left_out_stand_right_below_the_two_sentences(self, language: str) -> None:
+        made, words = check(warned(document(5))), Words(language)
+        told = story.cautions(made, words)
+        assert len(told) == len(made["headline"]["warnings"]) + 1
+        assert "mlp, seed 3" in told[0]
+        assert words("lineage.run", model="cnn", seed=1) in told[3]
+        assert all(name in told[-1] for name in ("mlp", "cnn"))
+        drawn = figures(made, words)
+        for text in (plain(markdown(made, words, drawn)), unmarked(page(made, words, drawn))):
+            places = [text.index(line.replace("\u00a0", " ")) for line in story.first_lines(made, words)]
+            assert places == sorted(places)
+            assert places[-1] < text.index(words("tiles.best"))
+            assert not [
+                line for line in story.verdict(made, words) if text.index(line.replace("\u00a0", " ")) < places[-1]
+            ]
+
+    def test_too_few_failures_for_an_interval_is_said_where_the_interval_would_stand(self) -> None:
+        made = document()
+        none = estimate(1.6, n=9, reason="fewer than 30 failures a model are too few failures for an interval")
+        made["headline"] |= {"effective_models": none, "joint_failure": none}
+        made["headline"]["warnings"] = [{"code": "few_failures", "count": 0, "names": [], "runs": []}]
+        made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason="too few failures for an interval")
+        made["diversity"]["best"] = number(0.9, n=9)
+        told = story.first_lines(check(made), Words())
+        assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
+        assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
+        assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
+        assert story.tiles(made, Words())[0].interval == "(too few failures for an interval)"
+
+    def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
+        assert story.cautions(check(document()), Words()) == []
 
     @pytest.mark.parametrize(
         ("low", "high", "judged"),
         [
             (1.1, 1.5, "almost as one model"),
             (3.6, 4.0, "almost independently"),
-            (1.2, 3.9, "too wide"),
+            (1.2, 3.9, "does not suffice"),
             (2, 3, "good part"),
         ],
     )
     def test_the_judgement_follows_the_interval_not_the_estimate(self, low: float, high: float, judged: str) -> None:
         made = document()
-        made["answer"]["effective"] = number((low + high) / 2, low, high, 400)
+        made["headline"]["effective_models"] = estimate((low + high) / 2, low, high, 400)
         assert judged in story.verdict(check(made), Words())[0]
 
-    def test_without_an_answer_the_reason_is_said(self) -> None:
-        assert "The reason: needs two seeds of each model." in story.verdict(check(document(2, seeds=1)), Words())
+    def test_of_few_examples_nothing_is_concluded(self) -> None:
+        made = document()
+        made["headline"]["warnings"] = [{"code": "few_examples", "count": 12, "names": [], "runs": []}]
+        assert "With 12 test examples nothing can be concluded." in story.first_lines(check(made), Words())
+        assert "does not suffice" in story.verdict(check(made), Words())[0]
+
+    def test_pairs_are_told_of_in_the_measure_that_is_shown(self) -> None:
+        kinship, errors = (" ".join(story.verdict(check(document(4, seeds=seeds)), Words())) for seeds in (3, 1))
+        assert "kinship" in kinship
+        assert "kinship" not in errors
+        assert "their errors correlate by" in errors
+
+
+class TestOneRun:
+    """A study of one run a model lacks nothing but kinship, and says so once."""
+
+    @pytest.mark.parametrize("language", languages())
+    def test_it_has_every_picture_and_says_once_what_it_lacks(self, language: str) -> None:
+        made, words = check(document(12, seeds=1)), Words(language)
+        drawn = figures(made, words)
+        assert {"pairs", "map", "dendrogram"} <= drawn.keys()
+        for text in (markdown(made, words, drawn), unmarked(page(made, words, drawn))):
+            # Once above the leaderboard, once above the pairs; in no cell of a table.
+            assert plain(text).count(words("leaderboard.single_all")) == 1
+            assert plain(text).count(words("pairs.all_once")) == 1
+            assert words.reason(NO_REPLICAS) not in plain(text)
+
+    def test_the_tables_for_programs_say_once_what_no_pair_has(self) -> None:
+        tables = zoo.reporting.render(document(12, seeds=1))
+        missing = {
+            row["measure"]: row["reason"]
+            for row in csv.DictReader(io.StringIO(tables["tables/not_defined.csv"].decode()))
+        }
+        assert missing["kinship"] == missing["more_alike_than_replicas"] == NO_REPLICAS
+        assert "kinship," not in tables["tables/pairs.csv"].decode().replace("excess_", "")
+        assert NO_REPLICAS not in tables["tables/claims.csv"].decode()
+
+    def test_shared_wrong_answers_stand_with_how_surprising_they_are(self) -> None:
+        made = document(5, seeds=1)
+        for pair in made["pairs"]:
+            pair["measures"]["shared_wrong_answers"] = number(0.47, 0.4, 0.5, 90)
+        made["pairs"][1]["z"] = 41.2
+        assert "0.47 (0.40–0.50) z = 41.2" in plain(markdown(check(made), Words(), ()))
+        rows = list(csv.DictReader(io.StringIO(zoo.reporting.render(made)["tables/pairs.csv"].decode())))
+        assert [row["value"] for row in rows if row["measure"] == "shared_wrong_answers_z"] == ["41.2"]
+
+    def test_some_models_with_one_run_move_all_pairs_to_one_scale_and_that_is_said(self) -> None:
+        made = document(5)
+        made["headline"]["measure"] = "error_correlation"
+        made["models"][1]["seeds"] = [0]
+        assert "1 of 5 have one" in " ".join(story.how_pairs(check(made), Words()))
+        assert story.main_measure(check(made)) == "error_correlation"
+
+
+class TestTablesForReaders:
+    def test_a_column_that_says_the_same_in_every_row_stands_above_the_table(self) -> None:
+        cells = [Cell("3"), Cell("3")]
+        columns = [
+            Column("Model", [Cell("a"), Cell("b")], "name"),
+            Column("Seeds", cells),
+            Column("n", [Cell("1"), Cell("2")]),
+        ]
+        made = table(columns, Words())
+        assert [column.title for column in made.columns] == ["Model", "n"]
+        assert made.said == ("In every row: Seeds 3.",)
+
+    def test_what_no_row_has_is_said_with_its_reason_and_names_all_such_columns(self) -> None:
+        none = [Cell("—", "one run"), Cell("—", "one run")]
+        columns = [Column("Model", [Cell("a"), Cell("b")], "name"), Column("K", none), Column("E", none)]
+        assert table(columns, Words()).said == ("K, E: one run.",)
+
+    def test_a_reason_of_several_cells_is_a_mark_that_is_explained_once(self) -> None:
+        cells = [Cell("—", "one run"), Cell("0.5"), Cell("—", "one run"), Cell("0.1", "few")]
+        made = table([Column("Model", [Cell(name) for name in "abcd"], "name"), Column("K", cells)], Words())
+        assert [cell.mark for cell in made.columns[1].cells] == ["¹", "", "¹", ""]
+        assert [cell.reason for cell in made.columns[1].cells] == ["", "", "", "few"]
+        assert made.said == ("¹ one run",)
+
+    def test_a_table_of_one_row_keeps_everything(self) -> None:
+        made = table([Column("Model", [Cell("a")], "name"), Column("K", [Cell("—", "one run")])], Words())
+        assert (len(made.columns), made.said) == (2, ())
+
+    @pytest.mark.parametrize(
+        "made", [document(12, seeds=1), document(12), benched(document())], ids=["1", "3", "bench"]
+    )
+    def test_no_column_of_any_table_says_the_same_in_every_row(self, made: dict[str, Any]) -> None:
+        from markdown_it import MarkdownIt
+
+        text = zoo.reporting.render(made)["report.md"].decode()
+        tokens = MarkdownIt("commonmark").enable("table").parse(text[text.index("## Leaderboard") :])
+        for rows in tables_of(tokens):
+            for title, *cells in zip(*rows, strict=True):
+                assert len(cells) < 2 or len(set(cells)) > 1, title
+
+
+def tables_of(tokens: list[Any]) -> Iterator[list[list[str]]]:
+    """The tables of a Markdown text, row by row, without those of lineage's and methods' own."""
+    rows: list[list[str]] = []
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline" and rows:
+            rows[-1].append(token.content)
+        elif token.type == "table_close":
+            yield rows
+            rows = []
+
+
+class TestChance:
+    @pytest.mark.parametrize(
+        ("expected", "said"),
+        [(0.012, "1.2 %"), (0.00097, "0.097 %"), (2.1e-5, "0.0021 %"), (3e-8, "less than 0.0001 %"), (0.0, "0.0 %")],
+    )
+    def test_a_small_chance_is_not_shown_as_none(self, expected: float, said: str) -> None:
+        assert Words().value(expected, "percent") == said
+        assert Words().number(number(expected), "percent") == said
+
+    @pytest.mark.parametrize(("observed", "expected"), [(0.039, 2.1e-5), (0.039, 0.0004), (0.039, 0.02), (0.039, 3e-8)])
+    def test_times_chance_and_by_chance_agree(self, observed: float, expected: float) -> None:
+        made = document()
+        made["failures"] |= {
+            "observed": number(observed, n=400),
+            "expected": number(expected, n=400),
+            "log_ratio": number(math.log(observed / expected), n=400),
+        }
+        shown = [Words().value(value, "percent") for value in (observed, expected)]
+        first, second = (float(re.findall(r"[\d.]+", text)[0]) for text in shown)
+        times = story.times_chance(check(made), Words())
+        told = float(re.findall(r"[\d.]+", times.replace(",", ""))[0])
+        if times.startswith("more than"):
+            assert first / second > told
+        else:
+            assert first / second == pytest.approx(told, rel=0.05)
 
 
 class TestPage:
@@ -322,6 +587,7 @@ class TestPage:
             "leaderboard",
             "pairs",
             "map",
+            "recipes",
             "failures",
             "diversity",
             "layers",
@@ -341,7 +607,7 @@ class TestPage:
         assert "Speeds that differ by no more than 3.0 % share a rank" in cost
         assert cost.count("### Measured together") == 3
         assert cost.count("figures/speed.svg") == 1
-        assert "Not to be compared with the numbers above\\: measured on other hardware" in cost
+        assert "Not to be compared with the numbers above: measured on other hardware" in cost
         assert "no speed is ranked" in cost
         row = next(line for line in cost.splitlines() if line.startswith("| cnn "))
         assert "beaten" in row
@@ -357,20 +623,25 @@ class TestPage:
     def test_shared_weights_are_said_first_and_shown_in_table_tree_and_csv(self) -> None:
         made = zoo.reporting.render(related(document()))
         text = made["report.md"].decode()
-        said = text.index("Shared weights\\: mlp and cnn\\: derived \\(2 of 9 pairs of runs\\); mlp and transformer")
-        assert text.index("4 models behave like") < said < text.index("Most alike are")
+        said = text.index("Shared weights: mlp and cnn: derived (2 of 9 pairs of runs); mlp and transformer")
+        assert text.index("4 models count as") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
-        assert "runs of mlp among each other\\: copy \\(1 of 3 pairs of runs\\) – all its runs" in section
-        assert "p \\= 10⁻³⁰" in section
+        assert "no news (pairs of runs: 1): runs of mlp among each other: 1 of 3 pairs of runs – its seed" in section
+        assert "R1, exact: p < 10⁻²⁹, corrected < 10⁻²⁹, score 0.432, n = 96" in section
         assert section.count("figures/lineage.svg") == 1
-        assert "| mlp, seed 0<br>mlp, seed 1 | copy | Every number is the other" in section
+        assert "| mlp, seed 1<br>mlp, seed 2 | derived | Every number is the other's, pruned." in section
+        assert "| copy |" not in section
         assert section.index("### Pairs of runs that share weights") < section.index("### Family tree")
+        assert section.count("No tensor of the one has a counterpart in the other.") == 1
+        assert "Pairs of models of which nothing is known (6): " in section
+        assert "- R1: the same numbering of hidden units. Null hypothesis: the two were initialised" in section
+        assert section.count("the two were initialised and trained independently") == 3  # R1, R2, R3, once each
         assert "the run keeps no weights" in section
         assert "R2: inputs that no training moved" in text
         tree = made["figures/lineage.svg"].decode()
         places = [tree.index(f"mlp, seed {seed}") for seed in (0, 1, 2)]
         assert places == sorted(places)
-        assert tree.count('stroke-dasharray="4,3"') == 2  # of the arc whose direction is a heuristic alone
+        assert tree.count('stroke-dasharray="1,3"') == 2  # of the arc whose direction nothing tells
         assert '<div class="chart" id="chart-lineage"' in made["index.html"].decode()
         rows = list(csv.DictReader(io.StringIO(made["tables/lineage.csv"].decode())))
         assert len(rows) == 10
@@ -383,50 +654,118 @@ class TestPage:
     @pytest.mark.parametrize(
         ("tested", "said"),
         [
-            (None, "No pair of different models shares weights, as far as weights can tell (54 pairs of runs tested"),
-            (5, "No pair of different models that could be tested shares weights, as far as weights can tell (5 of 54"),
+            (None, "No pair of runs shares weights, as far as weights can tell (66 pairs of runs tested"),
+            (5, "No pair of runs that could be tested shares weights, as far as weights can tell (17 of 66"),
             (0, "could not be tested: No tensor of the one has a counterpart in the other."),
         ],
     )
-    def test_without_shared_weights_that_is_said_last_and_there_is_no_tree(self, tested: int | None, said: str) -> None:
+    def test_without_shared_weights_the_section_alone_says_so_and_there_is_no_tree(
+        self, tested: int | None, said: str
+    ) -> None:
         made = check(unrelated(document(), tested))
-        assert said in kin.verdict(made, Words())[-1]
+        assert said in kin.sentence(made, Words())
+        assert kin.verdict(made, Words()) == story.verdict(made, Words())
         assert "lineage" not in figures(made, Words())
         assert Words()("lineage.no_tree") in page(made, Words())
 
-    def test_what_is_so_by_construction_is_told_last_and_a_models_own_runs_in_the_section_alone(self) -> None:
+    def test_what_is_so_by_construction_is_one_line_of_the_section_and_no_news(self) -> None:
         made = unrelated(document(), None)
-        start = "all its runs started from one checkpoint: a common ancestor by construction"
-        for pair in made["lineage"]["pairs"]:
-            if (pair["a"], pair["b"]) in ((0, 0), (0, 1)):
-                pair |= {"verdicts": {"common ancestor": pair["run_pairs"]}, "note": start}
+        listed = related(document())["lineage"]["listed"][0]
+        start = {"verdict": "common ancestor", "explained": "one seed"}
+        made["lineage"]["listed"] = [listed, *({**listed, **start, "a": 0, "b": b} for b in (3, 4, 5))]
+        for pair in made["lineage"]["pairs"][:2]:
+            pair |= {"verdicts": {"common ancestor": 1, "undetermined": pair["run_pairs"] - 1}}
+        checked = check(made)
+        assert kin.verdict(checked, Words()) == story.verdict(checked, Words())
+        assert kin.sentence(checked, Words()).startswith("Beyond what is on record or by construction, no pair of runs")
+        line = kin.constructed(checked, Words())
+        assert line == (
+            "Shared by construction, and so no news (pairs of runs: 4): runs of mlp among each other: 1 of 3 pairs of "
+            "runs – its seed changes nothing; mlp and cnn: 3 of 9 pairs of runs – one seed drew their first weights."
+        )
+        text = zoo.reporting.render(made)["report.md"].decode()
+        assert "\n\n" + line + "\n\n" in text
+        assert "### Pairs of runs that share weights" not in text
+        html = page(checked, Words())
+        assert f"<details><summary>{line}</summary>" in html
+        assert "<bdi>mlp, seed 0</bdi><br>" not in html
+        made["lineage"]["listed"][1]["explained"] = None
+        made["lineage"]["pairs"][1]["unexplained"] = 1
+        assert kin.verdict(check(made), Words())[0].startswith("Shared weights: mlp and cnn: common ancestor (1 of 9")
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({}, "On record: mlp, seed 1 was made from mlp, seed 0 (prune:0.5, permute)."),
+            ({"parent": None, "label": "gone", "seed": None, "steps": []},
+             "On record: mlp, seed 1 was made from gone, seed —, which is not among these runs."),
+            ({"against": "unrelated weights"}, "yet their weights are as unlike as those of strangers."),
+            ({"against": "other weights"}, "yet the weights it names are not those that are there."),
+            ({"against": "parent came later"}, "yet by their weights the other way round."),
+        ],
+    )  # fmt: skip
+    def test_records_come_first_in_sentence_table_and_tree(self, changed: dict[str, Any], said: str) -> None:
+        made = recorded(document(), changed)
         told = kin.verdict(check(made), Words())
-        assert told[-1].startswith("Shared weights: mlp and cnn: common ancestor (9 of 9 pairs of runs) – all its")
-        assert "among each other" not in told[-1]
-        assert "runs of mlp among each other: common ancestor" in kin.sentence(check(made), Words())
-        made["lineage"]["pairs"][1]["note"] = None
-        assert kin.verdict(check(made), Words())[0] == told[-1].replace(f" – {start}", "")
+        assert told[0].endswith(said.removeprefix("On record: "))
+        assert told[0].startswith("On record: mlp, seed 1 was made from")
+        assert told[1].startswith("Shared weights: mlp and cnn: derived")
+        text = zoo.reporting.render(made)["report.md"].decode()
+        section = text[text.index("## Shared weights") : text.index("## Failing together")]
+        assert section.index("On record: ") < section.index("Shared weights: ") < section.index("| First model")
+        first = next(line for line in section.splitlines() if line.startswith("| mlp | mlp |"))
+        assert "| on record: prune:0.5, permute |" in first
+        assert section.index("| mlp | mlp |") < section.index("| mlp | cnn |")
+        assert section.index("### Pairs of runs on record") < section.index("### Pairs of runs that share weights")
+        assert "| mlp, seed 0<br>mlp, seed 1 | copy |" in section
+        tree = figures(check(made), Words())["lineage"].spec
+        assert "mlp, seed 1 – on record" in json.dumps(tree, ensure_ascii=False)
+        zh = zoo.reporting.render(made, "zh")["report.md"].decode()
+        assert "有记录可查：mlp（种子 1）由" in zh
+
+    def test_of_many_records_those_that_weights_contradict_are_named(self) -> None:
+        made = recorded(document(), {})
+        told = made["lineage"]["on_record"][0]
+        made["lineage"]["on_record"] = [told] * 9 + [{**told, "child": 5, "against": "unrelated weights"}]
+        said = kin.record(check(made), Words())
+        assert said.startswith(
+            "On record: cnn, seed 2 was made from mlp, seed 0 (prune:0.5, permute), yet their weights"
+        )
+        assert said.endswith("; 6 more runs.")
+
+    def test_no_column_says_the_same_in_every_row(self) -> None:
+        made = unrelated(document(), None)
+        table = kin.table(check(made), Words())
+        assert len(table.rows) == 10
+        assert "Note" not in table.header  # nothing to note in any row
+        for place in range(table.names, len(table.header)):
+            assert len({row[place] for row in table.rows}) > 1
+        listed = related(document())["lineage"]["listed"][1]
+        other = "Every number is the other's, kept. No test finds shared weights."
+        made["lineage"]["listed"] = [listed, {**listed, "a": 4, "b": 5, "statement": other}]
+        table = kin.runs_table(check(made), "weights", Words())
+        assert table.header == ("Runs", "Why")
+        assert [row[1] for row in table.rows] == [("Every number is the other's, pruned.",),
+                                                  ("Every number is the other's, kept.",)]  # fmt: skip
+        assert table.common.startswith("In every row: Verdict: derived; Evidence: ")
+        assert table.common.endswith(" No test finds shared weights.")
+        made["lineage"]["listed"].pop()
+        assert kin.runs_table(check(made), "weights", Words()).header == ("Runs", "Verdict", "Why", "Evidence")
 
     def test_answers_that_are_alike_are_said_first_and_shown_in_table_and_csv(self) -> None:
         made = zoo.reporting.render(answered(document()))
         text = made["report.md"].decode()
-        said = text.index(
-            "Answers more alike than those of independent trainings on the same data\\: runs of cnn among"
-        )
-        assert text.index("4 models behave like") < said < text.index("Most alike are")
+        said = text.index("Answers more alike than those of independent trainings on the same data: runs of cnn among")
+        assert text.index("4 models count as") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
         assert "so it decides nothing" in section
         assert "Errors repeated, at most" in section
-        assert "| 62.5 % \\(47.0–75.8\\) of 40 |" in section.replace("\u00a0", " ")
+        assert "| 62.5 % (47.0–75.8) of 40 |" in section.replace("\u00a0", " ")
         assert "### Pairs of runs that answer more alike than independent trainings" in section
-        assert "| behaviourally derived | Their answers are more alike than 19 same\\-data" in section.replace(
-            "-", "\\-"
-        )
-        assert "\\(B1\\)\\: heuristic, 62.5 % \\(47.0–75.8\\), n \\= 40" in section.replace("\u00a0", " ")
-        assert (
-            "\\(B2\\)\\: conformal, p \\= 0.05, corrected 0.05, score 0.800, n \\= 400, against 19 references"
-            in section
-        )
+        assert "| behaviourally derived | Their answers are more alike than 19 same-data" in section
+        assert "B1, heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
+        assert "B2, conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, against 19 references" in section
+        assert "- B2: residual correlation of answers. Null hypothesis: the one was trained on its data" in section
         assert "B1, B2: answers" in text
         assert '<th scope="col">Errors repeated, at most</th>' in made["index.html"].decode()
         rows = list(csv.DictReader(io.StringIO(made["tables/lineage.csv"].decode())))
@@ -460,8 +799,16 @@ class TestPage:
         told = kin.answers(check(made), Words())
         assert said in told[0]
         assert told[0] not in kin.verdict(check(made), Words())
-        why = kin.why(made["lineage"]["pairs"][4], Words())
-        assert ("Answers have no references: it is unknown" in why) == (references is None)
+        # Without references that suffice, nothing is known of what weights do not tell, but for the repeated errors.
+        residual = next(row for row in made["lineage"]["listed"][-1]["evidence"] if row["test"] == "B2")
+        made["lineage"]["pairs"][5]["strongest"] = residual
+        rows = [row[:2] for row in kin.table(check(made), Words()).rows]
+        assert ((("cnn",), ("transformer",)) in rows) == (references == 50)
+        apart = kin.apart(check(made), Words())
+        assert apart[-1].startswith("Behind such a pair stands how many")
+        listed = " ".join(apart[:-1])
+        assert "bert\u00a062.5 % of 40" in listed
+        assert len(kin.table(check(made), Words()).rows) + listed.count("–") + listed.count("own runs") == 10
 
     def test_a_document_of_before_answers_were_compared_reads_as_it_did(self) -> None:
         made = zoo.reporting.render(related(document()))
@@ -482,13 +829,13 @@ class TestPage:
         section = text[text.index("## 共享权重") : text.index("## 共同失败")]
         assert "它们的回答比 甲 的 19 个同数据参照都更相像" in section
         assert "权重不足以判定。其中一个的张量在另一个中都没有对应。" in section
-        assert "第一个的错误答案中第二个也给出的 \\(B1\\)" in section
+        assert "- B1：第一个的错误答案中第二个也给出的。" in section
         assert "40 个中的 62.5 %" in section
 
     def test_one_model_alone_is_told_of_its_own_runs(self) -> None:
         made = unrelated(document(), None)
         made["lineage"]["pairs"] = [pair for pair in made["lineage"]["pairs"] if pair["a"] == pair["b"] == 0]
-        assert kin.verdict(check(made), Words())[-1].startswith("No pair of runs shares weights")
+        assert kin.sentence(check(made), Words()).startswith("No pair of runs shares weights")
 
     def test_a_report_without_lineage_says_nothing_of_it(self, four: dict[str, bytes]) -> None:
         assert not [name for name in four if "lineage" in name]
@@ -510,7 +857,7 @@ class TestPage:
         made = document(3, names=["many", "<b>", "once"])
         made["models"][1]["seeds"] = made["models"][2]["seeds"] = [0]
         assert "One run only: &lt;b&gt;, once." in page(check(made), Words())
-        assert "One run only: " in zoo.reporting.render(made)["report.md"].decode()
+        assert "One run only: " in plain(zoo.reporting.render(made)["report.md"].decode())
         assert "One run only" not in page(check(document(3)), Words())
 
     def test_without_examples_nothing_of_them_is_in_any_file(self) -> None:
@@ -626,28 +973,37 @@ class TestTables:
     def test_numbers_are_those_of_the_document(self, four: dict[str, bytes]) -> None:
         made = document()
         rows = list(csv.DictReader(io.StringIO(four["tables/pairs.csv"].decode())))
-        assert len(rows) == sum(len(pair["measures"]) for pair in made["pairs"])
+        missing = {"both_wrong_agreement", "shared_wrong_answers"}
+        assert len(rows) == sum(len(pair["measures"].keys() - missing) for pair in made["pairs"])
         row = next(row for row in rows if (row["a"], row["b"], row["measure"]) == ("mlp", "cnn", "kinship"))
         kinship = made["pairs"][1]["measures"]["kinship"]
         assert float(row["value"]) == kinship["value"]
         assert int(row["n"]) == kinship["n"]
 
-    def test_an_undefined_number_is_an_empty_cell_beside_its_reason(self, four: dict[str, bytes]) -> None:
-        rows = csv.DictReader(io.StringIO(four["tables/pairs.csv"].decode()))
-        row = next(row for row in rows if row["measure"] == "both_wrong_agreement")
-        assert (row["value"], row["reason"]) == ("", "of two classes, two wrong answers are always the same")
+    def test_an_undefined_number_is_an_empty_cell_beside_its_reason(self) -> None:
+        made = document()
+        made["pairs"][1]["measures"]["kinship"] = undefined("always right")
+        rows = csv.DictReader(io.StringIO(zoo.reporting.render(made)["tables/pairs.csv"].decode()))
+        row = next(row for row in rows if row["measure"] == "kinship")
+        assert (row["value"], row["reason"]) == ("", "always right")
+
+    def test_the_headline_has_a_table(self, four: dict[str, bytes]) -> None:
+        rows = list(csv.DictReader(io.StringIO(four["tables/headline.csv"].decode())))
+        assert [(row["number"], float(row["value"])) for row in rows] == [
+            ("effective_models", 1.6), ("joint_failure", 2.1), ("recipe_diversity", 1.4),
+        ]  # fmt: skip
 
 
 class TestWrite:
     def test_a_report_replaces_a_report_and_leaves_nothing_else(self, tmp_path: Path) -> None:
         folder = tmp_path / "deep" / "report"
         first = zoo.reporting.write(document(), folder)
-        (folder / "figures" / "former.svg").write_text("old")
+        (folder / "figures" / "speed.svg").write_text("old")
         zoo.reporting.write(document(1), folder)
         assert first == folder / "index.html"
         assert os.listdir(folder.parent) == ["report"]
         assert sorted(os.listdir(folder)) == ["figures", "index.html", "report.json", "report.md", "tables"]
-        assert not (folder / "figures" / "former.svg").exists()
+        assert not (folder / "figures" / "speed.svg").exists()
         assert stat.S_IMODE(folder.stat().st_mode) & 0o500 == 0o500
         assert json.loads((folder / "report.json").read_text("utf-8")) == document(1)
 

@@ -20,9 +20,10 @@ import pytest
 
 import zoo
 from zoo import launch, plugins, records
+from zoo.baselines import Majority
 from zoo.config import Precision, RunConfig, TrainerOptions
 from zoo.data.builtin import DATASETS
-from zoo.engine import devices
+from zoo.engine import devices, memory
 from zoo.store import reading, schema
 from zoo.tasks import ImageClassification
 
@@ -130,6 +131,61 @@ def test_the_record_says_what_was_run_on_what_with_what(first: Done) -> None:
     assert 0 < record["training"]["train_seconds"] < record["seconds"]
     assert 50 < record["peak_memory_mib"] < 2048
     assert record["started"] < record["ended"]
+
+
+LARGE = 300  # MiB
+
+
+def allocate() -> None:
+    np.ones(LARGE * 2**20, np.uint8).sum()
+
+
+def test_a_run_after_one_with_more_memory_does_not_inherit_its_peak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cells of a sweep share a process."""
+    real = Majority.fit
+
+    def fit(model: Majority, train: zoo.Split, validation: zoo.Split, seed: int) -> None:
+        if seed == 1:
+            allocate()
+        real(model, train, validation, seed)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Majority, "fit", fit)
+    words = ["-m", "model=majority", *ARGUMENTS[1:3], "report=off"]
+    peaks = {}
+    for seeds in ("seed=0", "seed=1,2"):  # the first also imports what all need
+        assert launch.command([*words, seeds]) == 0
+    for found in reading.runs(tmp_path / "runs"):
+        peaks[found.record["seed"]] = found.record["peak_memory_mib"]
+    assert set(peaks) == {0, 1, 2}
+    if peaks[0] is None:
+        assert peaks[2] is None, "where the system cannot forget, nothing is said"
+    else:
+        assert peaks[1] > peaks[2] + LARGE * 2 / 3
+        assert peaks[1] > peaks[0] + LARGE * 2 / 3
+
+
+def test_runs_at_once_in_one_process_know_no_peak_of_their_own() -> None:
+    with memory.Peak() as first:
+        with memory.Peak() as second:
+            allocate()
+        assert first.mib() is second.mib() is None
+    with memory.Peak() as third:
+        allocate()
+        assert third.mib() is None or third.mib() > LARGE  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_where_the_system_forgets_no_size_only_a_larger_one_is_known(
+    monkeypatch: pytest.MonkeyPatch, grows: bool
+) -> None:
+    sizes = iter([500.0, 800.0 if grows else 500.0])
+    monkeypatch.setattr(memory, "forget_largest", lambda: False)
+    monkeypatch.setattr(memory, "largest_ever", lambda: next(sizes))
+    with memory.Peak() as peak:
+        assert peak.mib() == (800.0 if grows else None)
 
 
 def test_what_auto_may_choose_on_a_machine_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -469,19 +472,15 @@ def test_a_failed_try_of_a_complete_cell_is_retired_when_the_cell_is_found_compl
     assert statuses(here / "runs") == {"majority": ["complete"]}
 
 
-def test_a_process_killed_while_it_retires_leaves_nothing_that_is_listed(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_killed_while_it_retires_leaves_nothing_that_is_listed(here: Path) -> None:
     """Killed between the renaming and the deletion, and before the renaming: the same command again does the rest."""
     command = ["-m", "model=majority", *TABLE]
     for step in ("remove", "_delete"):
         fix = broken_data(here)
         assert launch.command([*command, "rerun=true"]) == 1
         fix()
-        with monkeypatch.context() as patch:
-            patch.setattr(f"zoo.store.retiring.{step}", stop_here)
-            with pytest.raises(Killed):
-                launch.command(command)
+        script = [sys.executable, "-c", textwrap.dedent(KILLED), step, *command]
+        assert subprocess.run(script, cwd=here, capture_output=True, timeout=120).returncode == -signal.SIGKILL
         assert launch.command(command) == 0
         assert statuses(here / "runs") == {"majority": ["complete"]}
         assert launch.command([*command, "seed=7,8"]) == 0, "clears what is left over"
@@ -489,9 +488,11 @@ def test_a_process_killed_while_it_retires_leaves_nothing_that_is_listed(
         shutil.rmtree(here / "runs")
 
 
-class Killed(BaseException):
-    """Passes every guard, as a process that ends does."""
+KILLED = """
+    import os, signal, sys
+    from zoo import launch
+    from zoo.store import retiring
 
-
-def stop_here(*_arguments: object) -> None:
-    raise Killed
+    setattr(retiring, sys.argv[1], lambda *_words: os.kill(os.getpid(), signal.SIGKILL))
+    launch.command(sys.argv[2:])
+"""

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
-from zoo.errors import ConfigError, Incompatible, RequestError, StoreError, ZooError
+from zoo import guard
+from zoo.data import reach
+from zoo.errors import ConfigError, Incompatible, RequestError, StoreError
 from zoo.options import Configurable, option
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from zoo.benchmark.restoring import Stored
     from zoo.data import Splits
+    from zoo.store.keys import RunPlace
 
 USAGE = """python -m zoo.ask RUN RUN … out=FOLDER [option=value …]
 
@@ -51,6 +54,7 @@ class Request(Configurable):
         "", "a run, on images, that is neither compared nor a reference: points between its classes are asked, too"
     )
     seed: int = option(0, "seed of everything that is drawn", ge=0)
+    data: str = reach.declared()
 
     def __post_init__(self) -> None:
         if not self.out:
@@ -59,30 +63,25 @@ class Request(Configurable):
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a model could not be asked, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    return guard.run(lambda: _command(list(arguments)), "Interrupted: what was asked so far is kept.")
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
-    try:
-        runs = [word for word in arguments if "=" not in word or Path(word).is_dir()]
-        request = words.parse([word for word in arguments if word not in runs], Request)
-        for folder in ask_all(_folders(runs), request):
-            print(folder)
-        return 0
-    except KeyboardInterrupt:
-        print("Interrupted: what was asked so far is kept.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    runs = [word for word in arguments if "=" not in word or os.path.isdir(word)]
+    request = words.parse([word for word in arguments if word not in runs], Request)
+    for folder in ask_all(_folders(runs), request):
+        print(folder)
+    return 0
 
 
 def _folders(patterns: Sequence[str]) -> list[Path]:
@@ -106,12 +105,42 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
 
     Raises Incompatible when two runs have other test splits, StoreError for a run without weights, and what reading a
     run, its data and its model raise."""
-    from zoo.store.disk import chosen_with
+    from zoo.store.disk import chosen_with, place_of
+    from zoo.store.places import kept
 
-    first = _stored(folders[0])
-    made = made_inputs(first.splits, request)
-    with chosen_with("out=…"):
-        return [_publish(_same_questions(first, folder), made, Path(request.out).expanduser()) for folder in folders]
+    out = place_of(request.out, "out")
+    with (
+        chosen_with("out=…"),
+        reach.allowing(reach.chosen(request.data)),
+        kept([*folders, *([request.scout] if request.scout else [])]),
+    ):
+        for folder in folders:
+            _require_room(out, folder)
+        first = _stored(folders[0])
+        made = made_inputs(first.splits, request)
+        return [_publish(_same_questions(first, folder), made, out) for folder in folders]
+
+
+def _require_room(out: Path, folder: Path) -> None:
+    """Refuse, before anything is asked, a place where a run lies that was not itself asked: the new run has answers
+    alone, and would take the place of its weights."""
+    from zoo.store import reading
+    from zoo.store.places import require_apart
+    from zoo.store.schema import ASKED, RUN
+
+    place = out / _place(reading.read_record(folder)).relative
+    require_apart(place)
+    if (place / RUN).is_file() and ASKED not in reading.read_record(place):
+        raise RequestError(f"In {place} lies a run that was not made by zoo.ask.\nChoose another folder with out=…")
+
+
+def _place(record: Mapping[str, Any]) -> RunPlace:
+    from zoo.store.keys import RunPlace
+
+    try:
+        return RunPlace(*(str(record[part]) for part in ("task", "dataset", "model", "key")))
+    except KeyError as error:
+        raise StoreError(f"A run's run.json does not say its {error.args[0]}, so it cannot be asked.") from error
 
 
 def _stored(folder: Path) -> Stored:
@@ -205,7 +234,6 @@ def _publish(stored: Stored, made: Mapping[str, Any], out: Path) -> Path:
 
     from zoo.data.loading import content_ids
     from zoo.store.folder import Draft
-    from zoo.store.keys import RunPlace
     from zoo.store.schema import ASKED
     from zoo.store.tables import PredictionTable
 
@@ -225,8 +253,7 @@ def _publish(stored: Stored, made: Mapping[str, Any], out: Path) -> Path:
     record = dict(stored.run.record)
     record[ASKED] = {"run": str(record.get("key")), "inputs": {kind: len(inputs) for kind, inputs in told.items()}}
     record.pop("files", None)
-    place = RunPlace(*(str(record[part]) for part in ("task", "dataset", "model", "key")))
-    with Draft.open(out, place, record) as draft:
+    with Draft.open(out, _place(record), record) as draft:
         draft.write_predictions(table)
         return draft.publish(record, "complete")
 

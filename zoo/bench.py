@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
+from zoo import guard
+from zoo.data import reach
 from zoo.errors import ConfigError, RequestError, ZooError
 from zoo.options import Configurable, option, require
 
@@ -61,6 +63,7 @@ class Request(Configurable):
     )
     target: str = option("", "validation accuracy that training times are taken to; without it 98 % of the best")
     seed: int = option(0, "seed of the order of the turns", ge=0)
+    data: str = reach.declared()
 
     def __post_init__(self) -> None:
         if not self.study:
@@ -86,25 +89,21 @@ def _parts(text: str) -> list[str]:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a model could not be measured, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    interrupted = "Interrupted: nothing of the bench that was under way is kept."
+    return guard.run(lambda: _command(list(arguments)), interrupted)
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
-    try:
-        return _measure(words.parse(arguments, Request), list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted: nothing of the bench that was under way is kept.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return _measure(words.parse(arguments, Request), arguments)
 
 
 def _measure(request: Request, arguments: list[str]) -> int:
@@ -138,6 +137,7 @@ def measure(
     from zoo.benchmark.turns import Lost, Plan, take_turns
     from zoo.store import bench as store
     from zoo.store.disk import chosen_with
+    from zoo.store.places import kept
 
     protocol = protocol_of(request, device)
     jobs = jobs_of(field, request, protocol, device)
@@ -154,7 +154,8 @@ def measure(
     found = summary.Measurement(measured, _twins(measured, said), said[PRODUCT], protocol, device, before, load())
     target = float(request.target) if request.target else None
     bench = {**summary.summarise(found, target, left_out), "command": command}
-    with chosen_with("study=… (a copy of this one)"):
+    runs = [contestant.run.folder for contestant in field.contestants]
+    with chosen_with("study=… (a copy of this one)"), kept(runs):
         return bench, store.write(field.folder, bench, summary.rows(found, bench))  # type: ignore[arg-type, return-value]
 
 
@@ -176,7 +177,11 @@ def protocol_of(request: Request, device: str) -> Protocol:
 
 def jobs_of(field: Field, request: Request, protocol: Protocol, device: str) -> dict[str, dict[str, Any]]:
     """What each process is told: the matrix product first, then the models, then the twins."""
-    common = {"device": device, **{name: protocol[name] for name in ("precision", "compile", "threads", "sample")}}
+    common = {
+        "device": device,
+        "data": reach.chosen(request.data),
+        **{name: protocol[name] for name in ("precision", "compile", "threads", "sample")},
+    }
     jobs: dict[str, dict[str, Any]] = {PRODUCT: {**common, "what": "product"}}
     for contestant in field.contestants:
         jobs[contestant.what] = {**common, "what": "run", "folder": str(contestant.run.folder)}

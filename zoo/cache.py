@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.errors import ZooError
+from zoo import guard
+from zoo.errors import StoreError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,23 +19,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="ZOO_CACHE names its folder, or is `off`. ZOO_CACHE_LIMIT bounds it, in bytes (default 4 GiB).",
     )
     parser.add_argument("command", nargs="?", default="list", choices=["list", "clear"], help="default: list")
-    command = parser.parse_args(arguments).command
+    return guard.run(lambda: _command(guard.parsed(parser, arguments).command))
+
+
+def _command(command: str) -> int:
     from zoo.data.cache import place
 
-    try:
-        root = place()
-        if root is None:
-            print("The cache is off (ZOO_CACHE=off).")
-        elif command == "list":
-            _list(root)
-        else:
-            _clear(root)
-    except ZooError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"The cache cannot be cleared: {error}", file=sys.stderr)
-        return 1
+    root = place()
+    if root is None:
+        print("The cache is off (ZOO_CACHE=off).")
+    elif command == "list":
+        _list(root)
+    else:
+        _clear(root)
     return 0
 
 
@@ -62,7 +58,10 @@ def _list(root: Path) -> None:
 def _clear(root: Path) -> None:
     from zoo.data.cache import clear
 
-    print(f"Freed {_size(clear(root))} in {root}")
+    try:
+        print(f"Freed {_size(clear(root))} in {root}")
+    except OSError as error:
+        raise StoreError(f"The cache cannot be cleared: {error}") from error
 
 
 def _size(count: float) -> str:
@@ -75,4 +74,4 @@ def _size(count: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guard.leave(main())

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from zoo import guard, interrupts
 from zoo.config import check_yaml
-from zoo.errors import PluginError, UnknownName, ZooError, did_you_mean
+from zoo.errors import PluginError, UnknownName, did_you_mean
 from zoo.plugins import CORE, GROUP, Entry, registry
 from zoo.testing import Finding, examine_dataset, examine_model, examine_task, fresh
 from zoo.testing.findings import Problem, Verdict, describe, perform
@@ -32,13 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check one plugin, print a table, return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.check", description="Check a plugin against its contract.")
     parser.add_argument("plugin", help="distribution or import name of an installed plugin, e.g. zoo-mlp")
-    name = parser.parse_args(arguments).plugin
-    try:
-        results = dict(examine_plugin(name))
-    except ZooError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return _report(results)
+    return guard.run(lambda: _report(dict(examine_plugin(guard.parsed(parser, arguments).plugin))))
 
 
 def examine_plugin(name: str) -> Iterator[tuple[str, list[Finding]]]:
@@ -59,7 +54,8 @@ def examine_entry(entry: Entry) -> list[Finding]:
         return [_not_checked(missing)]
     try:
         findings = _EXAMINE[entry.kind](entry.cls)
-    except Exception as error:
+    except BaseException as caught:
+        error = interrupts.not_users(caught)
         return [Finding("examination", "failed", got=describe(error), mend="Nothing may be raised here.")]
     if entry.kind == "dataset" and (asked := _asked_for(entry, findings)):
         return [finding for finding in findings if finding.verdict == "ok"] + [_not_checked(asked)]
@@ -174,4 +170,4 @@ def _lines(findings: Sequence[Finding]) -> Iterator[tuple[str, Verdict, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guard.leave(main())

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zoo import guard
 from zoo.data import Dataset
 from zoo.errors import ConfigError, NameCollision, PluginError
 from zoo.models import Model
@@ -487,7 +488,8 @@ def _asked_for() -> tuple[str, ...]:
 def _instance(node: DictConfig, kind: str, registry: Registry) -> Any:
     entry = registry.find(kind, node.name)
     options = _resolved(node)
-    return entry.cls(**{item.name: getattr(options, item.name) for item in fields_of(entry.cls)})
+    with guard.options_of(f"{kind.capitalize()} '{entry.name}'", f"{entry.distribution} {entry.version}"):
+        return entry.cls(**{item.name: getattr(options, item.name) for item in fields_of(entry.cls)})
 
 
 def _resolved(node: DictConfig) -> Any:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+# `Literal[…] | None` is the older of the two.
+_UNIONS = (UnionType, Union)
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 
 
@@ -28,7 +30,7 @@ def check(value: Any, hint: Any, path: str) -> None:
         require(isinstance(value, dict) and all(isinstance(key, str) for key in value), path, "an object", value)
         for key, item in value.items():
             check(item, get_args(hint)[1], f"{path}[{key!r}]")
-    elif get_origin(hint) is UnionType:
+    elif get_origin(hint) in _UNIONS:
         # Only unions with null occur, so the other member is what a value that is not null must be.
         if value is not None:
             check(value, next(member for member in get_args(hint) if member is not NoneType), path)

@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import sys
-
+from zoo import guard
 from zoo.importing import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guard.leave(main())

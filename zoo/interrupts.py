@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 _pressed = threading.Event()
+_watching = threading.Event()
 
 
 @contextlib.contextmanager
@@ -20,15 +21,24 @@ def remembered() -> Iterator[None]:
     """Within it Ctrl-C is remembered besides being raised. Nothing happens in a thread that gets no signals, and where
     somebody else handles the signal, an outer `remembered` included."""
     ours = threading.current_thread() is threading.main_thread()
+    if ours and signal.getsignal(signal.SIGINT) is signal.SIG_IGN and not _watching.is_set():
+        _watching.set()  # of a process in the background: the key does not reach it
+        try:
+            yield
+        finally:
+            _watching.clear()
+        return
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     _pressed.clear()
+    _watching.set()
     signal.signal(signal.SIGINT, _remember)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _watching.clear()
         _pressed.clear()
 
 
@@ -50,3 +60,17 @@ def meant(error: BaseException) -> BaseException:
     interrupt = KeyboardInterrupt()
     interrupt.__cause__ = error
     return interrupt
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is the user's Ctrl-C. A KeyboardInterrupt that comes although we watch the key and it was not
+    pressed was raised by somebody's code."""
+    return isinstance(error, KeyboardInterrupt) and (_pressed.is_set() or not _watching.is_set())
+
+
+def not_users(caught: BaseException) -> BaseException:
+    """What an error means, for code that handles whatever a plugin raises; the user's Ctrl-C is raised on."""
+    error = meant(caught)
+    if is_users(error):
+        raise error from error.__cause__
+    return error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hydra.experimental.callback import Callback
 
-from zoo import progress
+from zoo import guard, interrupts, progress
 from zoo.config import Report
 from zoo.errors import ConfigError, Incompatible, StoreError, ZooError
 from zoo.phases import phase
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from zoo.plugins import Registry
     from zoo.records import Outcome
 
-FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
 CELLS = "ZOO_SWEEP_CELLS"  # the environment variable that says how many cells a sweep has
 NOTES = "cell-*.json"  # what each cell leaves in the sweep's folder
 
@@ -48,19 +47,12 @@ def command(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an output that knows ASCII only is no reason to fail
-    full = os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")
-    try:
-        with progress.activity():
-            return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        if full:
-            raise
-        told = error if isinstance(error, ZooError) else unforeseen(error)
-        print(told, file=sys.stderr)
-        return told.exit_code
+    return guard.run(lambda: _with_activity(list(arguments)))
+
+
+def _with_activity(arguments: list[str]) -> int:
+    with progress.activity():
+        return _command(arguments)
 
 
 class _Shown(logging.StreamHandler[TextIO]):
@@ -74,11 +66,6 @@ class _Shown(logging.StreamHandler[TextIO]):
     @stream.setter
     def stream(self, _given: TextIO) -> None:
         """Set by the handler's own making, and of no effect."""
-
-
-def unforeseen(error: BaseException) -> ZooError:
-    """The ZooError for an error that nobody foresaw."""
-    return ZooError(f"{type(error).__name__}: {error}\nHYDRA_FULL_ERROR=1 shows the traceback.")
 
 
 def _command(arguments: list[str]) -> int:
@@ -133,7 +120,7 @@ def _hydra(arguments: list[str], asked: Sequence[str] = (), cells: Sequence[Sequ
     _asked[:] = asked
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with _environment(len(cells or ())):
+        with _environment(len(cells or ())), guard.ending():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
     except OSError as error:
         if error.errno is None:  # a config that is not there: Hydra counts it among these
@@ -198,6 +185,7 @@ class Watch(Callback):
             "name": config.report_name,
             "language": config.language.value,
             "examples": config.examples,
+            "data": "true",  # of this very command, which has read them
         }
         words = ("python", "-m", "zoo.run", "-m", *_asked)
         folder = Path(config.hydra.sweep.dir)
@@ -296,11 +284,12 @@ def report_sweep(sweep: Sweep) -> None:
             asked["name"] += f"-{task}-{dataset}"
         try:
             with phase(f"writing the report on {dataset}"):
-                written = report.write(folders, report.Request(**asked), sweep.words, keep_larger=True)
-        except Exception as error:
-            print(f"No report: {error if isinstance(error, ZooError) else unforeseen(error)}", file=sys.stderr)
+                written = report.write(folders, report.Request(**asked), sweep.words, extend=True)
+        except BaseException as caught:
+            error = interrupts.not_users(caught)
+            print(f"No report: {guard.explained(error)}", file=sys.stderr)
             continue
-        print(f"Report: {written / 'index.html'}")
+        report.tell(written)
 
 
 def close_sweep(sweep: Sweep) -> int:
@@ -312,7 +301,7 @@ def close_sweep(sweep: Sweep) -> int:
     progress.show_cells(screen, cells)
     for line in progress.reasons(cells):
         screen.print(line, soft_wrap=True, markup=False)
-    return FAILED if any(told["status"] == "failed" for told in cells) else 0
+    return guard.FAILED if any(told["status"] == "failed" for told in cells) else 0
 
 
 def guarded(settled: RunConfig, installed: Registry, screen: Console) -> list[Outcome]:
@@ -325,10 +314,11 @@ def guarded(settled: RunConfig, installed: Registry, screen: Console) -> list[Ou
         if settled.replicas > 1:
             return replicas.run(settled, installed, screen)
         return [run(settled, installed, screen)]
-    except (ZooError, KeyboardInterrupt):
+    except ZooError:
         raise
-    except (Exception, SystemExit) as error:
-        raise unforeseen(error) from error
+    except BaseException as caught:
+        error = interrupts.not_users(caught)
+        raise guard.explained(error) from error
 
 
 def sweep_cell(composed: DictConfig, names: Cell, screen: Console) -> list[Cell]:

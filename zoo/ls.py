@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from zoo import guard
 from zoo.errors import RequestError, UnknownName, ZooError, did_you_mean
 from zoo.progress import console, interval
 
@@ -28,20 +29,19 @@ PIPED_WIDTH = 1000  # a line a row, for grep; a table takes no more than it need
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code: 0 fine, 1 something failed, 2 the request was wrong."""
-    options = _parser().parse_args(arguments)
+    return guard.run(lambda: _command(guard.parsed(_parser(), arguments)))
+
+
+def _command(options: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows ASCII only gets question marks, not an error
-    try:
-        subjects = _chosen(options.subject)
-        screen = _screen()
-        for subject in subjects:
-            if subject == "runs":
-                _show_runs(screen, options.runs_dir)
-            else:
-                _show_installed(screen, subject)
-    except ZooError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    subjects = _chosen(options.subject)
+    screen = _screen()
+    for subject in subjects:
+        if subject == "runs":
+            _show_runs(screen, options.runs_dir)
+        else:
+            _show_installed(screen, subject)
     return 0
 
 
@@ -206,4 +206,4 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guard.leave(main())

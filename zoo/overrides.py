@@ -11,12 +11,12 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.config import LISTED_NULL, REPORT_NAME, RunSchema, TrainerOptions, base_of, chosen_by_experiment, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
 from zoo.options import describe, fields_of
+from zoo.store.disk import place_of
 
 if TYPE_CHECKING:
     from zoo.config import RunConfig
@@ -241,7 +241,7 @@ def _folder(name: str, value: str) -> str:
     if not folder.strip("'\" "):
         raise ConfigError(f"'{name}=' has no value. Write a folder, e.g. {name}={name.removesuffix('_dir')}")
     # Not every shell expands it behind the equals sign, and a sweep's notes go there as well as the runs.
-    return f"{name}={Path(folder).expanduser()}" if folder.startswith("~") else f"{name}={folder}"
+    return f"{name}={place_of(folder, name)}" if folder.startswith("~") else f"{name}={folder}"
 
 
 def _owners(arguments: list[str], registry: Registry) -> dict[str, set[str]]:

@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 import pluggy
 
-from zoo import hookspecs
+from zoo import guard, hookspecs, interrupts
 from zoo.data import Dataset
 from zoo.errors import NameCollision, PluginError, RequestError, UnknownName, did_you_mean
 from zoo.homogeneity.measures import Measure
@@ -34,6 +34,8 @@ from zoo.tasks import Task
 GROUP = "zoo"
 CORE = "zoo-harness"
 PATIENCE = 3.0  # seconds after which a plugin that is still loading is named
+LONGEST_NAME = 100
+"""Characters of a model's, dataset's, task's or measure's name: it becomes a folder's name."""
 log = logging.getLogger("zoo")
 
 # kind -> (hook that lists the classes, what such a class must be)
@@ -110,12 +112,16 @@ class Registry:
         return {plugin.distribution: plugin.version for plugin in self.plugins}
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Call an observer hook. An observer that raises is reported and does not disturb the run."""
-        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+        """Call an observer hook, in pluggy's order: `tryfirst` ones, then the last registered first, then `trylast`
+        ones. An observer that raises, whatever it is but the user's Ctrl-C, is reported and does not disturb the run.
+        """
+        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             try:
                 implementation.function(**{name: arguments[name] for name in implementation.argnames})
-            except Exception as error:
-                log.warning("plugin %s failed in %s: %s", implementation.plugin_name, hook, error, exc_info=True)
+            except BaseException as caught:
+                error = interrupts.not_users(caught)
+                told = str(error) if isinstance(error, Exception) else type(error).__name__
+                log.warning("plugin %s failed in %s: %s", implementation.plugin_name, hook, told, exc_info=error)
 
 
 @functools.cache
@@ -134,7 +140,8 @@ def registry() -> Registry:
         try:
             with _watched(distribution):
                 brought, package = _load(manager, point, distribution, version)
-        except (Exception, SystemExit) as error:
+        except BaseException as caught:
+            error = interrupts.not_users(caught)
             if distribution == CORE:
                 raise
             broken.append(Broken(distribution, version, point.name, _reason(error)))
@@ -216,25 +223,52 @@ def _load(
         manager.check_pending()  # a hook that no specification knows is a misspelt one
         if not manager.get_hookcallers(module):
             raise PluginError(f"'{point.value}' implements no hook; did you forget @zoo.hookimpl?")
+        _refuse_wrappers(manager, module)
         brought = [
             entry_of(kind, cls, distribution, version)
             for kind, (hook, _) in KINDS.items()
-            for cls in _call(manager, module, hook) or []
+            for classes in _call(manager, module, hook)
+            for cls in classes or []
         ]
-        package = _call(manager, module, "zoo_config_package")
+        packages = [package for package in _call(manager, module, "zoo_config_package") if package is not None]
+        if len(packages) > 1:
+            raise PluginError(f"'{point.value}' names {len(packages)} packages of YAML; zoo_config_package gives one")
     except BaseException:
-        if manager.is_registered(module):
-            manager.unregister(module)
+        _unregister(manager, module)
         raise
-    return brought, package
+    return brought, packages[0] if packages else None
 
 
-def _call(manager: pluggy.PluginManager, module: Any, hook: str) -> Any:
-    """What this one plugin returns from a hook; None when it does not implement it."""
-    for implementation in getattr(manager.hook, hook).get_hookimpls():
-        if implementation.plugin is module:
-            return implementation.function()
-    return None
+def _call(manager: pluggy.PluginManager, module: Any, hook: str) -> list[Any]:
+    """What this one plugin returns from a hook, of each function that implements it, in pluggy's order."""
+    return [implementation.function() for implementation in _implementations(manager, module, hook)]
+
+
+def _implementations(manager: pluggy.PluginManager, module: Any, hook: str) -> list[pluggy.HookImpl]:
+    every = reversed(getattr(manager.hook, hook).get_hookimpls())
+    return [implementation for implementation in every if implementation.plugin is module]
+
+
+def _refuse_wrappers(manager: pluggy.PluginManager, module: Any) -> None:
+    """Each plugin is called on its own, so that one cannot stop another: there is nothing to wrap."""
+    for caller in manager.get_hookcallers(module) or []:
+        for implementation in _implementations(manager, module, caller.name):
+            if implementation.wrapper or implementation.hookwrapper:
+                option = "wrapper" if implementation.wrapper else "hookwrapper"
+                raise PluginError(
+                    f"{implementation.function.__name__} is marked {option}=True, and every plugin is called on its "
+                    f"own: remove it; tryfirst=True and trylast=True say when it is called"
+                )
+
+
+def _unregister(manager: pluggy.PluginManager, module: Any) -> None:
+    """Take a plugin out, with every function: pluggy takes one a hook, and nothing of one whose registration failed
+    half-way."""
+    for name, caller in vars(manager.hook).items():
+        while not name.startswith("_") and _implementations(manager, module, name):
+            caller._remove_plugin(module)
+    if manager.is_registered(module):
+        manager.unregister(module)
 
 
 def entry_of(kind: str, cls: Any, distribution: str, version: str) -> Entry:
@@ -246,6 +280,8 @@ def entry_of(kind: str, cls: Any, distribution: str, version: str) -> Entry:
     if not dataclasses.is_dataclass(cls) or "__dataclass_fields__" not in vars(cls):
         raise PluginError(f"{cls.__name__} is not a dataclass: write @dataclass above it")
     name = getattr(cls, "name", None)
+    if isinstance(name, str) and len(name) > LONGEST_NAME:
+        raise PluginError(f"{cls.__name__}.name has {len(name)} characters; it must have at most {LONGEST_NAME}")
     if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
         raise PluginError(f"{cls.__name__}.name is {name!r}; it must be lower-case letters, digits and underscores")
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
@@ -270,7 +306,6 @@ def _claim(known: dict[str, Entry], entry: Entry) -> None:
 
 def _reason(error: BaseException) -> str:
     """One line that says why a plugin is broken."""
-    text = str(error).strip().splitlines()
-    first = text[0] if text else "no message"
-    kind = type(error).__name__
-    return first if isinstance(error, ImportError | PluginError | pluggy.PluginValidationError) else f"{kind}: {first}"
+    told = guard.described(error)
+    plain = isinstance(error, ImportError | PluginError | pluggy.PluginValidationError)
+    return told.partition(": ")[2] if plain else told

@@ -466,7 +466,9 @@ def closing(record: Mapping[str, Any], folder: Path, reused: bool) -> list[str]:
     if reused:
         lines.append("This run was complete already and was not repeated; rerun=true repeats it.")
     else:
-        facts = [f"{record['seconds']:.1f} s in all", f"peak memory {record['peak_memory_mib']:.0f} MiB"]
+        facts = [f"{record['seconds']:.1f} s in all"]
+        if record["peak_memory_mib"] is not None:
+            facts.append(f"peak memory {record['peak_memory_mib']:.0f} MiB")
         facts.append(f"{training['param_count']:,} weights")
         if "threads" in training:
             facts.append(f"{training['device']}, {training['precision']}, {_count(training['threads'], 'thread')}")

@@ -6,8 +6,6 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -16,14 +14,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import interrupts
+from zoo import guard, interrupts
 from zoo.config import Precision, Trainer, decide, plain
+from zoo.data import reach
+from zoo.engine.memory import Peak
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
 from zoo.phases import phase
 from zoo.plugins import CORE
 from zoo.store.folder import Draft, clear_leftovers
 from zoo.store.keys import RunPlace, run_key
+from zoo.store.places import kept
 from zoo.store.retiring import retire
 from zoo.store.schema import ERROR, FEATURES, METRICS, WEIGHTS
 
@@ -55,12 +56,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts. trainer: all options decided, None for a `Predictor`; record: what `run.json` says."""
+    """A run before it starts. trainer: all options decided, None for a `Predictor`; record: what `run.json` says;
+    memory: of what is done while it is recorded."""
 
     place: RunPlace
     trainer: Trainer | None
     record: dict[str, Any]
     began: float = field(default_factory=time.perf_counter)
+    memory: Peak = field(default_factory=Peak)
 
 
 @dataclass(frozen=True)
@@ -234,19 +237,25 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
 @contextlib.contextmanager
 def recording(config: RunConfig, plan: Plan, registry: Registry) -> Iterator[Draft]:
     """A draft of the run's folder. When the body fails the draft is published as failed, with the reason."""
+    read = [place for part in (config.dataset, config.model) for place in reach.places_of(part)]
     clear_leftovers(config.runs_dir)
     with (
+        kept(read, whole=False),
         interrupts.remembered(),
+        plan.memory,
         Draft.open(config.runs_dir, plan.place, plan.record) as draft,
         _logging_to(draft, plan.record["seed"]),
     ):
         registry.notify("zoo_run_started", run=plan.record)
         try:
             yield draft
-        except (Exception, SystemExit, KeyboardInterrupt) as caught:
+        except BaseException as caught:
             if not draft.is_open:  # published already: what is complete stays so, whatever came after
                 raise
             error = interrupts.meant(caught)
+            if isinstance(error, KeyboardInterrupt) and not interrupts.is_users(error):
+                # Some plugin's own, in a training step, say: the run was not interrupted.
+                error = ZooError(f"In the run of model '{config.label}' {guard.explained(error)}")
             folder = publish_failure(draft, plan.record, error)
             registry.notify("zoo_run_ended", run=_read_record(folder), folder=folder)
             if isinstance(error, KeyboardInterrupt):
@@ -331,7 +340,8 @@ def write(
     plan.record["layers"] = list(answers.features)
     plan.record["probe_ids"] = [splits.test.ids[row] for row in answers.probe_rows]
     plan.record["seconds"] = time.perf_counter() - plan.began
-    plan.record["peak_memory_mib"] = _peak_memory()
+    plan.record["peak_memory_mib"] = plan.memory.mib()
+    plan.record["peak_device_memory_mib"] = plan.memory.device_mib()
     folder = draft.publish(plan.record, "complete")
     retire(draft.root, draft.place, plan.record["request"], folder)
     return Outcome(_read_record(folder), scores, folder)
@@ -357,12 +367,6 @@ def _predictions(splits: Splits, answers: Answers) -> Any:
         predictions=logits.argmax(1),
         logits=logits,
     )
-
-
-def _peak_memory() -> float:
-    """Largest resident size of this process so far, MiB. Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def note(config: RunConfig, registry: Registry, error: ZooError, status: Any) -> Path:

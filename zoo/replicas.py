@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from zoo import guard
 from zoo.errors import TrainingError
 from zoo.phases import phase
 
@@ -28,7 +29,7 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> list[Outcome]
     overrides.check_fit(config)
     with phase("reading the data"):
         splits = data.load(config.dataset)
-    with records.keyed(config, splits, registry):
+    with records.keyed(config, splits, registry), guard.blamed(f"Task '{config.task.name}' failed in check"):
         config.task.check(splits)
     plans = records.identify_replicas(config, splits, registry)
     kept = [records.find(config, plan) for plan in plans]

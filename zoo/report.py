@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
+from zoo import guard, progress
 from zoo.config import REPORT_NAME, Language
-from zoo.errors import ConfigError, RequestError, ZooError
+from zoo.data import reach
+from zoo.errors import ConfigError, RequestError
 from zoo.options import Configurable, option
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.analysis.document import Options
     from zoo.reporting.schema import Document
 
 USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
-python -m zoo.report verify reports/<name>      recompute every number from the run folders
+python -m zoo.report verify reports/<name> [runs=FOLDER] [data=true]
+    recompute every number from the run folders; runs=: the folder below which they lie now, where they were moved
 
 {options}"""
 
@@ -45,6 +50,7 @@ class Request(Configurable):
     permutations: int = option(200, "permutations behind the null of the representations", ge=1)
     seed: int = option(0, "seed of the draws and permutations", ge=0)
     device: str = option("cpu", "device on which the matrix products run, e.g. cuda", empty=False)
+    data: str = reach.declared()
 
     def options(self) -> Options:
         """What the analysis is told of it."""
@@ -53,9 +59,17 @@ class Request(Configurable):
         return Options(self.draws, self.permutations, self.seed, self.examples, self.device, lineage=self.lineage)
 
 
+@dataclass(frozen=True)
+class Verification(Configurable):
+    """What may be asked of `verify`."""
+
+    runs: str = option("", "the folder below which the runs lie now, where they were moved")
+    data: str = reach.declared()
+
+
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -63,16 +77,13 @@ def command(arguments: Sequence[str]) -> int:
     # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return guard.run(lambda: _shown(list(arguments)))
+
+
+def _shown(arguments: list[str]) -> int:
+    """The command, with a line on a terminal that says what it is doing."""
+    with progress.activity():
+        return _command(arguments)
 
 
 def _command(arguments: list[str]) -> int:
@@ -83,8 +94,7 @@ def _command(arguments: list[str]) -> int:
         return verify(arguments[1:])
     request = parse(arguments)
     paths = [part for part in request.study.split(",") if part]
-    folder = write(paths, request, ["python", "-m", "zoo.report", *arguments])
-    print(f"Report: {folder / 'index.html'}")
+    tell(write(paths, request, ["python", "-m", "zoo.report", *arguments]))
     return 0
 
 
@@ -95,52 +105,115 @@ def parse(arguments: Sequence[str]) -> Request:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.name and not REPORT_NAME.fullmatch(request.name):
         raise ConfigError(f"name={request.name}: letters, digits, '_', '-' and '.' make a name.")
+    _require_device(request.device)
     return request
 
 
-def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], keep_larger: bool = False) -> Path:
-    """Analyse the runs under some paths and write the report; words: the command. Returns its folder.
-
-    keep_larger: raise RequestError instead of replacing a report that has other runs as well."""
-    from zoo import reporting
-    from zoo.analysis.document import analyse
-    from zoo.plugins import registry
-
-    document = analyse(paths, request.options(), words)
-    studied = document["study"]
-    name = request.name or re.sub(r"[^\w.-]+", "-", f"{studied['task']}-{studied['dataset']}")
-    if request.name:
-        document["title"] = f"{request.name} · {studied['dataset']}"
-    folder = Path(request.out).expanduser() / name
-    if keep_larger:
-        _refuse_to_shrink(folder, document)
-    reporting.write(document, folder, request.language)
-    registry().notify("zoo_report_written", document=document, folder=folder)
-    return folder
-
-
-def _refuse_to_shrink(folder: Path, document: Document) -> None:
-    if not (folder / "report.json").exists():
+def _require_device(device: str) -> None:
+    """Raise ConfigError for a device that this machine has not; torch is asked only where it is not the processor."""
+    if device == "cpu":
         return
-    # By model and seed: the same command with another version of zoo makes runs of other keys.
-    had, has = (
-        {(one["models"][run["model"]]["name"], run["seed"]) for run in one["provenance"]["runs"]}
-        for one in (read(folder), document)
-    )
-    if lost := len(had - has):
-        raise RequestError(
-            f"{folder} holds a report with {lost} runs that are not in this sweep; it was left as it is.\n"
-            f"report_name=… gives this one a name of its own; python -m zoo.report study=… takes all runs together."
-        )
+    import torch
+
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["cuda"] if len(there) > 1 else []
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if device not in there:
+        raise ConfigError(f"device={device}: this machine has no such device. It has: {', '.join(there)}.")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that has been written. said: its first two sentences and what to know before using them, in its
+    language; kept: runs that it has from the report it extends."""
+
+    folder: Path
+    said: tuple[str, ...]
+    kept: int = 0
+
+
+def tell(written: Written) -> None:
+    """Say on the screen what a report says first, and where it is."""
+    lines = list(written.said)
+    if written.kept:
+        lines.append(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
+    screen = progress.console()
+    for line in (*lines, f"Report: {written.folder / 'index.html'}"):
+        screen.print(line, soft_wrap=True, markup=False, emoji=False)
+
+
+def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], extend: bool = False) -> Written:
+    """Analyse the runs under some paths and write the report; words: the command.
+
+    extend: the paths are run folders, to which those of the report that is there already are added; raises
+    RequestError instead of replacing one whose runs cannot be."""
+    from zoo.plugins import registry
+    from zoo.store.places import kept
+
+    with stages() as begin:
+        begin("loading libraries")
+        from zoo import reporting
+        from zoo.analysis import earlier
+        from zoo.analysis.document import analyse
+        from zoo.reporting import story
+        from zoo.reporting.words import Words
+
+        together: Sequence[str | Path] = paths
+        if extend:
+            there = _folder(request, *earlier.kind_of(paths[0]))
+            reporting.restore(there)
+            together = earlier.joined(paths, there)
+        with reach.allowing(reach.chosen(request.data)):
+            document = analyse(together, request.options(), words, begin)
+        studied = document["study"]
+        if request.name:
+            document["title"] = f"{request.name} · {studied['dataset']}"
+        folder = _folder(request, studied["task"], studied["dataset"])
+        begin("drawing and writing the report")
+        reporting.restore(folder)
+        with kept([run["folder"] for run in document["provenance"]["runs"]]):
+            reporting.write(document, folder, request.language)
+        registry().notify("zoo_report_written", document=document, folder=folder)
+    said = tuple(story.first_lines(document, Words(request.language)))
+    return Written(folder, said, len(together) - len(paths))
+
+
+def _folder(request: Request, task: str, dataset: str) -> Path:
+    """Where the report of a study is written."""
+    from zoo.store.disk import place_of
+    from zoo.store.keys import shortened
+
+    name = shortened(request.name or re.sub(r"[^\w.-]+", "-", f"{task}-{dataset}"))
+    return place_of(request.out, "out") / name
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """What is called with the name of each stage as it begins, so that a terminal can show it."""
+    with contextlib.ExitStack() as current:
+
+        def begin(stage: str) -> None:
+            current.close()
+            current.enter_context(phase(stage))
+
+        yield begin
 
 
 def verify(arguments: Sequence[str]) -> int:
     """Recompute a report from its run folders and compare. Returns 0 when every number is the same, else 1."""
+    from zoo.analysis import earlier
     from zoo.analysis.document import Options, analyse
 
-    if len(arguments) != 1:
+    places = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    asked = words.parse([word for word in arguments if word not in places], Verification)
+    if len(places) != 1:
         raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
-    old = read(Path(arguments[0]))
+    old = read(Path(places[0]))
+    folders: list[Path] = (
+        earlier.found(old, Path(asked.runs))
+        if asked.runs
+        else [Path(run["folder"]) for run in old["provenance"]["runs"]]
+    )
     method = old["method"]
     options = Options(
         method["draws"],
@@ -151,19 +224,24 @@ def verify(arguments: Sequence[str]) -> int:
         lineage="lineage" in old,
         answers="answers" in old.get("lineage", {}),
     )
-    new = analyse([run["folder"] for run in old["provenance"]["runs"]], options, old["command"])
-    # The title is the user's. Folders that could not be compared then are not looked for now: what was left out is the
-    # former report's to say. Texts and images are the data set's, which need not be there any more.
-    told = {"title": old["title"], "left_out": old["left_out"], "examples": _known(new["examples"], old["examples"])}
+    with reach.allowing(reach.chosen(asked.data)), stages() as begin:
+        # Folders that could not be compared then are not looked for now: what was left out is the report's to say.
+        new = analyse(folders, options, old["command"], begin, old["left_out"])
+    if asked.runs:
+        for run, before in zip(new["provenance"]["runs"], old["provenance"]["runs"], strict=False):
+            run["folder"] = before["folder"]
+    # The title is the user's. Texts and images are the data set's, which need not be there any more.
+    told = {"title": old["title"], "examples": _known(new["examples"], old["examples"])}
     found = difference({**new, **told}, old, "")
     if new["zoo_version"] != old["zoo_version"]:
         print(f"The report was written by zoo {old['zoo_version']}, and this is {new['zoo_version']}.", file=sys.stderr)
     if found is None:
-        print(f"{arguments[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
+        print(f"{places[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
         return 0
-    print(f"{arguments[0]}: the first that differs is {found}", file=sys.stderr)
+    print(f"{places[0]}: the first that differs is {found}", file=sys.stderr)
     if found.startswith("lineage"):
-        print("One of its tests (R2) reads the training data: without them its numbers are missing.", file=sys.stderr)
+        print("One of its tests (R2) reads the training data: without them its numbers are missing. data=true reads "
+              "whatever data the runs name.", file=sys.stderr)  # fmt: skip
     return 1
 
 
@@ -177,15 +255,33 @@ def _known(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(folder: Path) -> Document:
     """The document of a report. Raises RequestError when there is none, or it is no report."""
+    from zoo.reporting import restore
     from zoo.reporting.schema import check
 
     file = folder if folder.name == "report.json" else folder / "report.json"
+    restore(file.parent)
     try:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{file} is no report of this version: {error}") from error
+        raise RequestError(_no_report(file, error)) from error
+
+
+def _no_report(file: Path, error: Exception) -> str:
+    """What is wrong with a report.json: another schema version, or no report at all."""
+    from zoo.reporting.schema import SCHEMA_VERSION
+
+    try:
+        version = json.loads(file.read_text(encoding="utf-8"))["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return f"{file} is no report: {error}"
+    if version == SCHEMA_VERSION:
+        return f"{file} is no report of this version: {error}"
+    return (
+        f"{file} has schema version {version}, and this program reads {SCHEMA_VERSION}.\n"
+        "Make the report again from its runs (python -m zoo.report study=…), or verify it with the zoo that wrote it."
+    )
 
 
 def difference(new: Any, old: Any, path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,16 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     A run that is complete already is not repeated. Raises ZooError; whatever fails once the data is read leaves a
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
-    from zoo import data, overrides, records
+    from zoo import data, guard, overrides, records
+    from zoo.engine import memory
     from zoo.phases import phase
 
     overrides.check_fit(config)
-    with phase("reading the data"):
+    with phase("reading the data"), memory.uncollected():
         splits = data.load(config.dataset)
-    with records.keyed(config, splits, registry):
+    with records.keyed(config, splits, registry), guard.blamed(f"Task '{config.task.name}' failed in check"):
         config.task.check(splits)
-    with phase("looking for a run that is complete"):
+    with phase("looking for a run that is complete"), memory.uncollected():
         plan = records.identify(config, splits, registry)
         if (kept := records.find(config, plan)) is not None:
             return kept
@@ -43,9 +45,17 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 something ran and failed, 2 the request was wrong, 130 Ctrl-C."""
+    from zoo import guard
+
+    guard.leave(guard.run(_command))
+
+
+def _command() -> int:
     from zoo import launch
 
-    sys.exit(launch.command(sys.argv[1:]))
+    code = launch.command(sys.argv[1:])
+    gc.freeze()  # or Python looks through all that torch and transformers are for garbage, a second before it ends
+    return code
 
 
 if __name__ == "__main__":

@@ -24,20 +24,25 @@ THUMBNAIL = 64
 
 
 def test_split(record: Mapping[str, Any]) -> Split | None:
-    """The test split of a run's dataset; None when it is not to be had any more, or is another one now."""
+    """The test split of a run's dataset; None when it is not to be had any more, is another one now, or may not be read
+    unasked (`zoo.data.reach`)."""
     from zoo import data
+    from zoo.config import from_record
+    from zoo.data import reach
     from zoo.plugins import registry
 
-    options = dict(record.get("config", {}).get("dataset") or {})
+    config = record.get("config")
+    options = config.get("dataset") if isinstance(config, Mapping) else None
     try:
-        entry = registry().find("dataset", str(options.pop("name", "")))
-        split = data.load(entry.cls(**options)).test
-    except (ZooError, TypeError) as error:
-        log.warning("the examples cannot be shown: %s", str(error).splitlines()[0])
+        dataset = from_record("dataset", options if isinstance(options, Mapping) else {}, registry())
+        reach.require_allowed(dataset)
+        split = data.load(dataset).test
+    except ZooError as error:
+        log.warning("the examples are not shown: %s", str(error).splitlines()[0])
         return None
     known = record.get("data", {}).get("splits", {}).get("test", {}).get("fingerprint")
     if split.fingerprint != known:
-        log.warning("the examples cannot be shown: the dataset's test split is another one now")
+        log.warning("the examples are not shown: the dataset's test split is another one now")
         return None
     return split
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 # Reasons are English clauses; `zoo/reporting/languages` has them in the other languages.
 UNDEFINED = "it is undefined on these examples"
 ONE_MODEL = "two models at least are needed, and there is one"
-NO_REPLICAS = "it needs two runs or more of each model"
+NO_PAIR = "no two models that are neither constant nor perfect have a defined likeness"
+SOME_PAIR = "the likeness of some pair is undefined"
 
 
 def from_scalar(found: Scalar) -> Number:

@@ -24,8 +24,11 @@ OTHER_TIME = "measured at another time"
 OTHER_CONDITIONS = "measured on another device, or under other conditions"
 
 
-def benches(comparison: Comparison, models: Sequence[str], board: Leaderboard) -> list[schema.Bench]:
-    """Every bench with runs of this comparison. models: names, in the order of the report's indices.
+def benches(
+    comparison: Comparison, models: Sequence[str], board: Leaderboard, counted: Sequence[int]
+) -> list[schema.Bench]:
+    """Every bench with runs of this comparison. models: names, in the order of the report's indices; counted: the
+    models that may be on the Pareto front: a constant answer is fast, and no choice.
 
     The first has the most of the models and is the newest of such; the others say why they stand apart from it. A
     bench.json that cannot be read is told and left out."""
@@ -38,7 +41,11 @@ def benches(comparison: Comparison, models: Sequence[str], board: Leaderboard) -
     known = [bench for _, found in files for bench in found["benches"] if _present(bench, index)]
     known.sort(key=lambda bench: (len({index[model["key"]] for model in _present(bench, index)}), bench["made"]))
     known.reverse()
-    return [_told(bench, index, board, None if bench is known[0] else _apart(bench, known[0])) for bench in known]
+    fronts = [on_front(bench, index, board, counted) for bench in known]
+    return [
+        _told(bench, index, front, None if bench is known[0] else _apart(bench, known[0]))
+        for bench, front in zip(known, fronts, strict=True)
+    ]
 
 
 def _present(bench: store.Bench, index: Mapping[str, int]) -> list[store.Model]:
@@ -53,11 +60,10 @@ def _apart(bench: store.Bench, first: store.Bench) -> str:
     return OTHER_HARDWARE if one != other else OTHER_CONDITIONS
 
 
-def _told(bench: store.Bench, index: Mapping[str, int], board: Leaderboard, apart: str | None) -> schema.Bench:
+def _told(bench: store.Bench, index: Mapping[str, int], front: Mapping[str, bool], apart: str | None) -> schema.Bench:
     protocol, hardware = bench["protocol"], bench["machine"]["hardware"]
     where = [hardware[name] for name in ("gpu", "cpu", "system") if hardware.get(name)]
     threads = protocol["threads"]
-    front = on_front(bench, index, board)
     return schema.Bench(
         device=f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}",
         where=", ".join([*where, f"{hardware.get('cores', '?')} cores"]),
@@ -97,15 +103,19 @@ def from_measured(found: store.Measured) -> schema.Number:
     return number(found["value"], found["low"], found["high"], found["n"], found["reason"])
 
 
-def on_front(bench: store.Bench, index: Mapping[str, int], board: Leaderboard) -> dict[str, bool]:
-    """Key of a run -> whether it is on the Pareto front of accuracy and throughput. Empty without a noise floor.
+def on_front(
+    bench: store.Bench, index: Mapping[str, int], board: Leaderboard, counted: Sequence[int]
+) -> dict[str, bool]:
+    """Key of a run of a model that counts -> whether it is on the Pareto front of accuracy and throughput. Empty
+    without a noise floor.
 
     Off the front is what another one clearly beats in one of the two without being clearly worse in the other."""
     if bench["floor"]["throughput"] is None:
         return {}
     faster = _faster(bench)
     better = (board.accuracy[:, None] > board.accuracy[None, :]) & (board.adjusted < LEVEL)
-    chosen = [(at, index[model["key"]]) for at, model in enumerate(bench["models"]) if model["key"] in index]
+    known = [(at, index.get(model["key"])) for at, model in enumerate(bench["models"])]
+    chosen = [(at, model) for at, model in known if model is not None and model in counted]
 
     def beats(one: tuple[int, int], other: tuple[int, int]) -> bool:
         wins = faster[one[0], other[0]] or better[one[1], other[1]]

@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__
-from zoo.analysis import content, costs, lineage, sections
-from zoo.analysis.convert import UNDEFINED, finite, from_models
+from zoo import __version__, guard
+from zoo.analysis import content, costs, first, lineage, sections
+from zoo.analysis.convert import UNDEFINED, finite, from_models, from_scalar
+from zoo.homogeneity import headline as numbers
 from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.layers import Grid, Null, compare
 from zoo.homogeneity.leaderboard import Leaderboard, leaderboard
 from zoo.homogeneity.macro_f1 import macro_f1
-from zoo.homogeneity.results import Pairs, PerModel, Result
+from zoo.homogeneity.results import Pairs, PerModel, Result, Scalar
 from zoo.plugins import registry
 from zoo.reporting import schema
 from zoo.reporting.lineage_schema import Lineage
 from zoo.reporting.schema import number, undefined
 from zoo.store import guards, panel, probe, study
 from zoo.store.recipes import Recipe
+from zoo.store.schema import PARENT
 
 if TYPE_CHECKING:
     from zoo.homogeneity.measures import Measure
@@ -60,26 +62,42 @@ Progress = Callable[[str], None]
 
 
 def analyse(
-    paths: Sequence[str | Path], options: Options, command: Sequence[str] = (), progress: Progress = lambda stage: None
+    paths: Sequence[str | Path],
+    options: Options,
+    command: Sequence[str] = (),
+    progress: Progress = lambda stage: None,
+    left_out: Sequence[schema.LeftOut] | None = None,
 ) -> schema.Document:
-    """The findings of a study. paths: as `zoo.store.study.open` takes them; command: the words that asked for it.
+    """The findings of a study. paths: as `zoo.store.study.open` takes them; command: the words that asked for it;
+    left_out: what was left out, where that is known from before and the paths are of what was not.
 
     Raises RequestError when there is nothing to compare, DamagedRun when a file changes meanwhile."""
     progress("reading the runs")
     comparison = guards.compare(study.open([Path(path) for path in paths]))
     answers = panel.build(comparison)
     plan = Bootstrap(options.draws, options.seed, device=options.device)
-    progress("measuring likeness")
     kinds = [entry.cls for entry in registry().entries["measure"].values()]
     kinds.sort(key=_core_order)
-    results: dict[str, Result] = {kind.name: kind().compute(answers, plan) for kind in kinds}
+    counted = numbers.headline(answers, plan).models
+    every = first.together(answers, counted)
+    results: dict[str, Result] = {}
+    for kind in kinds:
+        progress(f"measuring likeness: {kind.title}")
+        results[kind.name] = _measured(kind, every if kind.scope == "set" else answers, plan)
     board = leaderboard(answers)
     votes = sections.Votes.of(answers)
     progress("comparing representations")
     grids = _representations(answers, probe.build(comparison), options)
     kin = lineage.lineage(comparison, answers.models, progress, options.answers) if options.lineage else None
     progress("putting it together")
-    return _document(comparison, answers, _Found(kinds, results, board, votes, grids, plan, kin), options, command)
+    gone = _left_out(comparison) if left_out is None else list(left_out)
+    found = _Found(kinds, results, board, votes, grids, plan, kin, counted, every, gone)
+    return _document(comparison, answers, found, options, command)
+
+
+def _measured(kind: type[Measure], answers: Panel, plan: Bootstrap) -> Result:
+    with guard.blamed(f"Measure '{kind.name}' failed in compute"):
+        return kind().compute(answers, plan)
 
 
 def _core_order(kind: type[Measure]) -> tuple[int, str]:
@@ -98,6 +116,9 @@ class _Found:
     grids: schema.Representations
     plan: Bootstrap
     lineage: Lineage | None
+    counted: tuple[int, ...]
+    every: Panel
+    left_out: list[schema.LeftOut]
 
     def of_models(self) -> dict[str, PerModel]:
         return {name: result for name, result in self.results.items() if isinstance(result, PerModel)}
@@ -109,31 +130,31 @@ class _Found:
 def _document(
     comparison: Comparison, answers: Panel, found: _Found, options: Options, command: Sequence[str]
 ) -> schema.Document:
-    first = comparison.members[0].run.record
-    kinships = found.results["kinship"]
-    assert isinstance(kinships, Pairs)
-    claims = kinship.claims(answers, found.plan)
-    every = sections.pairs(answers, found.votes, found.of_pairs(), claims)
-    together = sections.failed(answers, found.votes, found.plan)
+    record = comparison.members[0].run.record
+    of_pairs, replicas = found.of_pairs(), np.bincount(found.every.runs).min() > 1
+    every = sections.pairs(answers, found.votes, of_pairs, kinship.claims(answers, found.plan))
+    together = sections.failed(found.every, found.plan)
+    origin = _provenance(comparison, answers, command)
+    headline = first.headline(answers, found.plan, of_pairs, found.left_out, origin["runs"])
     document = schema.Document(
         schema_version=schema.SCHEMA_VERSION,
-        title=f"{first['task']} · {first['dataset']}",
+        title=f"{record['task']} · {record['dataset']}",
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         zoo_version=__version__,
         command=list(command),
         examples_included=options.examples,
-        study=_study(first, answers),
-        answer=sections.answer(answers, kinships, found.results["effective_models"]),
+        study=_study(record, answers),
+        headline=headline,
         models=_models(comparison, answers, found),
         measures=sections.measures(found.kinds, found.results),
         pairs=every,
         set_measures=_of_set(found),
-        map=sections.picture(answers, kinships),
+        map=sections.picture(answers, of_pairs[headline["measure"]], found.counted),
         failures=together,
-        diversity=sections.diversity(answers, found.board, found.plan),
+        diversity=sections.diversity(found.every, answers.models, found.board, found.plan),
         representations=found.grids,
-        examples=_examples(first, answers, found.votes, _referred(together, every), options.examples),
-        left_out=_left_out(comparison),
+        examples=_examples(record, answers, found.votes, _referred(together, every), options.examples),
+        left_out=found.left_out,
         method=schema.Method(
             draws=options.draws,
             confidence=found.plan.confidence,
@@ -142,10 +163,16 @@ def _document(
             calibrated=answers.calibrated,
             seed=options.seed,
         ),
-        provenance=_provenance(comparison, answers, command),
+        provenance=origin,
     )
+    if (
+        replicas
+        and len(found.every.models) > 1
+        and isinstance(diverse := found.results.get("recipe_diversity"), Scalar)
+    ):
+        document["recipe_diversity"] = from_scalar(diverse)
     # Only where there are some: a report of a study without them is what it always was.
-    if options.benches and (found_benches := costs.benches(comparison, answers.models, found.board)):
+    if options.benches and (found_benches := costs.benches(comparison, answers.models, found.board, found.counted)):
         document["benches"] = found_benches
     if found.lineage is not None:
         document["lineage"] = found.lineage
@@ -164,11 +191,16 @@ def _study(record: Mapping[str, Any], answers: Panel) -> schema.Study:
     )
 
 
-def _of_set(found: _Found) -> dict[str, schema.Number]:
-    from zoo.analysis.convert import from_scalar
-    from zoo.homogeneity.results import Scalar
+_ELSEWHERE = frozenset({"effective_models", "effective_against_joint_failure", "recipe_diversity"})
+"""Measures of the set that stand in the headline, or have a section of their own."""
 
-    return {name: from_scalar(result) for name, result in found.results.items() if isinstance(result, Scalar)}
+
+def _of_set(found: _Found) -> dict[str, schema.Number]:
+    return {
+        name: from_scalar(result)
+        for name, result in found.results.items()
+        if isinstance(result, Scalar) and name not in _ELSEWHERE
+    }
 
 
 def _models(comparison: Comparison, answers: Panel, found: _Found) -> list[schema.Model]:
@@ -275,6 +307,7 @@ def _grid(a: int, b: int, grid: Grid, corrected: float) -> schema.LayerGrid:
 def _referred(together: schema.Failures, pairs: Sequence[schema.Pair]) -> list[str]:
     """Ids that the document names, those that every model fails first."""
     ids = [example["id"] for example in together["every_model_fails"]]
+    ids += [example["id"] for example in together["against_label"]["listed"]] if "against_label" in together else []
     for pair in pairs:
         for listed in (pair["failed_together"], pair["differing"]):
             ids += listed["ids"] if listed else []
@@ -329,6 +362,8 @@ def _provenance(comparison: Comparison, answers: Panel, command: Sequence[str]) 
                 key=str(member.run.record["key"]),
                 folder=str(member.run.folder),
                 environment=environments.index(environment),
+                parent=_parent(member.run.record),
+                imported=bool(member.run.record.get("imported")),
             )
         )
     made = [[str(word) for word in member.run.record.get("command") or []] for member in comparison.members]
@@ -336,6 +371,12 @@ def _provenance(comparison: Comparison, answers: Panel, command: Sequence[str]) 
     return schema.Provenance(
         runs=runs, environments=environments, commands=[*commands, list(command)] if command else commands
     )
+
+
+def _parent(record: Mapping[str, Any]) -> str | None:
+    """The key of the run that this one was made from, as its record says."""
+    parent = record.get(PARENT)
+    return str(parent.get("key", "")) if isinstance(parent, Mapping) else None
 
 
 def _environment(record: Mapping[str, Any]) -> schema.Environment:

@@ -19,6 +19,7 @@ from zoo.lineage.comparison import Judged, compare_runs
 from zoo.lineage.dead import looking
 from zoo.lineage.document import evidence_rows
 from zoo.lineage.multiple import METHOD, Q
+from zoo.lineage.recorded import parent_of
 from zoo.lineage.verdict import NULL_EXACT, NULL_REPLICAS
 from zoo.lineage.weights import Weights, of_run
 from zoo.reporting import lineage_schema as schema
@@ -69,6 +70,15 @@ def lineage(
     owners = [models.index(member.model) for member in members]
     pairs = _pairs(owners, found)
     unseeded = {pair["a"] for pair in pairs if pair["note"] == SEED_CHANGES_NOTHING}
+    records = _records(members, found)
+    explained = _explained(members, owners, unseeded, found)
+    news = Counter(
+        _sorted(owners[runs[0]], owners[runs[1]])
+        for runs, one in found.judged.items()
+        if one.verdict.name in SHARING and runs not in explained
+    )
+    for pair in pairs:
+        pair["unexplained"] = news[pair["a"], pair["b"]]
     document = schema.Lineage(
         q=Q,
         correction=METHOD,
@@ -76,9 +86,10 @@ def lineage(
         runs=len(members),
         run_pairs=math.comb(len(members), 2),
         tested=sum(map(_tested, weighed.values())),
+        on_record=records,
         pairs=pairs,
-        listed=[_listed(runs, pair, opened) for runs, pair in _remarkable(found.judged)],
-        tree=_tree(compared, places, owners, unseeded),
+        listed=[_listed(runs, pair, opened, explained.get(runs)) for runs, pair in _remarkable(found.judged)],
+        tree=_tree(compared, places, records, _same_whatever_the_seed(owners, unseeded), found),
         lacking=[schema.LackingRun(run=run, reason=reason) for run, reason in sorted(lacking.items())],
     )
     if answers:
@@ -166,9 +177,9 @@ def _tested(pair: Judged) -> bool:
 
 
 def _remarkable(judged: Mapping[Runs, Judged]) -> list[tuple[Runs, Judged]]:
-    """The pairs that are listed, the most closely related first."""
-    listed = [item for item in judged.items() if item[1].verdict.name not in _UNREMARKABLE]
-    return sorted(listed, key=lambda item: (ORDER.index(item[1].verdict.name), item[0]))
+    """The pairs that are listed: those on record first, then the most closely related."""
+    listed = [item for item in judged.items() if item[1].recorded or item[1].verdict.name not in _UNREMARKABLE]
+    return sorted(listed, key=lambda item: (not item[1].recorded, ORDER.index(item[1].verdict.name), item[0]))
 
 
 def _pairs(owners: Sequence[int], found: _Found) -> list[schema.LineagePair]:
@@ -200,6 +211,8 @@ def _summed(models: Runs, runs: Sequence[Runs], found: _Found) -> schema.Lineage
         strongest_runs=list(strongest[0]) if strongest is not None and evidence is not None else None,
         reason=Counter(reasons).most_common(1)[0][0] if reasons else None,
         note=_note(list(judged.values()), models[0] == models[1]),
+        on_record=sum(pair.recorded is not None for pair in judged.values()),
+        unexplained=0,  # told once all pairs are known: others may explain it
     )
     behaviours = {pair: one.behaviour for pair, one in judged.items() if one.behaviour is not None}
     if behaviours:
@@ -253,20 +266,23 @@ def _note(pairs: Sequence[Judged], own: bool) -> str | None:
     return None
 
 
-def _strength(pair: Judged) -> tuple[int, bool, float, float, float]:
-    """How much speaks for a common past; the smallest is the most. What answers tell comes after what weights do."""
+def _strength(pair: Judged) -> tuple[bool, int, bool, float, float, float]:
+    """How much speaks for a common past; the smallest is the most. What a record tells comes first, and what answers
+    tell after what weights do."""
     shares = ORDER.index(pair.verdict.name) if pair.verdict.name in (*SHARING, DERIVED_BEHAVIOUR) else len(ORDER)
     row = _decisive(pair)
     by_answers = row is not None and row["test"] == "B2"
     if row is None or row["corrected"] is None:  # what the numbers themselves tell comes before every p-value
-        return shares, row is None, 2.0 if row is None else -1.0, 0.0, 0.0
-    return (shares, by_answers, *_smallness(row))
+        return pair.recorded is None, shares, row is None, 2.0 if row is None else -1.0, 0.0, 0.0
+    return (pair.recorded is None, shares, by_answers, *_smallness(row))
 
 
 def _decisive(pair: Judged) -> schema.LineageEvidence | None:
-    """The evidence that the verdict rests on; where no test rejects, that with the smallest p-value: of the weights, or
-    where these could not be tested, of the answers. None where no test has a p-value."""
+    """The record, where there is one; else the evidence that the verdict rests on; where no test rejects, that with the
+    smallest p-value: of the weights, or where these could not be tested, of the answers. None where no test has one."""
     rows = _rows(pair)
+    if "record" in rows:
+        return rows["record"]
     if pair.verdict.name in SHARING and not pair.verdict.null:
         return rows["numbers"]
     shares = pair.verdict.null if pair.verdict.name in SHARING else ""
@@ -289,8 +305,11 @@ def _rows(pair: Judged) -> dict[str, schema.LineageEvidence]:
     return {row["test"]: cast(schema.LineageEvidence, row) for row in evidence_rows(pair)}
 
 
-def _listed(runs: Runs, pair: Judged, opened: Mapping[int, Weights]) -> schema.LineageRunPair:
+def _listed(
+    runs: Runs, pair: Judged, opened: Mapping[int, Weights], explained: schema.Explained | None
+) -> schema.LineageRunPair:
     later = [place for place, model in opened.items() if model.label == pair.verdict.later]
+    made = [run for run in runs if pair.recorded is not None and opened[run].label == pair.recorded.child]
     return schema.LineageRunPair(
         a=runs[0],
         b=runs[1],
@@ -299,29 +318,122 @@ def _listed(runs: Runs, pair: Judged, opened: Mapping[int, Weights]) -> schema.L
         statement=pair.verdict.statement,
         later=later[0] if later else None,
         on_record=pair.evidence.origin or None,
+        child=made[0] if made else None,
+        explained=explained,
         evidence=cast("list[schema.LineageEvidence]", evidence_rows(pair)),
     )
 
 
-def _tree(
-    compared: Compared, places: Sequence[int], owners: Sequence[int], unseeded: set[int]
-) -> list[schema.LineageEdge]:
-    """The arcs of the family tree. Runs that are copies because a seed changes nothing are no family."""
-    judged = _by_indices(compared)
-    arcs = []
-    for child, parent in sorted(compared.parents.items()):
-        if owners[places[child]] == owners[places[parent]] and owners[places[child]] in unseeded:
+def _records(members: Sequence[Member], found: _Found) -> list[schema.LineageRecord]:
+    """The runs that by their records were made out of others, whether or not these are among the members."""
+    told = []
+    for child, member in enumerate(members):
+        named = parent_of(member.run.record)
+        if named is None:
             continue
-        pair = judged[_sorted(child, parent)]
-        distance = pair.evidence.distance
-        arcs.append(
-            schema.LineageEdge(
-                child=places[child],
-                parent=places[parent],
-                verdict=pair.verdict.name,
-                # Rounded: the last digits depend on the order in which a processor adds.
-                distance=None if math.isnan(distance) else round(distance, 4),
-                told=pair.verdict.later == compared.models[child].label,
+        parents = [place for place in _with_key(members, named.key) if place != child]
+        pairs = [(place, found.judged.get(_sorted(child, place))) for place in parents]
+        # Of several runs that have the key, one whose weights are those on record.
+        sure = [(place, pair.recorded.against) for place, pair in pairs if pair is not None and pair.recorded]
+        sure.sort(key=lambda item: item[1] == "other weights")
+        parent, against = sure[0] if sure else (parents[0] if parents else None, None)
+        told.append(
+            schema.LineageRecord(
+                child=child, parent=parent, label=named.label, seed=named.seed, steps=list(named.steps), against=against
             )
         )
-    return arcs
+    return told
+
+
+def _with_key(members: Sequence[Member], key: str) -> list[int]:
+    return [place for place, member in enumerate(members) if member.run.record.get("key") == key]
+
+
+def _explained(
+    members: Sequence[Member], owners: Sequence[int], unseeded: Collection[int], found: _Found
+) -> dict[Runs, schema.Explained]:
+    """Why weights or answers that two runs share are no news, by pairs of runs: because a record or the construction of
+    the models says so, of the two or of others through which they are related. Records of one start explain a common
+    ancestor, and neither a copy nor that one comes from the other."""
+    told: dict[Runs, schema.Explained] = {}
+    same: list[tuple[int, Any]] = []
+    for child, member in enumerate(members):
+        if named := parent_of(member.run.record):  # two children of one parent are related though it may be missing
+            same += [(child, named.key), *((child, place) for place in _with_key(members, named.key))]
+    started: list[tuple[int, Any]] = []
+    for runs, pair in found.judged.items():
+        if pair.recorded is not None:
+            told[runs] = "on record"
+        elif owners[runs[0]] == owners[runs[1]] and owners[runs[0]] in unseeded:
+            told[runs] = "no randomness"
+            same.append(runs)
+        elif pair.verdict.name == "common ancestor" and pair.evidence.origin:
+            config = members[runs[0]].run.record.get("config") or {}
+            told[runs] = "one checkpoint" if config.get("model_fingerprint") else "one seed"
+            started.append(runs)
+    close, wide = _related(same), _related([*same, *started])
+    for (one, two), pair in found.judged.items():
+        related = wide if pair.verdict.name == "common ancestor" else close
+        shared = pair.verdict.name in (*SHARING, DERIVED_BEHAVIOUR)
+        if shared and (one, two) not in told and one in related and related[one] == related.get(two):
+            told[one, two] = "through others"
+    return told
+
+
+def _related(links: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Of everything that is linked, one that stands for all that it is related to through any number of links."""
+    first: dict[Any, Any] = {}
+
+    def find(one: Any) -> Any:
+        while first.setdefault(one, one) != one:
+            one = first[one]
+        return one
+
+    for one, two in links:
+        first[find(one)] = find(two)
+    return {one: find(one) for one in list(first)}
+
+
+def _same_whatever_the_seed(owners: Sequence[int], unseeded: Collection[int]) -> Callable[[int, int], bool]:
+    return lambda one, two: owners[one] == owners[two] and owners[one] in unseeded
+
+
+def _tree(
+    compared: Compared,
+    places: Sequence[int],
+    records: Sequence[schema.LineageRecord],
+    same: Callable[[int, int], bool],
+    found: _Found,
+) -> list[schema.LineageEdge]:
+    """The arcs of the family tree: what records say, and below it what weights do. same: whether two runs are copies
+    because a seed changes nothing, which is no family."""
+    parents: dict[int, int] = {}
+    directions: dict[int, Any] = {}
+    arcs = [(record["child"], record["parent"], "on record") for record in records if record["parent"] is not None]
+    for child, parent in sorted(compared.parents.items()):
+        arcs.append((places[child], places[parent], compared.family.directions[child]))
+    for child, parent, direction in arcs:
+        if child not in parents and not same(child, parent) and child not in _line_of(parents, parent):
+            parents[child], directions[child] = parent, direction
+    return [_edge(child, parent, directions[child], found) for child, parent in sorted(parents.items())]
+
+
+def _line_of(parents: Mapping[int, int], run: int) -> list[int]:
+    """A run and all that it comes from."""
+    line = [run]
+    while line[-1] in parents:
+        line.append(parents[line[-1]])
+    return line
+
+
+def _edge(child: int, parent: int, direction: Any, found: _Found) -> schema.LineageEdge:
+    pair = found.judged.get(_sorted(child, parent))
+    distance = math.nan if pair is None else pair.evidence.distance
+    return schema.LineageEdge(
+        child=child,
+        parent=parent,
+        verdict="undetermined" if pair is None else pair.verdict.name,
+        # Rounded: the last digits depend on the order in which a processor adds.
+        distance=None if math.isnan(distance) else round(distance, 4),
+        direction=direction,
+    )

@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.analysis.convert import NO_REPLICAS, ONE_MODEL, finite, from_models, from_pairs, from_scalar
+from zoo.analysis.convert import (
+    NO_PAIR,
+    ONE_MODEL,
+    SOME_PAIR,
+    finite,
+    from_models,
+    from_pairs,
+    from_scalar,
+)
 from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
+from zoo.homogeneity.results import NO_REPLICAS
+from zoo.homogeneity.selection import best_accuracy
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined
 
@@ -71,27 +81,6 @@ def measures(kinds: Sequence[type[Measure]], results: Mapping[str, Result]) -> l
     ]
 
 
-def answer(panel: Panel, kinships: Pairs, effective: Any) -> schema.Answer:
-    """The one sentence: the effective number, and the pairs at the ends of the scale."""
-    models = len(panel.models)
-    defined = [
-        (float(kinships.value[a, b]), a, b)
-        for a, b in itertools.combinations(range(models), 2)
-        if np.isfinite(kinships.value[a, b])
-    ]
-
-    def pair(found: tuple[float, int, int]) -> schema.PairOfModels:
-        _, a, b = found
-        return schema.PairOfModels(a=a, b=b, kinship=from_pairs(kinships, a, b))
-
-    return schema.Answer(
-        models=models,
-        effective=undefined(ONE_MODEL, len(panel.ids)) if models < 2 else from_scalar(effective),
-        most_alike=pair(max(defined)) if defined else None,
-        least_alike=pair(min(defined)) if len(defined) > 1 else None,
-    )
-
-
 def pairs(panel: Panel, votes: Votes, results: Mapping[str, Pairs], claims: kinship.Claims) -> list[schema.Pair]:
     """All pairs with a ≤ b; a self-pair compares a model's replicas."""
     found = []
@@ -100,17 +89,24 @@ def pairs(panel: Panel, votes: Votes, results: Mapping[str, Pairs], claims: kins
     wrong = votes.answers != panel.labels
     for a, b in itertools.combinations_with_replacement(range(models), 2):
         apart, both = votes.answers[a] != votes.answers[b], wrong[a] & wrong[b]
-        found.append(
-            schema.Pair(
-                a=a,
-                b=b,
-                measures={name: from_pairs(result, a, b) for name, result in results.items()},
-                p_values=None if a == b else _p_values(claims, a, b),
-                differing=None if a == b else _listed(panel, apart, listed),
-                failed_together=None if a == b else _listed(panel, both, listed),
-            )
+        pair = schema.Pair(
+            a=a,
+            b=b,
+            measures={name: from_pairs(result, a, b) for name, result in results.items()},
+            p_values=None if a == b else _p_values(claims, a, b),
+            differing=None if a == b else _listed(panel, apart, listed),
+            failed_together=None if a == b else _listed(panel, both, listed),
         )
+        if (z := _z(results.get("shared_wrong_answers"), a, b)) is not None:
+            pair["z"] = z
+        found.append(pair)
     return found
+
+
+def _z(shared: Pairs | None, a: int, b: int) -> float | None:
+    """How surprising it is that two models share so many wrong answers; None where that is undefined."""
+    part = shared.parts.get("z") if shared is not None else None
+    return None if part is None or a == b else finite(part.value[a, b])
 
 
 def _listed(panel: Panel, chosen: np.ndarray, most: int) -> schema.ExampleList:
@@ -129,30 +125,35 @@ def _p_values(claims: kinship.Claims, a: int, b: int) -> schema.PValues:
     )
 
 
-def picture(panel: Panel, kinships: Pairs) -> schema.Map:
-    """Map and dendrogram of 1 − kinship, where all kinships are defined."""
+def picture(panel: Panel, likeness: Pairs, counted: Sequence[int]) -> schema.Map:
+    """Map and dendrogram of 1 − likeness. likeness: kinship, or the correlation of errors; counted: the models that
+    count in the headline, of which those are drawn that have a likeness to any other."""
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
-    models = len(panel.models)
-    empty = schema.Map(coordinates=[], explained=None, merges=[], leaf_order=[], reason=None)
-    if models < 2:
-        return {**empty, "reason": ONE_MODEL}
-    if not np.isfinite(kinships.value).all():
-        lacking = NO_REPLICAS if len(panel.runs) < 2 * models else "the kinship of some pair is undefined"
-        return {**empty, "reason": lacking}
-    distances = np.clip(1 - kinships.value, 0, None)
+    empty = schema.Map(models=[], coordinates=[], explained=None, merges=[], leaf_order=[], reason=None)
+    models = [m for m in counted if np.isfinite(likeness.value[m, [k for k in counted if k != m]]).any()]
+    if len(models) < 2:
+        return {**empty, "reason": ONE_MODEL if len(panel.models) < 2 else NO_PAIR}
+    distances = np.clip(1 - likeness.value[np.ix_(models, models)], 0, None)
     np.fill_diagonal(distances, 0)
+    if not np.isfinite(distances).all():
+        return {**empty, "reason": SOME_PAIR}
     flat = squareform(distances, checks=False)
     tree = linkage(flat, "average")
     order = leaves_list(optimal_leaf_ordering(tree, flat))
     coordinates, explained = classical_scaling(distances)
-    merges = [schema.Merge(left=int(row[0]), right=int(row[1]), height=float(row[2])) for row in tree]
+
+    def cluster(index: float) -> int:
+        """A model's index, or M + the position of a merge."""
+        return models[int(index)] if index < len(models) else int(index) - len(models) + len(panel.models)
+
     return schema.Map(
-        coordinates=coordinates.tolist(),
+        models=models,
+        coordinates=[[float(x), float(y)] for x, y in coordinates],
         explained=explained,
-        merges=merges,
-        leaf_order=[int(leaf) for leaf in order],
+        merges=[schema.Merge(left=cluster(row[0]), right=cluster(row[1]), height=float(row[2])) for row in tree],
+        leaf_order=[models[leaf] for leaf in order],
         reason=None,
     )
 
@@ -174,15 +175,17 @@ def classical_scaling(distances: np.ndarray) -> tuple[np.ndarray, float | None]:
     return points, finite(np.clip(values, 0, None).sum() / total) if total > 0 else None
 
 
-def failed(panel: Panel, votes: Votes, plan: Bootstrap) -> schema.Failures:
-    """Failures together against chance, and the examples that every model fails."""
+def failed(panel: Panel, plan: Bootstrap) -> schema.Failures:
+    """Failures together against chance, and the examples that every model fails. panel: of the models that count, since
+    one that answers the same whatever it is asked says nothing of a label."""
+    votes = Votes.of(panel)
     found = failures.failure_counts(panel, plan)
     systemic = failures.systemic_failure(panel, plan)
     n = found.n
     every = np.flatnonzero((votes.answers != panel.labels).all(0))
     told = sorted((_failed_example(panel, votes, int(row)) for row in every), key=_suspected_first)
     none = undefined(too_few(n), n)
-    return schema.Failures(
+    section = schema.Failures(
         distribution=[
             schema.FailureCount(
                 models=count,
@@ -197,6 +200,25 @@ def failed(panel: Panel, votes: Votes, plan: Bootstrap) -> schema.Failures:
         total=len(every),
         every_model_fails=told[:FAILED_LISTED],
     )
+    if len(panel.classes) > 2 and len(panel.models) > 2:
+        section["against_label"] = against_label(panel, votes)
+    return section
+
+
+def against_label(panel: Panel, votes: Votes) -> schema.AgainstLabel:
+    """The examples on which more than half of the models give one and the same wrong answer, most models first."""
+    counts = np.stack([(votes.answers == answer).sum(0) for answer in range(len(panel.classes))])
+    counts[panel.labels, np.arange(len(panel.labels))] = 0
+    said, most = counts.argmax(0), counts.max(0)
+    rows = np.flatnonzero(2 * most > len(votes.answers))
+    rows = rows[np.argsort(-most[rows], kind="stable")]
+    return schema.AgainstLabel(
+        total=len(rows),
+        listed=[
+            schema.SharedAnswer(id=panel.ids[row], answer=panel.classes[int(said[row])], models=int(most[row]))
+            for row in rows[:FAILED_LISTED]
+        ],
+    )
 
 
 def _suspected_first(example: schema.FailedExample) -> tuple[bool, bool, str]:
@@ -208,7 +230,7 @@ def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExampl
     with two models, or of two classes, that says little, so they have to be sure of it as well."""
     said = votes.answers[:, row]
     agree = len(said) > 1 and bool((said == said[0]).all())
-    sure = votes.probabilities is not None and bool((votes.probabilities[:, row, said[0]] >= CONFIDENT).all())
+    sure = agree and votes.probabilities is not None and bool((votes.probabilities[:, row, said[0]] >= CONFIDENT).all())
     suspected = agree and (sure or (len(panel.classes) > 2 and len(said) > 2))
     return schema.FailedExample(
         id=panel.ids[row],
@@ -218,10 +240,11 @@ def _failed_example(panel: Panel, votes: Votes, row: int) -> schema.FailedExampl
     )
 
 
-def diversity(panel: Panel, board: Leaderboard, plan: Bootstrap) -> schema.Diversity:
-    """What having several models is worth."""
-    n, best = len(panel.ids), board.order[0]
-    accuracy = accuracy_of(board, best)
+def diversity(panel: Panel, models: Sequence[str], board: Leaderboard, plan: Bootstrap) -> schema.Diversity:
+    """What having several models is worth. panel: of the models that count; models, board: of all."""
+    indices = [models.index(name) for name in panel.models]
+    n, (chosen, number_of_best) = len(panel.ids), best_accuracy(panel, plan)
+    best, accuracy = indices[chosen], from_scalar(number_of_best)
     vote, oracle = failures.vote_gain(panel, plan), failures.oracle_gap(panel, plan)
     systemic, adds = failures.systemic_failure(panel, plan), failures.marginal_diversity(panel, plan)
     none = from_scalar(vote) if vote.value is None else undefined(ONE_MODEL, n)
@@ -241,12 +264,12 @@ def diversity(panel: Panel, board: Leaderboard, plan: Bootstrap) -> schema.Diver
         oracle_gap=from_scalar(oracle),
         contributions=[
             schema.Contribution(
-                model=model,
+                model=index,
                 oracle=from_models(adds, model),
                 vote=from_models(adds.parts["vote"], model) if adds.parts else none,
                 effective=from_models(adds.parts["effective"], model) if adds.parts else none,
             )
-            for model in range(len(panel.models))
+            for model, index in enumerate(indices)
         ],
     )
 

@@ -65,13 +65,16 @@ def load(folder: Path, sample: int) -> Stored:
     Raises DataError when the data are no longer those of the run, DamagedRun, StoreError, and what plugins raise."""
     from zoo import data
     from zoo.config import from_record
+    from zoo.data import reach
     from zoo.plugins import registry
     from zoo.store.reading import read
 
     run = read(folder)
     config = run.record["config"]
     model = from_record("model", config["model"], registry())
-    splits = data.load(from_record("dataset", config["dataset"], registry()))
+    dataset = from_record("dataset", config["dataset"], registry())
+    reach.require_allowed(dataset, model)
+    splits = data.load(dataset)
     known = run.record.get("data", {}).get("fingerprint")
     if splits.fingerprint != known:
         raise DataError(f"The data are other data now: fingerprint {splits.fingerprint[:12]}, not {str(known)[:12]}.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import os
 import re
 import statistics
@@ -13,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zoo.benchmark import nvml
+from zoo.engine import memory
 
 if TYPE_CHECKING:
     import torch
@@ -46,33 +45,19 @@ class Memory:
     def begin(self) -> None:
         """What comes from now on counts: the size that the process has is its base."""
         self.restart()
-        self._base = _status("VmRSS")
+        self._base = memory.resident()
 
     def restart(self) -> None:
-        """Give back what is free, and forget how large the process was."""
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed, and it would count as the model's
-        try:
-            with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-                file.write("5")
-            self._forgets = True
-        except OSError:
-            self._forgets = False
+        """Give back what is free, which would count as the model's, and forget how large the process was."""
+        memory.release()
+        self._forgets = memory.forget_largest()
 
     def peak(self) -> dict[str, Any]:
         """`mib` over the base, or the reason why it is not known."""
-        high = _status("VmHWM")
+        high = memory.resident("VmHWM")
         if high is None or self._base is None or not self._forgets:
             return {"mib": None, "reason": "the system does not let a process forget its largest size"}
         return {"mib": max(0.0, high - self._base), "reason": ""}
-
-
-def _status(name: str) -> float | None:
-    """A size from /proc/self/status, MiB; None elsewhere than on Linux."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as lines:
-        return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
-    return None
 
 
 def clock_rate(device: torch.device) -> float | None:

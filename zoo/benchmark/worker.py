@@ -42,7 +42,7 @@ def main() -> None:
                 told = measuring.adopt(order["search"])
             else:
                 told = {"search": measuring.search, "close": measuring.close}[order["do"]]()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             traceback.print_exc()
             told = {"error": _in_words(error), "exit_code": getattr(error, "exit_code", 1)}
         answers.write(json.dumps(told) + "\n")
@@ -60,10 +60,12 @@ def prepare(job: dict[str, Any]) -> Any:
     from zoo.benchmark import restoring
     from zoo.benchmark.subjects import Measuring, Module, Opaque
     from zoo.benchmark.timing import Memory
+    from zoo.data import reach
     from zoo.models import TorchModel
 
     device = restoring.place(job)
-    stored = restoring.load(Path(job["folder"]), job["sample"])
+    with reach.allowing(job.get("data", "auto")):
+        stored = restoring.load(Path(job["folder"]), job["sample"])
     kind = Module if isinstance(stored.model, TorchModel) else Opaque
     _warm_up("cpu" if kind is Opaque else device.type)
     memory = Memory()

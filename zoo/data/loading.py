@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
+from zoo import guard
 from zoo.data import Data, Dataset, Labelled, Split, SplitName, Splits
 from zoo.data.labels import kind
-from zoo.errors import DataError, PluginError, ZooError, did_you_mean
+from zoo.errors import DataError, PluginError, did_you_mean
 from zoo.models import Modality
 
 if TYPE_CHECKING:
@@ -59,13 +60,8 @@ class _Part:
 
 def _read(dataset: Dataset) -> Data:
     """What the dataset gives. An error that it did not foresee names it."""
-    try:
+    with guard.blamed(f"Dataset '{dataset.name}' failed in read"):
         return dataset.read()
-    except (ZooError, MemoryError):
-        raise
-    except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        raise PluginError(f"Dataset '{dataset.name}' failed in read: {type(error).__name__}: {first}") from error
 
 
 def prepare(dataset: Dataset) -> Splits:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import guard
 from zoo.disguise import chain
-from zoo.errors import ConfigError, RequestError, ZooError, did_you_mean, printable
+from zoo.disguise.place import DEFAULT, require_apart
+from zoo.errors import ConfigError, RequestError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from zoo.disguise.publishing import Disguised, Request
 
-OPTIONS = ("how", "seed", "out", "device")
+OPTIONS = ("how", "seed", "out", "device", "data")
 SEEDS = 2**32
 
 
@@ -25,11 +27,16 @@ def usage() -> str:
     kinds = "\n".join(f"  {kind.example:{width}}  {kind.does}" for kind in chain.KINDS.values())
     return f"""python -m zoo.disguise RUN how=step,step,… [option=value …]
 
-RUN          the folder of a complete run of a model that the engine trains
-how=         steps from left to right, such as prune:0.5,permute,quantise:8
-seed=0       of everything that is drawn
-out=runs     folder in which the new run is kept
-device=auto  cpu, cuda or mps
+RUN            the folder of a complete run of a model that the engine trains
+how=           steps from left to right, such as prune:0.5,permute,quantise:8
+seed=0         of everything that is drawn
+out={DEFAULT}  folder in which the new run is kept; not the one that holds the runs it is made from, since a report on
+               these would then count it, too
+device=auto    cpu, cuda or mps
+data=auto      true reads whatever data the run names; auto: those of the installation and below this folder
+
+A report on both, study=runs,{DEFAULT}, counts the new run as one more model. It says first, from the new run's record
+and before any test, which run it was made from and by which steps, and whether the weights speak against that.
 
 Steps:
 {kinds}"""
@@ -37,7 +44,7 @@ Steps:
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 something failed, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -48,25 +55,21 @@ def command(arguments: Sequence[str]) -> int:
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    return guard.run(lambda: _command(list(arguments)))
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(usage())
         return 0 if arguments else RequestError.exit_code
-    try:
-        _show(parse(arguments))
-        return 0
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
+    _show(parse(arguments))
+    return 0
 
 
 def parse(arguments: Sequence[str]) -> Request:
     """The request from the words of a command line. Raises ConfigError and UnknownName."""
     from zoo.config import Device
+    from zoo.data import reach
     from zoo.disguise.publishing import Request
     from zoo.store.disk import place_of
 
@@ -87,11 +90,12 @@ def parse(arguments: Sequence[str]) -> Request:
     devices = [item.value for item in Device]
     if device not in devices:
         raise ConfigError(f"device={device}: it is one of {', '.join(devices)}.{did_you_mean(device, devices)}")
-    out = said.get("out", "runs")
+    out = said.get("out", DEFAULT)
     if not out.strip():
-        raise ConfigError("out= has no value. Write a folder, e.g. out=runs")
+        raise ConfigError(f"out= has no value. Write a folder, e.g. out={DEFAULT}")
     seed, place = _seed(said.get("seed", "0")), place_of(out, "out")
-    return Request(Path(runs[0]), said["how"], seed, place, Device(device))
+    require_apart(Path(runs[0]), place)
+    return Request(Path(runs[0]), said["how"], seed, place, Device(device), reach.chosen(said.get("data", "auto")))
 
 
 def _seed(text: str) -> int:
@@ -126,7 +130,12 @@ def told(made: Disguised) -> list[str]:
     lines.append(f"same answer as the parent: {interval(share)} of {made.examples} test examples")
     if made.outcome.reused:
         lines.append("This run was complete already and was not made again.")
-    return [*lines, f"Results: {made.outcome.folder}"]
+    lines.append(f"Results: {made.outcome.folder}")
+    lines.append(
+        f"A report with this run among its runs counts {record['label']} as one more model and says first that it is "
+        f"on record to be made from {record['parent']['label']}, seed {record['parent']['seed']}."
+    )
+    return lines
 
 
 def _step(step: dict[str, object]) -> str:

@@ -79,6 +79,7 @@ def open(folder: Path, device: Device, registry: Registry) -> Parent:
     module to change or whose data or checkpoint is not what is here now, and what the store and the data raise.
     """
     from zoo import data
+    from zoo.data import reach
     from zoo.store import reading
 
     if not os.path.isdir(folder):
@@ -95,6 +96,7 @@ def open(folder: Path, device: Device, registry: Registry) -> Parent:
     config = _config(run, registry)
     trainer = _trainer(run, device)
     _require_weights(run)
+    reach.require_allowed(config.dataset, config.model)
     splits = data.load(config.dataset)
     _require_same(run, splits, config.model)
     options = TrainerOptions(**vars(trainer))

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import guard
 from zoo.config import Device, RunConfig, Trainer, TrainerOptions, decide
+from zoo.data import reach
+from zoo.data.reach import Reach
 from zoo.disguise import chain, parent
+from zoo.disguise.place import DEFAULT
 from zoo.errors import Incompatible
 from zoo.models import TorchModel
 from zoo.store.disk import chosen_with
+from zoo.store.places import kept
 from zoo.store.schema import DISGUISE, PARENT, WEIGHTS
 
 if TYPE_CHECKING:
@@ -32,8 +37,9 @@ class Request:
     run: Path
     how: str
     seed: int = 0
-    out: Path = Path("runs")
+    out: Path = Path(DEFAULT)
     device: Device = Device.auto
+    data: Reach = "auto"
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,13 @@ def disguise(request: Request, registry: Registry, screen: Console) -> Disguised
     from zoo import records
 
     steps = chain.parse(request.how)
-    origin = parent.open(request.run, request.device, registry)
+    with reach.allowing(request.data):
+        origin = parent.open(request.run, request.device, registry)
     jobs, config = _planned(origin, steps, registry)
     config = dataclasses.replace(config, runs_dir=request.out, label=chain.label(config.label, steps))
     told = {"how": chain.written(steps), "seed": request.seed, "parent": origin.key}
     plan = records.identify(config, origin.splits, registry, {DISGUISE: told})
-    with chosen_with("out=…"):
+    with chosen_with("out=…"), kept([request.run]):
         outcome = records.find(config, plan) or _made(origin, jobs, (config, plan, request), registry, screen)
     return _compared(origin, outcome)
 
@@ -93,7 +100,9 @@ def _planned(origin: Parent, steps: Sequence[chain.Step], registry: Registry) ->
 
 
 def _student(name: str, origin: Parent, registry: Registry) -> TorchModel:
-    model = registry.find("model", name).cls()
+    entry = registry.find("model", name)
+    with guard.options_of(f"Model '{name}'", f"{entry.distribution} {entry.version}"):
+        model = entry.cls()
     if not isinstance(model, TorchModel):
         raise Incompatible(f"distil:{name}: '{name}' fits itself and cannot learn from probabilities.")
     if origin.splits.modality not in model.modalities:

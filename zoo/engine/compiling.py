@@ -6,6 +6,7 @@ import contextlib
 import logging
 import statistics
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -269,6 +270,7 @@ class Caller:
         self._trial: Trial | None = None
         self._steps: Generator[Way, Step, Way] | None = None
         self._began, self._compiled, self._halved = 0.0, 0, False
+        self._logged: set[str] = set()
         if wish is Compile.auto:
             self._trial = Trial(self._eager, self._others, rest)
             self._steps = self._trial.steps()
@@ -277,6 +279,23 @@ class Caller:
     def __call__(self, *inputs: torch.Tensor) -> object:
         """What the module returns."""
         return self._way(*inputs)
+
+    @contextlib.contextmanager
+    def warnings_logged(self) -> Iterator[None]:
+        """Around both directions through the module, which compile what is new to them. Where the module is compiled,
+        warnings go to the run's log: torch warns of itself when its compiler loads, and a program that turns warnings
+        into errors would take that for a compiler that fails."""
+        if self._way is self._eager:
+            yield
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                yield
+            finally:
+                for text in {f"{told.category.__name__}: {told.message}" for told in caught} - self._logged:
+                    self._logged.add(text)
+                    log.info("warning while a compiled module was called: %s", text)
 
     @contextlib.contextmanager
     def step(self, elements: int) -> Iterator[None]:

@@ -3,7 +3,10 @@ otherwise."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import platform
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 _STEPS = 1 << 16  # a share is compared with 16 random bits
 
+_LEAST_ROWS, _LEAST_LAYER, _LEAST_PRODUCT = 32, 1 << 12, 1 << 22  # multiply-adds: below, a call of oneDNN does not pay
 _LARGE_TABLE = 1 << 20  # weights; the zeros of a smaller table are written at once
 
 MOST_TOKENS = 256
@@ -94,6 +98,46 @@ class CpuTraining(TorchFunctionMode):
             ruled_out = attn_mask.dtype is torch.bool
             scores = scores.masked_fill(~attn_mask, -math.inf) if ruled_out else scores + attn_mask
         return self._dropout(scores.softmax(-1), dropout_p) @ value
+
+
+class CpuAnswers(TorchFunctionMode):
+    """Within it, and without gradients, large linear layers in float32 are computed by oneDNN instead of MKL: 2.2 times
+    as fast on an AMD processor with AVX-512 (one thread, 64 to 2048 rows), in float32 like the other."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and not kwargs and _pays(*args):
+            input, weight, *bias = args
+            return torch.ops.mkldnn._linear_pointwise(input, weight, bias[0] if bias else None, "none", [], "")
+        return func(*args, **(kwargs or {}))
+
+
+def answering(module: torch.nn.Module, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Around evaluation: `CpuAnswers` where a layer of the module gains by it, else nothing."""
+    # A compiled module has oneDNN in its graph already, and would be compiled anew for the mode.
+    compiled = "torch._dynamo" in sys.modules and isinstance(module, sys.modules["torch._dynamo"].OptimizedModule)
+    if device.type != "cpu" or compiled or not _has_onednn():
+        return contextlib.nullcontext()
+    layers = (part for part in module.modules() if isinstance(part, torch.nn.Linear))
+    return CpuAnswers() if any(layer.weight.numel() >= _LEAST_LAYER for layer in layers) else contextlib.nullcontext()
+
+
+def _has_onednn() -> bool:
+    """Whether this torch has oneDNN, and the operator with which its compiler calls it."""
+    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    known = bool(known) and platform.machine() in ("x86_64", "AMD64")
+    return known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _pays(input: Any, weight: Any, bias: Any = None) -> bool:
+    """Whether a linear layer is plain, in float32 and of enough multiply-adds for oneDNN's call to pay."""
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    for tensor in (input, weight) if bias is None else (input, weight, bias):
+        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.is_contiguous()
+        if not plain or tensor.dtype is not torch.float32 or tensor.device.type != "cpu":
+            return False
+    rows = int(input.numel()) // max(1, int(input.shape[-1]))
+    return rows >= _LEAST_ROWS and rows * int(weight.numel()) >= _LEAST_PRODUCT
 
 
 class Tables:

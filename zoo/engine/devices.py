@@ -115,19 +115,6 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     return torch.autocast(device.type, torch.bfloat16) if precision is Precision.bf16 else contextlib.nullcontext()
 
 
-def release_memory() -> None:
-    """Give back memory that is free but kept for later: by CUDA's allocator where one is in use, and by glibc."""
-    import gc
-
-    import torch
-
-    gc.collect()  # tensors in the frames of an error that refer to one another
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
-    if (malloc_trim := _glibc()[1]) is not None:
-        malloc_trim(0)
-
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 

@@ -11,7 +11,7 @@ import torch
 
 from zoo import interrupts
 from zoo.config import Precision
-from zoo.engine import devices
+from zoo.engine import cpu, devices, memory
 from zoo.engine.batches import Batch, Batches, plan_evaluation, sent
 from zoo.errors import PluginError, TrainingError
 
@@ -35,7 +35,7 @@ def within_memory(size: int, compute: Callable[[int], Result]) -> Result:
             if size == 1:
                 raise TrainingError(NO_MEMORY) from error
         size //= 2
-        devices.release_memory()
+        memory.release()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -125,6 +125,7 @@ def logits(
         done = 0
         with (
             devices.autocast(batches.device, precision),
+            cpu.answering(module, batches.device),
             contextlib.nullcontext() if watched is None else watched.listening(),
             contextlib.closing(batches.follow([rows[some] for some in plan])) as following,
         ):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import Incompatible, PluginError, TrainingError, ZooError
+from zoo import guard
+from zoo.errors import Incompatible, PluginError, TrainingError
 from zoo.models import Model, Predictor, TorchModel
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     import torch
@@ -91,13 +93,8 @@ def generators_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def blame(model: Model, method: str) -> Iterator[None]:
     """Errors out of a model's own methods name the model and the method."""
-    try:
+    with guard.blamed(f"Model '{model.name}' failed in {method}"):
         yield
-    except (ZooError, MemoryError):
-        raise
-    except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        raise PluginError(f"Model '{model.name}' failed in {method}: {type(error).__name__}: {first}") from error
 
 
 @dataclass(frozen=True)
@@ -137,16 +134,18 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
 def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> Ready:
     """Encode the splits, build a module with fresh weights and place both where the trainer's options say."""
     from zoo.data import cache
-    from zoo.engine import devices
+    from zoo.engine import devices, memory
     from zoo.engine.batches import Batches
 
     device = devices.choose_device(trainer.device)
-    with blame(model, "encoder"):
-        encoder = model.encoder(splits.train)
-        encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
-    # Encoding may have drawn random numbers, or none when the cache had it already.
-    seed_everything(seed)
-    module, multipliers = _build(model, encoder.spec, len(splits.classes))
+    with memory.uncollected():
+        with phase("encoding the examples"), blame(model, "encoder"):
+            encoder = model.encoder(splits.train)
+            encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
+        # Encoding may have drawn random numbers, or none when the cache had it already.
+        seed_everything(seed)
+        with phase("building the module"):
+            module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
     batches: dict[str, Batches] = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)
@@ -289,6 +288,7 @@ def _answered(
     """Logits of a split, or of some rows of it, in float32, and how many examples a second were answered."""
     from zoo.engine import evaluation
 
+    @phase(f"answering the {split} split")
     def answered(size: int) -> tuple[np.ndarray, float]:
         began = time.perf_counter()
         found = evaluation.logits(learner.module, learner.batches[split], size, classes, rows, watched=watched)
@@ -356,7 +356,7 @@ class _Observed:
 
 def _fit_predictor(model: Predictor, seed: int, splits: Splits) -> Answers:
     started = time.perf_counter()
-    with blame(model, "fit"):
+    with phase("fitting on the training split"), blame(model, "fit"):
         model.fit(splits.train, splits.validation, seed)
     seconds = time.perf_counter() - started
     with blame(model, "weights"):
@@ -375,7 +375,7 @@ def _fit_predictor(model: Predictor, seed: int, splits: Splits) -> Answers:
 
 
 def _log_probabilities(model: Predictor, split: Any) -> np.ndarray:
-    with blame(model, "predict_proba"):
+    with phase(f"answering the {split.name} split"), blame(model, "predict_proba"):
         found = np.asarray(model.predict_proba(split.examples), dtype=np.float64)
     want = (len(split), len(split.classes))
     if found.shape != want:

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from zoo.data import cache
-from zoo.engine import devices
+from zoo.engine import cpu, devices
 from zoo.engine.evaluation import logits, within_memory
 from zoo.errors import PluginError
 from zoo.models import Dense, FrozenPart
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.config import Trainer
@@ -63,7 +64,8 @@ def head_of(ready: Ready, trainer: Trainer, splits: tuple[Split, ...]) -> Head |
     identity = _identity(ready, part)
     made: dict[str, _Vectors] = {}
     for split in splits:
-        with blame(ready.model, "frozen"), devices.threads(ready.placement.threads):
+        told = phase(f"computing the frozen part once, {split.name} split")
+        with told, blame(ready.model, "frozen"), devices.threads(ready.placement.threads):
             found = _vectors(part.body, ready.batches[split.name], split, identity)
         if found is None:
             log.warning("The vectors of the frozen part fit neither the cache nor trainer.resident_mib: no shortcut.")
@@ -145,7 +147,8 @@ def _blocks(body: torch.nn.Module, batches: Batches) -> Iterator[np.ndarray]:
         block: np.ndarray | None = None
         for first in range(0, len(order), AT_ONCE):
             some = order[first : first + AT_ONCE]
-            values = within_memory(len(some), lambda size, some=some: _outputs(body, batches, some, size))  # type: ignore[misc]
+            with cpu.answering(body, batches.device):
+                values = within_memory(len(some), lambda size, some=some: _outputs(body, batches, some, size))  # type: ignore[misc]
             shape = values.shape[1:] if shape is None else shape
             if values.shape != (len(some), *shape):
                 raise ValueError(f"its body gave shape {values.shape} where {(len(some), *shape)} was due")
@@ -189,7 +192,7 @@ def _identity(ready: Ready, part: FrozenPart) -> tuple[str, ...]:
     because sums in another order differ in their last bits, and a run with one thread is repeated bit by bit."""
     device = ready.placement.device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    where = f"{device.type} {kind} threads={ready.placement.threads} torch={torch.__version__}"
+    where = f"{device.type} {kind} threads={ready.placement.threads} torch={torch.__version__} answers/2"
     body = type(part.body)
     called = f"{body.__module__}.{body.__qualname__} {part.key}"
     return (f"{ready.model.name} (frozen)", called, digest(part.body), ready.encoder_key, where)

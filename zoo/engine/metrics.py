@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zoo import shares
+from zoo import interrupts, shares
 from zoo.errors import PluginError
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ class Measured:
         metric = self.extra[name]
         try:
             values = [float(metric(self.labels, self.probabilities, row)) for row in weights]
-        except Exception as error:
+        except BaseException as caught:
+            error = interrupts.not_users(caught)
             raise PluginError(
                 f"The task's metric '{name}' raised {type(error).__name__}: {error}\n"
                 "It gets labels (n,), probabilities (n, classes) and weights (n,), some of them 0, and returns a "

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 
 from zoo import interrupts
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
-from zoo.engine import devices, evaluation, metrics
+from zoo.engine import devices, evaluation, memory, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.engine.compiling import Caller
 from zoo.engine.optimizers import step_of, without_compiler
 from zoo.errors import PluginError, TrainingError
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.engine.devices import Placement
@@ -309,11 +310,12 @@ class _Loop:
         return torch.stack(losses).sum()
 
     def backward(self, part: Batch, share: float) -> torch.Tensor:
-        with devices.autocast(self.device, self.job.placement.precision):
-            answers = self.call(*part.inputs)
-        answers = evaluation.check_logits(answers, len(part), self.job.classes)
-        loss = loss_of(self.trainer.loss, answers, part.labels) * share
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.call.warnings_logged():
+            with devices.autocast(self.device, self.job.placement.precision):
+                answers = self.call(*part.inputs)
+            answers = evaluation.check_logits(answers, len(part), self.job.classes)
+            loss = loss_of(self.trainer.loss, answers, part.labels) * share
+            loss.backward()  # type: ignore[no-untyped-call]
         self.call.settle()
         return loss.detach()
 
@@ -323,7 +325,7 @@ class _Loop:
             raise TrainingError(evaluation.NO_MEMORY)
         self.micro_batch = self.outcome.micro_batch = size // 2
         self.call.halved()
-        devices.release_memory()
+        memory.release()
         log.warning("out of memory: going on with micro-batches of %d (batch size unchanged)", self.micro_batch)
 
     def look(self) -> None:
@@ -363,6 +365,7 @@ class _Loop:
                 ) from error
         self.best_weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
 
+    @phase("validating")
     def answers(self) -> np.ndarray:
         """Logits of the validation split, (examples, classes) float32."""
         # What memory sufficed for in training is enough for twice as many without gradients.

@@ -7,13 +7,13 @@ The way: a file → rows (`tables`, `samples`) → checked answers of each model
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import DataError, RequestError, ZooError, did_you_mean
+from zoo import guard
+from zoo.errors import DataError, RequestError, did_you_mean
 
 if TYPE_CHECKING:
     from zoo.importing.publishing import Imported
@@ -47,39 +47,41 @@ def read(files: Sequence[Path], runs_dir: Path, options: Options | None = None) 
     Raises DataError naming file, row and value, and StoreError when a folder cannot be written.
     """
     from zoo.importing import answers, publishing, samples, tables
+    from zoo.store.disk import chosen_with
+    from zoo.store.places import kept
 
     options = options or Options()
     sheets = []
     for path in files:
         reader = samples if samples.is_log(path) else tables
         sheets.append(reader.read(path, options))
-    return [publishing.publish(one, runs_dir, options.task) for one in answers.gather(sheets, options)]
+    with chosen_with("--runs-dir"), kept(files):
+        return [publishing.publish(one, runs_dir, options.task) for one in answers.gather(sheets, options)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code: 0 fine, 1 it could not be done, 2 the request was wrong."""
-    given = _parser().parse_args(arguments)
+    return guard.run(lambda: _command(guard.parsed(_parser(), arguments)))
+
+
+def _command(given: argparse.Namespace) -> int:
     from zoo.data.labels import composed
 
-    try:
-        options = Options(
-            model=given.model,
-            seed=given.seed,
-            classes=tuple(composed(name) for name in given.classes.split(",")) if given.classes else (),
-            columns=_columns(given.columns),
-            filter=given.filter,
-            metric=given.metric,
-            task=_named("--task", given.task),
-            dataset=given.dataset,
-        )
-        for done in read(given.files, given.runs_dir, options):
-            state = "there already" if done.reused else "written"
-            print(f"{done.folder}  {done.examples:,} examples, accuracy {done.accuracy:.3f}, {state}")
-            for note in done.notes:
-                print(f"  {note}")
-    except ZooError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    options = Options(
+        model=given.model,
+        seed=given.seed,
+        classes=tuple(composed(name) for name in given.classes.split(",")) if given.classes else (),
+        columns=_columns(given.columns),
+        filter=given.filter,
+        metric=given.metric,
+        task=_named("--task", given.task),
+        dataset=given.dataset,
+    )
+    for done in read(given.files, given.runs_dir, options):
+        state = "there already" if done.reused else "written"
+        print(f"{done.folder}  {done.examples:,} examples, accuracy {done.accuracy:.3f}, {state}")
+        for note in done.notes:
+            print(f"  {note}")
     return 0
 
 

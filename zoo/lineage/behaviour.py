@@ -22,9 +22,11 @@ from zoo.lineage.evidence import Evidence
 from zoo.lineage.groups import Layout
 from zoo.lineage.multiple import Q, adjusted
 from zoo.lineage.pairing import Pair
+from zoo.lineage.recorded import recorded
 from zoo.lineage.relation import summarise
 from zoo.lineage.verdict import Verdict, judge
 from zoo.lineage.weights import Weights
+from zoo.p_values import p_said
 
 ANSWERS = "answers"
 """The residual correlation of answers among the adjusted p-values."""
@@ -57,7 +59,8 @@ def unweighted(first: Weights, second: Weights) -> Judged:
     """Two models of which one keeps no weights, so that only answers can be compared."""
     pair = Pair(first, second, {}, {}, (), tuple(sorted(first.tensors)), tuple(sorted(second.tensors)))
     found = Evidence(pair, Layout((), "none"), (), summarise(()))
-    return Judged(first, second, found, {}, judge(found, {}))
+    verdict = judge(found, {})
+    return Judged(first, second, found, {}, verdict, recorded=recorded(first, second, verdict))
 
 
 def _judged(pair: Judged, found: Behaviour, p: float | None, tests: int) -> Judged:
@@ -92,7 +95,7 @@ def _can_tell(test: Residual) -> bool:
 def _not_enough(test: Residual, p: float, tests: int) -> str:
     """Why nothing is concluded from answers."""
     if _can_tell(test) and _as_high(test):
-        return f"over {tests} pairs that is p = {p:.3g}: fewer pairs at once or more references could tell"
+        return f"over {tests} pairs that is {p_said(p)}: fewer pairs at once or more references could tell"
     over = f" over {tests} pairs" if tests > 1 else ""
     return f"{test.references} references are too few to reach p ≤ {Q:g}{over}; {blackbox.needed(Q, tests)} are needed"
 
@@ -107,12 +110,12 @@ def _told(decisive: Calibration, p: float) -> str:
     higher = _as_high(test)
     than = "no more alike than any of" if higher == test.references else "more alike than"
     than += f" all but {higher} of" if 0 < higher < test.references else ""
-    over = "" if p == test.p else f", {p:.3g} over all calibrated pairs"
+    over = "" if p == test.p else f", {p_said(p)} over all calibrated pairs"
     over_kinds = "" if test.kinds == 1 else f" over {test.kinds} kinds of inputs, in units of its spread,"
     return (
         f"Their answers are {than} {test.references} same-data references of {decisive.of} "
         f"(residual correlation{over_kinds} {test.score:.3f}, highest of a reference {test.highest:.3f}, "
-        f"n = {test.n} examples, p = {test.p:.3g}{over})"
+        f"n = {test.n} examples, {p_said(test.p)}{over})"
     )
 
 

@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import ConfigError, RequestError, StoreError, ZooError, did_you_mean, printable
+from zoo import guard
+from zoo.data import reach
+from zoo.data.reach import Reach
+from zoo.errors import ConfigError, RequestError, StoreError, did_you_mean, printable
 from zoo.lineage.multiple import ENOUGH_REPLICAS
-from zoo.store.disk import place_of
+from zoo.store.disk import chosen_with, place_of
+from zoo.store.places import kept, require_apart
 from zoo.store.schema import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ A, B, …      two or more: run folders, .safetensors files or Hugging Face fold
 replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
              them; {ENOUGH_REPLICAS} are the fewest that can tell of one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
-data=true    false reads weights only, never the runs' data (which the test of dead inputs needs)
+data=auto    of the runs' data, which the test of dead inputs needs, those of the installation and below this folder;
+             true reads whatever data the runs name, false reads weights only
 answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights
 references=  runs of A's or B's recipe and data with other seeds, to calibrate answers on (default: replicas=)
 
@@ -44,14 +49,14 @@ class Request:
     paths: tuple[str, ...]
     replicas: tuple[str, ...] = ()
     out: str = ""
-    data: bool = True
+    data: Reach = "auto"
     answers: bool = False
     references: tuple[str, ...] = ()
 
 
 def main() -> None:
     """The command. Exit codes: 0 fine, 1 a run is damaged, 2 the request was wrong, 130 Ctrl-C."""
-    sys.exit(command(sys.argv[1:]))
+    guard.leave(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -61,20 +66,7 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return _command(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except ZooError as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0"):
-            raise
-        print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
-    except MemoryError as error:
-        print(f"Memory does not suffice ({printable(str(error)) or 'no more is given'}).\n"
-              "Compare fewer models at once, or on a machine with more of it.", file=sys.stderr)  # fmt: skip
-        return 1
+    return guard.run(lambda: _command(list(arguments)))
 
 
 def _command(arguments: list[str]) -> int:
@@ -83,13 +75,30 @@ def _command(arguments: list[str]) -> int:
         return 0 if arguments else RequestError.exit_code
     request = parse(arguments)
     out = place_of(request.out, "out") if request.out else None
-    if out is not None:
-        _require_room(out)
-    comparison = compare_paths(request)
-    show(comparison)
-    if out is not None:
-        write(comparison, out)
+    with chosen_with("out=…"), kept(_read_by(request)):
+        if out is not None:
+            _require_room(out)
+            require_apart(out)
+        comparison = compare_paths(request)
+        show(comparison)
+        if out is not None:
+            write(comparison, out)
     return 0
+
+
+def _read_by(request: Request) -> list[str]:
+    """Every run and file that is read, which out= must not be written over."""
+    patterns = (*request.replicas, *request.references)
+    return [*request.paths, *(path for pattern in patterns for path in _runs_of(pattern))]
+
+
+def _runs_of(pattern: str) -> list[str]:
+    """What a pattern names; of a folder that is no run itself, the runs in it: beside them a file may be written."""
+    return [
+        path
+        for one in _matching(pattern)
+        for path in ([one] if _is_model(Path(one)) else [*_inside(Path(one)), *_answered_in(Path(one))])
+    ]
 
 
 def _require_room(file: Path) -> None:
@@ -134,7 +143,7 @@ def parse(arguments: Sequence[str]) -> Request:
         )
     replicas, references = (_patterns(said.get(name, "")) for name in ("replicas", "references"))
     return Request(
-        tuple(paths), replicas, said.get("out", ""), _is_true(said, "data", True),
+        tuple(paths), replicas, said.get("out", ""), reach.chosen(said.get("data", "auto")),
         _is_true(said, "answers", bool(references)), references or replicas,
     )  # fmt: skip
 
@@ -161,7 +170,8 @@ def compare_paths(request: Request) -> Comparison:
     opened = [one or open_weights(path) for one, path in zip(unweighted, request.paths, strict=True)]
     models = _told_apart(opened)
     replicas = [open_weights(path) for pattern in request.replicas for path in _replica_paths(pattern)]
-    comparison = compare(models, replicas, looking() if request.data else None)
+    with reach.allowing(request.data):
+        comparison = compare(models, replicas, None if request.data == "false" else looking())
     return _with_answers(comparison, request) if request.answers else comparison
 
 
@@ -194,7 +204,12 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _answered_in(folder: Path) -> list[str]:
-    return sorted(str(file.parent) for file in folder.rglob(PREDICTIONS))
+    return sorted(str(file.parent) for file in folder.rglob(PREDICTIONS) if not _is_hidden(file, folder))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether it lies in a hidden folder below: drafts are runs that are still being written."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _replica_paths(pattern: str) -> list[str]:
@@ -211,7 +226,7 @@ def _is_model(path: Path) -> bool:
 
 
 def _inside(folder: Path) -> list[str]:
-    return sorted(str(file.parent) for file in folder.rglob("model.safetensors"))
+    return sorted(str(file.parent) for file in folder.rglob("model.safetensors") if not _is_hidden(file, folder))
 
 
 def _told_apart(models: Sequence[Weights]) -> list[Weights]:
@@ -231,7 +246,7 @@ def show(comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.lineage.document import told, told_of_answers
+    from zoo.lineage.document import told, told_of_answers, told_of_record
 
     screen = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
     answered = any(judged.behaviour is not None for judged in comparison.pairs)
@@ -246,18 +261,29 @@ def show(comparison: Comparison) -> None:
         cells = (f"{judged.first.label}\n{judged.second.label}", judged.verdict.name, judged.verdict.strength,
                  told(judged), score, *answers, judged.verdict.statement)  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))
+    for judged in comparison.pairs:
+        if judged.recorded is not None:
+            screen.print(printable(told_of_record(judged.recorded)), markup=False)
     screen.print(table)
     for child, parent in sorted(comparison.parents.items()):
-        line = (
-            f"{comparison.models[child].label} may come from {comparison.models[parent].label} (direction: heuristic)"
-        )
-        screen.print(printable(line), markup=False)
+        screen.print(printable(_line(comparison, child, parent)), markup=False)
+
+
+def _line(comparison: Comparison, child: int, parent: int) -> str:
+    """A line of the family tree."""
+    one, two = comparison.models[child].label, comparison.models[parent].label
+    direction = comparison.family.directions[child]
+    if direction == "unknown":
+        return f"{one} and {two}: one may come from the other, and nothing tells which was first"
+    if direction == "on record":
+        return f"{one} comes from {two} (direction: on record)"
+    return f"{one} may come from {two} (direction: {direction})"
 
 
 def write(comparison: Comparison, file: Path) -> None:
     """Everything that was found as JSON, whole or not at all. Raises StoreError when it cannot be written."""
     from zoo.lineage.document import document
-    from zoo.store.disk import chosen_with, replace_file
+    from zoo.store.disk import replace_file
     from zoo.store.keys import finite
 
     text = json.dumps(finite(document(comparison)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -267,8 +293,7 @@ def write(comparison: Comparison, file: Path) -> None:
             file.write_bytes(content)
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with chosen_with("out=…"):
-                replace_file(Path(os.path.realpath(file)), content)
+            replace_file(Path(os.path.realpath(file)), content)
     except OSError as error:
         raise StoreError(f"Cannot write {file}: {error.strerror}. Choose another with out=…") from error
     print(printable(f"Written: {file}"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import interrupts
 from zoo.lineage import exact, rows
 from zoo.lineage.groups import model_of, part_of
 from zoo.models import Dense, Tokens, TorchModel
@@ -98,17 +99,20 @@ _NONE = f"fewer than {exact.FEWEST_DEAD} inputs that reach weights of their own 
 
 def inputs(record: Mapping[str, Any]) -> Inputs | str:
     """What the model of a run saw in training, or why that cannot be told."""
-    from zoo.data import load
+    from zoo.data import load, reach
 
     try:
         model = model_of(record)
         if not isinstance(model, TorchModel):
             return f"model '{model.name}' trains itself"
-        train = load(part_of(record, "dataset")).train
+        dataset = part_of(record, "dataset")
+        reach.require_allowed(dataset, model)
+        train = load(dataset).train
         if train.fingerprint != _recorded(record):
             return "the training data are no longer those on record"
         return _encoded(model, train)
-    except Exception as error:  # files that are gone, or a plugin's code on data that it does not expect
+    except BaseException as caught:  # files that are gone, or a plugin's code on data that it does not expect
+        error = interrupts.not_users(caught)
         return f"the training data cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.lineage.answers import Behaviour
     from zoo.lineage.comparison import Comparison, Judged
     from zoo.lineage.evidence import Evidence
+    from zoo.lineage.recorded import Recorded
     from zoo.lineage.relation import Summary
     from zoo.lineage.weights import Weights
 
@@ -32,11 +33,14 @@ def document(comparison: Comparison) -> dict[str, Any]:
             f"of all calibrated pairs at {CALIBRATED_SHARE:.0%} of it, either at all of it where the other is missing; "
             "what answers say is a claim of its own, over all pairs with references at q",
             "exact_tests": comparison.tests,
-            "tree": "minimum arborescence over 1 - aligned score; directions are a heuristic",
+            "tree": "records first; then the minimum arborescence over 1 - aligned score",
         },
         "models": [_model(model) for model in comparison.models],
         "pairs": [_pair(judged) for judged in comparison.pairs],
-        "tree": [{"child": child, "parent": parent} for child, parent in sorted(comparison.parents.items())],
+        "tree": [
+            {"child": child, "parent": parent, "direction": comparison.family.directions[child]}
+            for child, parent in sorted(comparison.parents.items())
+        ],
     }
 
 
@@ -64,10 +68,19 @@ def _pair(judged: Judged) -> dict[str, Any]:
         "null_hypothesis": verdict.null or None,
         "later": verdict.later or None,
         "on_record": found.origin or None,
+        "made_from": _made_from(judged),
         "units": {"known_from": found.layout.origin, "reasons": list(found.layout.reasons)},
         "tensors": _tensors(found),
         "evidence": [_numbering(judged), _dead(judged), _aligned(judged), *_answers(judged)],
     }
+
+
+def _made_from(judged: Judged) -> dict[str, Any] | None:
+    """What the record of one says of its descent from the other: first of all that is known of a pair."""
+    told = judged.recorded
+    if told is None:
+        return None
+    return {"child": told.child, "parent": told.parent, "steps": list(told.steps), "against": told.against}
 
 
 def _answers(judged: Judged) -> list[dict[str, Any]]:
@@ -155,13 +168,13 @@ def _aligned(judged: Judged) -> dict[str, Any]:
 
 def evidence_rows(judged: Judged) -> list[dict[str, Any]]:
     """The evidence of a pair in one form, a row each, as a report's document has it.
-    What the numbers themselves tell comes first: an exact relation, which needs no p-value."""
+    What a record tells comes first, then what the numbers themselves do: an exact relation, which needs no p-value."""
     found = judged.evidence
     kept = found.summary if found.renumbered is None else max(found.summary, found.renumbered, key=_kept)
     share = _kept(kept)
     count = sum(kept.numbers.values())
     why = {"name": "the stored numbers themselves", "reason": None if count else "no tensor is in both, in one shape"}
-    rows = [_row("numbers", "exact", why, share, count)]
+    rows = [*_of_record(judged), _row("numbers", "exact", why, share, count)]
     numbering, dead, aligned = _numbering(judged), _dead(judged), _aligned(judged)
     rhos = {one.group: one.rho for one in found.numbering}
     rows.append(
@@ -174,6 +187,18 @@ def evidence_rows(judged: Judged) -> list[dict[str, Any]]:
     told = {"reason": _against(found.calibrated)} if found.calibrated is not None else {}
     rows.append(_row("R3", aligned["kind"], {**aligned, **told}, aligned["score"], aligned["units"] or None))
     return rows if judged.behaviour is None else [*rows, *_repeated(judged.behaviour), _residual(judged)]
+
+
+RECORD = "the record of the run"
+
+
+def _of_record(judged: Judged) -> list[dict[str, Any]]:
+    """That one was made out of the other, and by which steps; no row where no record says so."""
+    if judged.recorded is None:
+        return []
+    return [
+        _row("record", "on record", {"name": RECORD, "reason": ", ".join(judged.recorded.steps) or None}, None, None)
+    ]
 
 
 REPEATED = ("wrong answers of the first that the second repeats", "wrong answers of the second that the first repeats")
@@ -244,6 +269,21 @@ def told_of_answers(judged: Judged) -> str:
     return (
         errors if decisive is None else f"{errors}\nresidual {decisive.residual.score:.3f}, n = {decisive.residual.n}"
     )
+
+
+AGAINST = {
+    "unrelated weights": "but their weights are as unlike as those of strangers",
+    "other weights": "but the parent's weights are not those that the record names",
+    "parent came later": "but by the weights the parent is the later one",
+}
+"""What weights say against a record."""
+
+
+def told_of_record(found: Recorded) -> str:
+    """`On record: b was made from a (prune:0.5, permute).`, with what weights say against it."""
+    how = f" ({', '.join(found.steps)})" if found.steps else ""
+    against = f", {AGAINST[found.against]}" if found.against else ""
+    return f"On record: {found.child} was made from {found.parent}{how}{against}."
 
 
 def told(judged: Judged) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoo import interrupts
 from zoo.errors import ZooError
 from zoo.models import TorchModel
 from zoo.units import Shapes, Slots, Units, transformer_units
@@ -87,8 +88,9 @@ def _declared(weights: Weights) -> tuple[tuple[Units, ...], str]:
     try:
         groups = tuple(model.units(weights.shapes))
         problem = problem_of(groups, weights.shapes)
-    except Exception as error:  # a plugin's code, on tensors that it may not expect
-        return (), f"model '{model.name}' cannot tell its units: {type(error).__name__}: {error}"
+    except BaseException as caught:  # a plugin's code, on tensors that it may not expect
+        fault = interrupts.not_users(caught)
+        return (), f"model '{model.name}' cannot tell its units: {type(fault).__name__}: {fault}"
     return ((), f"the units that model '{model.name}' declares do not fit: {problem}") if problem else (groups, "")
 
 
@@ -119,8 +121,9 @@ def part_of(record: Mapping[str, Any], kind: str) -> Any:
         return entry.cls(**values)
     except ZooError:
         raise
-    except Exception as error:  # a plugin's code, on options that a reference may have made anything
-        raise ConfigError(f"The installed {entry.distribution} cannot take the run's options: {error}") from error
+    except BaseException as caught:  # a plugin's code, on options that a reference may have made anything
+        fault = interrupts.not_users(caught)
+        raise ConfigError(f"The installed {entry.distribution} cannot take the run's options: {fault}") from fault
 
 
 def problem_of(groups: Sequence[Units], shapes: Shapes) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 Arc = tuple[int, int]
+
+_SAME_COST = 1e-9  # what rounding leaves of distances from 0 to 2
 
 
 def arborescence(nodes: int, costs: Mapping[Arc, float], root: int) -> dict[int, int]:
@@ -62,14 +65,57 @@ def _unfold(nodes: int, costs: Mapping[Arc, float], root: int, cycle: Sequence[i
 
 
 def family_tree(
-    models: int, distances: Mapping[Arc, float], later: Mapping[Arc, bool], siblings: Collection[Arc] = ()
+    models: int,
+    distances: Mapping[Arc, float],
+    later: Mapping[Arc, bool],
+    siblings: Collection[Arc] = (),
+    recorded: Mapping[int, int] | None = None,
 ) -> dict[int, int]:
     """child → parent over models that share weights; a model without kin, and the first of each family, have none.
 
     distances: (i, j), i < j → distance of a pair that shares weights, not negative; later: (i, j) → True when j is the
     one that lost information (zeros, steps), False when i is; pairs of which nothing is known are left out; siblings:
-    pairs of which neither came from the other: no line is drawn, but their distance tells who is in the middle. Where
-    nothing tells the direction, the model that is nearest to all its kin is taken for the first. Heuristic."""
+    pairs of which neither came from the other: no line is drawn, but their distance tells who is in the middle;
+    recorded: child → parent by the child's record, which goes before all that weights say. Where
+    nothing tells the direction, the model that is nearest to all its kin is taken for the first, and where that does
+    not tell either, the one with the smaller index (`undirected`). Heuristic."""
+    costs, firsts = _costs(models, distances, later, siblings, recorded or {})
+    root = {(models, node): cost for node, cost in enumerate(firsts)}
+    found = arborescence(models + 1, {**costs, **root}, models)
+    return {child: parent for child, parent in found.items() if parent != models}
+
+
+def undirected(
+    parents: Mapping[int, int],
+    models: int,
+    distances: Mapping[Arc, float],
+    later: Mapping[Arc, bool],
+    siblings: Collection[Arc] = (),
+    recorded: Mapping[int, int] | None = None,
+) -> set[int]:
+    """The children of a `family_tree`, made of the same, whose line might as well lead the other way: the tree with
+    another member for the first of the family costs as much."""
+    costs, firsts = _costs(models, distances, later, siblings, recorded or {})
+    found: set[int] = set()
+    for node in parents:
+        path, turned, at = [], 0.0, node
+        while at in parents:
+            path.append(at)
+            turned += costs.get((at, parents[at]), math.inf) - costs[parents[at], at]
+            at = parents[at]
+        if abs(turned + firsts[node] - firsts[at]) <= _SAME_COST:
+            found.update(path)
+    return found
+
+
+def _costs(
+    models: int,
+    distances: Mapping[Arc, float],
+    later: Mapping[Arc, bool],
+    siblings: Collection[Arc],
+    recorded: Mapping[int, int],
+) -> tuple[dict[Arc, float], list[float]]:
+    """Of each arc, and of each model as the first of a family."""
     costs: dict[Arc, float] = {}
     most = 1 + 2 * sum(distances.values())
     kin: dict[int, list[float]] = {node: [] for node in range(models)}
@@ -82,10 +128,9 @@ def family_tree(
         costs[one, two] = distance + (most if against is False else 0.0)
         costs[two, one] = distance + (most if against is True else 0.0)
         kin[one][-1], kin[two][-1] = costs[one, two], costs[two, one]
-    # From a root of no model to each: dear enough that no family is split, cheapest for its middle.
-    strangers = {
-        (models, node): most * 2 * (models + 1) + (sum(kin[node]) / len(kin[node]) if kin[node] else 0.0)
-        for node in range(models)
-    }
-    found = arborescence(models + 1, {**costs, **strangers}, models)
-    return {child: parent for child, parent in found.items() if parent != models}
+    for child, parent in recorded.items():
+        costs = {arc: cost for arc, cost in costs.items() if arc[1] != child and arc != (child, parent)}
+    costs |= {(parent, child): 0.0 for child, parent in recorded.items()}
+    # From a root of no model to each: so high that no family is split, lowest for its middle.
+    high = most * 2 * (models + 1)
+    return costs, [high + (sum(kin[node]) / len(kin[node]) if kin[node] else 0.0) for node in range(models)]

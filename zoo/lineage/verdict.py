@@ -27,6 +27,7 @@ from zoo.lineage.evidence import Evidence, all_in_both
 from zoo.lineage.multiple import ALIGNED, ENOUGH_REPLICAS, Q
 from zoo.lineage.relation import Summary
 from zoo.lineage.rotated import RESIDUAL
+from zoo.p_values import p_said
 
 Name = Literal[
     "copy", "derived", "common ancestor", "behaviourally derived", "convergent", "independent", "undetermined"
@@ -186,7 +187,7 @@ def _conformally(found: Evidence, against: Calibrated, adjusted: Mapping[str, fl
     than = f"all but {against.as_high} of" if against.as_high else "any of"
     told = (
         f"Aligned, they are more alike (score {_score(found)}) than {than} {against.replicas} replicas (highest "
-        f"{against.highest:.3f}), p = {against.p:.3g}, and {_conformal_p(against, adjusted):.3g} over all "
+        f"{against.highest:.3f}), {p_said(against.p)}, and {p_said(_conformal_p(against, adjusted))} over all "
         "tests of all pairs"
     )
     return f"{told}; that holds {against.on_trust}." if against.on_trust else f"{told}."
@@ -198,7 +199,7 @@ def _exactly(found: Evidence, rejected: list[str]) -> str:
         units = sum(one.units for one in found.numbering)
         told.append(f"Their {units} hidden units carry the same numbers ({p_text(found.log_p_order)})")
     if "dead" in rejected and found.dead is not None:
-        told.append(f"{found.dead.dead} inputs that no training moved have the same weights (p = {found.dead.p:.3g})")
+        told.append(f"{found.dead.dead} inputs that no training moved have the same weights ({p_said(found.dead.p)})")
     return "; ".join(told) + "."
 
 
@@ -223,7 +224,7 @@ def _alike(found: Evidence) -> Verdict | None:
         return None
     told = (
         f"No test finds shared weights. Aligned they are alike (score {_score(found)}), but not more than a replica "
-        f"(highest of {against.replicas}: {against.highest:.3f}, p = {against.p:.3g})."
+        f"(highest of {against.replicas}: {against.highest:.3f}, {p_said(against.p)})."
     )
     sure = against.enough and not against.on_trust
     return Verdict("convergent", told, "conformal" if sure else "heuristic", NULL_REPLICAS)
@@ -276,13 +277,14 @@ def _why_undetermined(found: Evidence, adjusted: Mapping[str, float]) -> str:
     if found.calibrated is not None and not found.calibrated.enough:
         return (
             f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas, "
-            f"but fewer than {ENOUGH_REPLICAS} replicas cannot reach p ≤ .05."
+            f"but fewer than {ENOUGH_REPLICAS} replicas cannot reach p ≤ {Q:g}."
         )
     if found.calibrated is not None:
         return (
             f"{told}Aligned they are more alike (score {_score(found)}) than all {found.calibrated.replicas} replicas "
-            f"(p = {found.calibrated.p:.3g}), but over all tests of all pairs that is p = "
-            f"{_conformal_p(found.calibrated, adjusted):.3g}: fewer pairs at once or more replicas could reach ≤ .05."
+            f"({p_said(found.calibrated.p)}), but over all tests of all pairs that is "
+            f"{p_said(_conformal_p(found.calibrated, adjusted))}: fewer pairs at once or more replicas could reach "
+            f"p ≤ {Q:g}."
         )
     reason = found.reasons.get("calibration", "")
     missing = (
@@ -301,7 +303,5 @@ def _score(found: Evidence) -> str:
 
 
 def p_text(log_p: float) -> str:
-    """A p-value from its natural logarithm: `p = 0.03`, or `p = 10^-312` beyond what a float holds."""
-    if log_p > -600:
-        return f"p = {math.exp(log_p):.3g}"
-    return f"p = 10^{log_p / math.log(10):.0f}"
+    """A p-value from its natural logarithm: `p = 0.03`, `p < 10⁻³¹²`."""
+    return p_said(math.exp(log_p), log_p / math.log(10))

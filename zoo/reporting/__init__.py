@@ -6,24 +6,18 @@ Nothing here computes a statistic: what the report says is in the document (`zoo
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import RequestError
+from zoo.reporting.replacing import DOCUMENT, MARKDOWN, PAGE, replace, restore
 from zoo.store import disk
+from zoo.store.places import require_apart
 
-DOCUMENT = "report.json"
-PAGE = "index.html"
-MARKDOWN = "report.md"
+__all__ = ["DOCUMENT", "MARKDOWN", "PAGE", "render", "restore", "write"]
 
 ELSEWHERE = "out=… (in a sweep reports_dir=…)"
 """How another folder for reports is chosen."""
-
-_PARTS = frozenset({DOCUMENT, PAGE, MARKDOWN, "figures", "tables"})
 
 
 def write(document: Mapping[str, Any], folder: str | Path, language: str = "en") -> Path:
@@ -35,23 +29,11 @@ def write(document: Mapping[str, Any], folder: str | Path, language: str = "en")
     is no catalogue of, RequestError when the folder holds something else, StoreError when it cannot be written.
     """
     target = Path(folder)
-    _refuse_foreign(target)
-    parts = render(document, language)
-    with disk.chosen_with(ELSEWHERE), disk.writing(target):
-        disk.make_folders(target.parent)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            for name, content in parts.items():
-                (draft / name).parent.mkdir(exist_ok=True)
-                disk.write_file(draft / name, [content])
-            for written in (*{(draft / name).parent for name in parts}, draft):
-                disk.sync(written)
-            # mkdtemp makes folders that only their owner can enter.
-            draft.chmod(0o777 & ~_umask())
-            _put(draft, target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+    with disk.chosen_with(ELSEWHERE):
+        require_apart(target)
+        parts = render(document, language)
+        with disk.writing(target):
+            replace(parts, target)
     return target / PAGE
 
 
@@ -75,27 +57,3 @@ def render(document: Mapping[str, Any], language: str = "en") -> dict[str, bytes
     }
     # Half of a surrogate pair may come out of a damaged data file, and no encoding has it.
     return {name: text.encode("utf-8", "replace") for name, text in texts.items()}
-
-
-def _refuse_foreign(target: Path) -> None:
-    if target.is_dir() and (foreign := sorted(set(os.listdir(target)) - _PARTS)):
-        raise RequestError(
-            f"{target} holds something that is no part of a report: {foreign[0]}\n"
-            "A report replaces the whole folder. Name another, or move that away."
-        )
-
-
-def _put(draft: Path, target: Path) -> None:
-    """Rename the draft to the target; a report that is there already gives way first."""
-    former = draft.with_name(f"{draft.name}-former")
-    if target.exists():
-        target.rename(former)
-    draft.rename(target)
-    disk.sync(target.parent)
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

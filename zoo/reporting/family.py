@@ -1,4 +1,4 @@
-"""The family tree: who may have come from whom, a run a line, each below the one that it may come from."""
+"""The family tree: who came from whom, on record or as far as weights tell, a run a line, each below its parent."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ MOST_RUNS = 60
 """Lines that are drawn; report.json has all."""
 
 _LINE = 26  # pixels
+_DASHES = {"on record": [1, 0], "information lost": [1, 0], "heuristic": [4, 3], "unknown": [1, 3]}
 _DEPTHS = 8  # how far the page is cut into steps to the right; the names stand in what is left
 
 
@@ -33,8 +34,11 @@ def family(document: Document, words: Words) -> Figure | None:
     for run, depth, leading in placed:
         name = kin.run_name(document, run, words)
         if leading is not None:
-            name = words("lineage.child", run=name, verdict=words.translate(leading["verdict"]))
-            start = {"x": depths[leading["parent"]], "y": row_of[leading["parent"]], "told": leading["told"]}
+            recorded = leading["direction"] == "on record"
+            name = words(
+                "lineage.child", run=name, verdict=words.translate("on record" if recorded else leading["verdict"])
+            )
+            start = {"x": depths[leading["parent"]], "y": row_of[leading["parent"]], "told": leading["direction"]}
             lines += [
                 {**start, "x2": start["x"], "y2": row_of[run]},
                 {**start, "x2": depth, "y": row_of[run], "y2": row_of[run]},
@@ -46,9 +50,9 @@ def family(document: Document, words: Words) -> Figure | None:
     nodes = alt.Chart(alt.NamedData(name="runs")).encode(x=across, y=down)
     parts = [
         drawn.transform_filter(alt.FieldEqualPredicate(field="told", equal=told)).mark_rule(
-            stroke="@muted", strokeWidth=1.5, strokeDash=[1, 0] if told else [4, 3]
+            stroke="@accent" if told == "on record" else "@muted", strokeWidth=1.5, strokeDash=dashes
         )
-        for told in (True, False)
+        for told, dashes in _DASHES.items()
     ]
     parts += [
         nodes.mark_point(filled=True, fill="@accent", stroke="@paper", size=90, opacity=1).encode(tooltip="name:N"),

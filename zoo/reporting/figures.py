@@ -202,8 +202,9 @@ def heatmap(document: Document, words: Words) -> Figure | None:
 
 
 def order_of(document: Document) -> list[int]:
-    """The models in the order of the dendrogram's leaves, or as they come."""
-    return list(document["map"]["leaf_order"]) or list(range(len(document["models"])))
+    """The models in the order of the dendrogram's leaves, those that it lacks as they come."""
+    leaves = list(document["map"]["leaf_order"])
+    return leaves + [model for model in range(len(document["models"])) if model not in set(leaves)]
 
 
 def color_domain(measure: Measure, document: Document) -> tuple[float, float]:
@@ -213,7 +214,7 @@ def color_domain(measure: Measure, document: Document) -> tuple[float, float]:
         for pair in document["pairs"]
         if (number := pair["measures"].get(measure["name"])) is not None and number["value"] is not None
     ]
-    if measure["name"] == "kinship" or list(measure["range"]) == [0, 1] or not values:
+    if measure["name"] in ("kinship", "error_correlation") or list(measure["range"]) == [0, 1] or not values:
         return 0.0, 1.0
     low, high = min(0.0, *values), max(0.0, *values)
     return (low, high) if high > low else (low, low + 1.0)
@@ -235,17 +236,17 @@ def cells(document: Document, measure: Measure, words: Words) -> list[Spec]:
 
 
 def model_map(document: Document, words: Words) -> Figure | None:
-    """Every model a point; the distance between two is about 1 − kinship."""
+    """Every model of the map a point; the distance between two is about 1 − likeness."""
     import altair as alt
 
     points = document["map"]["coordinates"]
     if len(points) < 3:
         return None
-    shown = story.names(document)
+    shown = [story.names(document)[model] for model in document["map"]["models"]]
     (left, right), (bottom, top) = square([point[0] for point in points], [point[1] for point in points])
     places = label_places(points, shown, right - left)
     rows = [
-        {"x": x, "y": y, "name": shown[index], "place": places[index], "key": str(index)}
+        {"x": x, "y": y, "name": shown[index], "place": places[index], "key": str(document["map"]["models"][index])}
         for index, (x, y) in enumerate(points)
     ]
     base = alt.Chart(alt.NamedData(name="points")).encode(
@@ -324,7 +325,7 @@ def dendrogram(document: Document, words: Words) -> Figure | None:
     widest = max(1.0, *(merge["height"] for merge in merges)) * 1.02
     across = alt.X(
         "x:Q",
-        title=words("map.height"),
+        title=words("map.height", measure=story.likeness(document, words)),
         scale=alt.Scale(domain=[min(0.0, *(merge["height"] for merge in merges)), widest], reverse=True, nice=False),
         axis=alt.Axis(tickCount=5, grid=True),
     )
@@ -356,7 +357,7 @@ def dendrogram(document: Document, words: Words) -> Figure | None:
 def segments(document: Document) -> list[Spec]:
     """The lines of the dendrogram: for each merge one that joins its two clusters, and one out of each of them."""
     count, order = len(document["models"]), document["map"]["leaf_order"]
-    places = {model: (float(order.index(model)), 0.0) for model in range(count)}
+    places = {model: (float(place), 0.0) for place, model in enumerate(order)}
     lines = []
     for step, merge in enumerate(document["map"]["merges"]):
         height = merge["height"]

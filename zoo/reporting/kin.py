@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from zoo.p_values import p_said
 from zoo.reporting import story
-from zoo.reporting.lineage_schema import ComparedAnswers, Lineage, LineageEvidence, LineagePair, LineageRunPair
+from zoo.reporting.lineage_schema import (
+    ComparedAnswers,
+    Explained,
+    Lineage,
+    LineageEvidence,
+    LineagePair,
+    LineageRecord,
+    LineageRunPair,
+)
 from zoo.reporting.schema import Document, number
 from zoo.reporting.words import Words, clean
 
@@ -20,43 +30,45 @@ ALIKE = "behaviourally derived"
 MOST_ROWS = 30
 """Rows of a table; all are in the CSV tables."""
 
-COLUMNS = ("verdicts", "tested", "repeated", "strongest", "grounds")
-"""Of the table of pairs of models, after their names."""
+KINDS = ("record", "weights", "answers")
+"""Of tables of pairs of runs, in their order: on record; weights, or answers, that are shared and nothing explains."""
 
-_METHODS = ("kinship", "excess", "effective", "claims", "ties", "failures", "layers")
+_METHODS = ("effective", "joint", "relate", "kinship", "excess", "recipes", "shared", "claims", "ties", "failures",
+            "layers")  # fmt: skip
 _METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_answers", "lineage_tree")
-_OF_ANSWERS = frozenset(("lineage_answers", "repeated"))
 _MOST_NAMED = 4
+_MOST_APART = 12
 _SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for the page and for Markdown alike. header: a title a column; names: how many columns, from the left,
+    name a row; rows: the lines of each cell; common: what would be the same in every row, in one sentence, or nothing.
+    """
+
+    header: tuple[str, ...]
+    names: int
+    rows: tuple[tuple[tuple[str, ...], ...], ...]
+    common: str
 
 
 def verdict(document: Document, words: Words) -> list[str]:
-    """The answer explained, and what weights and answers say of it: first where any are shared that nothing
-    explains."""
+    """The answer explained. Before it, what weights, answers and records say that is news: descent on record, weights
+    or answers that are shared and nothing explains. What is so by construction is no news."""
     said = story.verdict(document, words)
     if "lineage" not in document:
         return said
-    told = headline(document, words)
-    alike = _alike(document, words)
-    first = [alike] if alike else []
-    unexplained = any(shares(pair) and not pair["note"] for pair in document["lineage"]["pairs"])
-    return [told, *first, *said] if unexplained else [*first, *said, told]
+    news = [sentence(document, words)] if any(pair["unexplained"] for pair in document["lineage"]["pairs"]) else []
+    return [*(told for told in (record(document, words), *news, _alike(document, words)) if told), *said]
 
 
 def methods(document: Document) -> tuple[str, ...]:
     """The methods that are told of, by their keys in the catalogue."""
-    return (*_METHODS, *_known(document, _METHODS_OF_WEIGHTS)) if "lineage" in document else _METHODS
-
-
-def columns(document: Document) -> tuple[str, ...]:
-    """Those of the table of pairs of models that the document has something for."""
-    return _known(document, COLUMNS)
-
-
-def _known(document: Document, keys: Sequence[str]) -> tuple[str, ...]:
-    """Without what is about answers, where these were not compared."""
-    return tuple(key for key in keys if "answers" in document["lineage"] or key not in _OF_ANSWERS)
+    if "lineage" not in document:
+        return _METHODS
+    known = [key for key in _METHODS_OF_WEIGHTS if "answers" in document["lineage"] or key != "lineage_answers"]
+    return (*_METHODS, *known)
 
 
 def how(document: Document, words: Words) -> str:
@@ -74,8 +86,13 @@ def answers(document: Document, words: Words) -> list[str]:
 
 
 def _alike(document: Document, words: Words) -> str:
-    """Whose answers are more alike than independent trainings make them; empty when nobody's are."""
-    pairs = [pair for pair in by_kin(document["lineage"]) if ALIKE in pair["verdicts"]]
+    """Whose answers are more alike than independent trainings make them, though no record explains it; empty when
+    nobody's are."""
+    owners = _owners(document)
+    models = {_models(pair, owners) for pair in listed(document, "answers")}
+    pairs = [
+        pair for pair in by_kin(document["lineage"]) if (pair["a"], pair["b"]) in models and ALIKE in pair["verdicts"]
+    ]
     return words("lineage.answers", list=_list(document, pairs, (ALIKE,), words)) if pairs else ""
 
 
@@ -89,26 +106,79 @@ def _none_alike(found: Lineage, told: ComparedAnswers, words: Words) -> str:
     return words(key, q=_q(found), **numbers)
 
 
-def headline(document: Document, words: Words) -> str:
-    """Whether two different models share weights, in one sentence; of one model's own runs, only what nothing explains
-    (a checkpoint that all started from, a seed that changes nothing). The document has a lineage."""
-    found = document["lineage"]
-    others = [pair for pair in found["pairs"] if pair["a"] != pair["b"]]
-    kin = [pair for pair in by_kin(found) if shares(pair) and not (pair["a"] == pair["b"] and pair["note"])]
-    if not others:
-        return sentence(document, words)
-    return _shared(document, kin, words) if kin else _none(found, others, words)
+def record(document: Document, words: Words) -> str:
+    """Which runs are on record to have been made out of others, what weights say against it first; empty for none."""
+    records = sorted(document["lineage"]["on_record"], key=lambda told: told["against"] is None)
+    told = [_record(document, one, words) for one in records[:_MOST_NAMED]]
+    if len(records) > _MOST_NAMED:
+        told.append(words("lineage.further_runs", count=words.count(len(records) - _MOST_NAMED)))
+    return words("lineage.recorded", list=words("lineage.semicolon").join(told)) if told else ""
+
+
+def _record(document: Document, told: LineageRecord, words: Words) -> str:
+    """`mlp-prune0.5, seed 0 was made from mlp, seed 0 (prune:0.5)`."""
+    if told["parent"] is not None:
+        parent = run_name(document, told["parent"], words)
+    else:
+        seed = "—" if told["seed"] is None else told["seed"]
+        parent = words("lineage.absent", run=words("lineage.run", model=clean(told["label"]) or "—", seed=seed))
+    made = words("lineage.made", child=run_name(document, told["child"], words), parent=parent)
+    steps = clean(", ".join(told["steps"]))
+    made += words("lineage.steps", steps=steps) if steps else ""
+    against = {
+        None: "", "unrelated weights": "unrelated", "other weights": "changed", "parent came later": "later",
+    }[told["against"]]  # fmt: skip
+    return made + (words(f"lineage.against_{against}") if against else "")
 
 
 def sentence(document: Document, words: Words) -> str:
-    """Whether any two runs share weights, in one sentence. The document has a lineage."""
+    """Whether any two runs share weights that no record or construction explains, in one sentence. The document has a
+    lineage."""
     found = document["lineage"]
-    kin = [pair for pair in by_kin(found) if shares(pair)]
-    return _shared(document, kin, words) if kin else _none(found, found["pairs"], words)
+    kin = [pair for pair in by_kin(found) if pair["unexplained"]]
+    if kin:
+        return words("lineage.shared", list=_list(document, kin, SHARING, words))
+    return _none(found, words)
 
 
-def _shared(document: Document, kin: Sequence[LineagePair], words: Words) -> str:
-    return words("lineage.shared", list=_list(document, kin, SHARING, words))
+def constructed(document: Document, words: Words) -> str:
+    """What is shared by construction, in one line: by pairs of models, how many pairs of runs and why; empty for
+    nothing."""
+    owners, names = _owners(document), story.names(document)
+    counts = Counter(
+        (_models(pair, owners), pair["explained"])
+        for pair in document["lineage"]["listed"]
+        if pair["explained"] not in (None, "on record")
+    )
+    if not counts:
+        return ""
+    of = {(pair["a"], pair["b"]): pair["run_pairs"] for pair in document["lineage"]["pairs"]}
+    told = []
+    for ((a, b), why), count in list(counts.items())[:_MOST_NAMED]:
+        said = words("lineage.constructed_count", count=count, pairs=of[a, b], why=_construction(why, words))
+        told.append(
+            words("lineage.own", a=names[a], verdicts=said)
+            if a == b
+            else words("lineage.both", a=names[a], b=names[b], verdicts=said)
+        )
+    if len(counts) > _MOST_NAMED:
+        told.append(words("lineage.further", count=len(counts) - _MOST_NAMED))
+    total = words.count(sum(counts.values()))
+    return words("lineage.constructed", count=total, list=words("lineage.semicolon").join(told))
+
+
+def _construction(why: Explained | None, words: Words) -> str:
+    return words(f"lineage.why_{(why or '').replace(' ', '_')}")
+
+
+def _owners(document: Document) -> list[int]:
+    return [run["model"] for run in document["provenance"]["runs"]]
+
+
+def _models(pair: LineageRunPair, owners: Sequence[int]) -> tuple[int, int]:
+    """The models of two runs, as `LineagePair` has them."""
+    one, two = owners[pair["a"]], owners[pair["b"]]
+    return min(one, two), max(one, two)
 
 
 def _list(document: Document, pairs: Sequence[LineagePair], verdicts: Sequence[str], words: Words) -> str:
@@ -118,20 +188,15 @@ def _list(document: Document, pairs: Sequence[LineagePair], verdicts: Sequence[s
     return words("lineage.semicolon").join(told)
 
 
-def _none(found: Lineage, among: Sequence[LineagePair], words: Words) -> str:
-    tested, pairs = (sum(pair[of] for pair in among) for of in ("tested", "run_pairs"))
+def _none(found: Lineage, words: Words) -> str:
+    tested, pairs = (sum(pair[of] for pair in found["pairs"]) for of in ("tested", "run_pairs"))
     if not tested:
-        reasons = Counter(pair["reason"] for pair in among if pair["reason"])
+        reasons = Counter(pair["reason"] for pair in found["pairs"] if pair["reason"])
         why = reasons.most_common(1)[0][0] if reasons else "there is no pair of runs"
         return words("lineage.untested", reason=translated(why, words).rstrip(".。"))
-    key = "lineage.none" if tested == pairs else "lineage.none_of_tested"
-    kind = words("lineage.of_runs" if any(pair["a"] == pair["b"] for pair in among) else "lineage.models")
-    return words(key, kind=kind, tested=words.count(tested), pairs=words.count(pairs), q=_q(found))
-
-
-def shares(pair: LineagePair) -> bool:
-    """Whether some runs of two models share weights."""
-    return any(name in pair["verdicts"] for name in SHARING)
+    explained = any(pair["explained"] for pair in found["listed"])
+    key = "none_beyond" if explained else "none" if tested == pairs else "none_of_tested"
+    return words(f"lineage.{key}", tested=words.count(tested), pairs=words.count(pairs), q=_q(found))
 
 
 def _named(document: Document, pair: LineagePair, among: Sequence[str], words: Words) -> str:
@@ -142,22 +207,21 @@ def _named(document: Document, pair: LineagePair, among: Sequence[str], words: W
         if name in pair["verdicts"]
     ]
     verdicts = words("lineage.comma").join(told)
-    note = words("lineage.noted", note=words.translate(pair["note"])) if pair["note"] and among == SHARING else ""
     if pair["a"] == pair["b"]:
-        return words("lineage.own", a=names[pair["a"]], verdicts=verdicts) + note
-    return words("lineage.both", a=names[pair["a"]], b=names[pair["b"]], verdicts=verdicts) + note
+        return words("lineage.own", a=names[pair["a"]], verdicts=verdicts)
+    return words("lineage.both", a=names[pair["a"]], b=names[pair["b"]], verdicts=verdicts)
 
 
 def by_kin(found: Lineage) -> list[LineagePair]:
-    """The pairs of models: those that share weights first, then those that share answers, then each model with itself,
-    then as they come."""
+    """The pairs of models: those on record first, then those that share weights, first where nothing explains it, then
+    those that share answers, then each model with itself, then as they come."""
     closest = (*SHARING, ALIKE)
 
-    def place(pair: LineagePair) -> tuple[bool, bool, int]:
+    def place(pair: LineagePair) -> tuple[bool, bool, bool, bool, int]:
         own = pair["a"] == pair["b"]
         least = min((closest.index(name) for name in pair["verdicts"] if name in closest), default=len(closest))
         related = least < len(closest)
-        return not related, own == related, least
+        return not pair["on_record"], not related, not pair["unexplained"] and related, own == related, least
 
     return sorted(found["pairs"], key=place)
 
@@ -168,11 +232,18 @@ def counts(pair: LineagePair, words: Words) -> str:
 
 
 def listed(document: Document, kind: str) -> list[LineageRunPair]:
-    """The pairs of runs that are listed: those that share weights (`weights`), those whose answers are more alike than
-    independent trainings make them (`answers`), or all others (`alike`); runs of one model among each other last."""
-    owners = [run["model"] for run in document["provenance"]["runs"]]
+    """The pairs of runs that are listed: those on record (`record`); those that share weights (`weights`), or whose
+    answers are more alike than independent trainings make them (`answers`), and nothing explains it; or those that are
+    alike and share nothing (`alike`). Runs of one model among each other last."""
+    owners = _owners(document)
     kinds = {**dict.fromkeys(SHARING, "weights"), ALIKE: "answers"}
-    chosen = [pair for pair in document["lineage"]["listed"] if kinds.get(pair["verdict"], "alike") == kind]
+
+    def kind_of(pair: LineageRunPair) -> str:
+        if pair["child"] is not None:
+            return "record"
+        return "construction" if pair["explained"] else kinds.get(pair["verdict"], "alike")
+
+    chosen = [pair for pair in document["lineage"]["listed"] if kind_of(pair) == kind]
     return sorted(chosen, key=lambda pair: owners[pair["a"]] == owners[pair["b"]])
 
 
@@ -184,20 +255,43 @@ def run_name(document: Document, run: int, words: Words) -> str:
 
 
 def evidence(row: LineageEvidence, words: Words) -> str:
-    """One test in a line: what it looks at, p and the corrected p or the score, of what kind, from how much."""
-    title = words.translate(row["title"]) + ("" if row["test"] == "numbers" else f" ({clean(row['test'])})")
-    facts = [words.translate(row["kind"])]
+    """One test in a line: of what kind, p and the corrected p or the score, from how much. What the test looks at
+    stands once, in the `legend`."""
+    facts = []
     if row["p"] is not None:
-        facts.append(words("lineage.p", p=p_text(row), corrected=words.p_value(row["corrected"])))
+        facts.append(words("lineage.p", p=p_said(row["p"], row["log10_p"]), corrected=words.p_value(row["corrected"])))
     if (rate := _rate(row, words)) is not None:
         facts.append(rate)
     elif row["statistic"] is not None:
         facts.append(words("lineage.score", score=words.value(row["statistic"], digits=3)))
     if row["n"] is not None:
         facts.append(f"n = {words.count(row['n'])}")
-    if row["p"] is not None and row["reason"]:
+    if (row["p"] is not None or row["test"] == "record") and row["reason"]:
         facts.append(words.translate(row["reason"]))
-    return words("lineage.evidence", title=title, facts=words("lineage.comma").join(facts))
+    about = _test(row, words)
+    about += "" if row["test"] == "record" else words("lineage.comma") + words.translate(row["kind"])
+    return words("lineage.evidence", title=about, facts=words("lineage.comma").join(facts)) if facts else about
+
+
+def _test(row: LineageEvidence, words: Words) -> str:
+    named = {"record": "lineage.test_record", "numbers": "lineage.test_numbers"}
+    return words(named[row["test"]]) if row["test"] in named else clean(row["test"])
+
+
+def legend(document: Document, words: Words) -> list[str]:
+    """What the tests look at that stand in the tables, and their null hypotheses, a line each."""
+    found = document["lineage"]
+    rows = [pair["strongest"] for pair in _rows(found)[:MOST_ROWS] if pair["strongest"]]
+    rows += [row for kind in (*KINDS, "alike") for pair in listed(document, kind)[:MOST_ROWS] for row in _told(pair)]
+    told: dict[tuple[str, str | None], str] = {}
+    for row in rows:
+        title = words.translate(row["title"])
+        null = words("lineage.null", null=words.translate(row["null"])) if row["null"] else ""
+        told.setdefault(
+            (row["test"], row["title"] if row["test"] == "B1" else None),
+            words("lineage.test", test=_test(row, words), title=title, null=null),
+        )
+    return [text for (test, _), text in told.items() if test not in ("record", "numbers")]
 
 
 def _rate(row: LineageEvidence, words: Words) -> str | None:
@@ -216,30 +310,120 @@ def repeated(pair: LineagePair, words: Words) -> str:
     return words("lineage.rate", rate=rate, count=words.count(found["n"]))
 
 
-def why(pair: LineagePair, words: Words) -> str:
-    """The null hypothesis of the strongest evidence, or why nothing was tested, and what explains shared weights."""
-    row, answers = pair["strongest"], pair.get("answers")
-    untested = answers["reason"] if answers is not None and not answers["calibrated"] and row is None else None
-    told = [
-        words("lineage.null", null=words.translate(row["null"])) if row and row["null"] else "",
-        translated(pair["reason"], words) if pair["reason"] else "",
-        words("lineage.no_references", reason=words.translate(untested)) if untested else "",
-        words.translate(pair["note"]) if pair["note"] else "",
+def _note(document: Document, pair: LineagePair, words: Words) -> str:
+    """Why some runs of two models were not tested, and what explains that they share weights."""
+    owners, models = _owners(document), (pair["a"], pair["b"])
+    known = [one["explained"] for one in document["lineage"]["listed"] if _models(one, owners) == models]
+    told = [_construction(code, words) for code in dict.fromkeys(known) if code not in (None, "on record")]
+    reason = [translated(pair["reason"], words)] if pair["reason"] else []
+    return words("bench.space").join(_ended(text, words) for text in [*told, *reason])
+
+
+def _told(pair: LineageRunPair) -> list[LineageEvidence]:
+    """The tests of two runs that have something to say, and the record."""
+    return [
+        row
+        for row in pair["evidence"]
+        if row["test"] == "record" or row["statistic"] is not None or row["p"] is not None
     ]
-    return words("bench.space").join(_ended(text, words) for text in told if text)
 
 
-def said(pair: LineageRunPair, words: Words) -> list[str]:
-    """The tests of two runs that have something to say, a line each."""
-    return [evidence(row, words) for row in pair["evidence"] if row["statistic"] is not None or row["p"] is not None]
+def _rows(found: Lineage) -> list[LineagePair]:
+    """The pairs of models that have a row: of which something is known."""
+    return [pair for pair in by_kin(found) if not _unknown(pair, found)]
 
 
-def p_text(row: LineageEvidence) -> str:
-    """`0.03`, or `10⁻³¹²` below a ten-thousandth."""
-    logarithm = row["log10_p"]
-    if logarithm is not None and logarithm < -4:
-        return "10" + str(round(logarithm)).translate(_RAISED)
-    return "—" if row["p"] is None else f"{row['p']:.2g}"
+def _unknown(pair: LineagePair, found: Lineage) -> bool:
+    """Whether nothing tells of two models: no record, no weights that could be tested, and no references with which
+    answers could reach q."""
+    if pair["on_record"] or pair["tested"] or not set(pair["verdicts"]) <= {"undetermined"}:
+        return False
+    told = found.get("answers")
+    return pair["strongest"] is None or (told is not None and told["references"] < told["needed"])
+
+
+def table(document: Document, words: Words) -> Table:
+    """The pairs of models of which something is known, at most `MOST_ROWS`."""
+    found, names = document["lineage"], story.names(document)
+    rows = _rows(found)[:MOST_ROWS]
+    titles = {key: words(f"lineage.{key}") for key in ("verdicts", "tested", "repeated", "strongest", "note")}
+    cells = [
+        {
+            "verdicts": counts(pair, words),
+            "tested": f"{pair['tested']} / {pair['run_pairs']}",
+            "repeated": repeated(pair, words),
+            "strongest": evidence(pair["strongest"], words) if pair["strongest"] else "—",
+            "note": _note(document, pair, words) or "—",
+        }
+        for pair in rows
+    ]
+    heads = [((names[pair["a"]],), (names[pair["b"]],)) for pair in rows]
+    told = [{key: (text,) for key, text in row.items()} for row in cells]
+    return _table((words("pairs.first"), words("pairs.second")), heads, titles, told, words)
+
+
+def runs_table(document: Document, kind: str, words: Words) -> Table:
+    """The pairs of runs of a kind (`listed`), at most `MOST_ROWS`; sentences that explain every verdict stand once."""
+    pairs = listed(document, kind)[:MOST_ROWS]
+    titles = {key: words(f"lineage.{key}") for key in ("verdict", "why", "tests")}
+    statements = [[words.translate(part) for part in _SENTENCES.split(pair["statement"])] for pair in pairs]
+    everywhere = [part for part in statements[0] if all(part in one for one in statements)] if len(pairs) > 1 else []
+    told = [
+        {
+            "verdict": (words.translate(pair["verdict"]),),
+            "why": (words("bench.space").join(part for part in parts if part not in everywhere) or "—",),
+            "tests": tuple(evidence(row, words) for row in _told(pair)) or ("—",),
+        }
+        for pair, parts in zip(pairs, statements, strict=True)
+    ]
+    heads = [(tuple(run_name(document, run, words) for run in (pair["a"], pair["b"])),) for pair in pairs]
+    made = _table((words("lineage.runs"),), heads, titles, told, words)
+    return replace(made, common=words("bench.space").join(text for text in (made.common, *everywhere) if text))
+
+
+def _table(
+    names: Sequence[str],
+    heads: Sequence[tuple[tuple[str, ...], ...]],
+    titles: Mapping[str, str],
+    rows: Sequence[Mapping[str, tuple[str, ...]]],
+    words: Words,
+) -> Table:
+    """Without the columns that say the same in every row: of two rows or more, that is said once."""
+    same = {key for key in titles if len(rows) > 1 and len({row[key] for row in rows}) == 1}
+    empty = {key for key in titles if all(row[key] == ("—",) for row in rows)}
+    kept = [key for key in titles if key not in same | empty]
+    told = [
+        words("lineage.common", title=titles[key], value=words("lineage.semicolon").join(rows[0][key]))
+        for key in titles
+        if key in same - empty
+    ]
+    common = words("lineage.in_every_row", list=words("lineage.semicolon").join(told)) if told else ""
+    whole = tuple((*head, *(row[key] for key in kept)) for head, row in zip(heads, rows, strict=True))
+    return Table((*names, *(titles[key] for key in kept)), len(names), whole, common)
+
+
+def apart(document: Document, words: Words) -> list[str]:
+    """The pairs of models of which nothing is known, in one line a reason, with the rate of repeated errors of each."""
+    names, found = story.names(document), document["lineage"]
+    by_reason: dict[str, list[str]] = {}
+    rates = False
+    for pair in by_kin(found):
+        if not _unknown(pair, found):
+            continue
+        models = (names[pair["a"]], names[pair["b"]])
+        both = words("lineage.own_pair", a=models[0]) if pair["a"] == pair["b"] else " – ".join(models)
+        rate = pair["answers"]["repeated"] if "answers" in pair else None
+        if rate is not None:
+            rates = True
+            both += "\u00a0" + words("lineage.rate", rate=words.value(rate["value"], "percent"), count=rate["n"])
+        by_reason.setdefault(translated(pair["reason"] or "", words), []).append(both)
+    told = []
+    for reason, pairs in by_reason.items():
+        shown = words("lineage.comma").join(pairs[:_MOST_APART])
+        more = len(pairs) - _MOST_APART
+        shown += words("lineage.comma") + words("lineage.further", count=more) if more > 0 else ""
+        told.append(words("lineage.apart", count=words.count(len(pairs)), list=shown, reason=_ended(reason, words)))
+    return [*told, words("lineage.apart_rates")] if rates else told
 
 
 def translated(statement: str, words: Words) -> str:
@@ -269,6 +453,12 @@ def lacking(found: Lineage, words: Words) -> list[str]:
 def shown(rows: Sequence[LineageRunPair], words: Words) -> str:
     """How many rows of how many a table shows."""
     return words("lineage.shown", shown=min(len(rows), MOST_ROWS), count=words.count(len(rows)))
+
+
+def shown_models(document: Document, words: Words) -> str:
+    """How many pairs of models of how many the table shows."""
+    rows = _rows(document["lineage"])
+    return words("lineage.shown_models", shown=min(len(rows), MOST_ROWS), count=len(document["lineage"]["pairs"]))
 
 
 def _ended(text: str, words: Words) -> str:

@@ -22,12 +22,14 @@ class LineageEvidence(TypedDict):
 
     test: Annotated[
         str,
-        "`numbers` (the stored numbers themselves), `R1` (index order), `R2` (dead inputs), `R3` (aligned weights), "
-        "`B1` (repeated errors, once each way), `B2` (residual correlation of answers) …",
+        "`record` (what the record of the one says), `numbers` (the stored numbers themselves), `R1` (index order), "
+        "`R2` (dead inputs), `R3` (aligned weights), `B1` (repeated errors, once each way), `B2` (residual correlation "
+        "of answers) …",
     ]
     title: Annotated[str, "what it looks at, in English"]
     kind: Annotated[
-        Literal["exact", "conformal", "heuristic"], "exact; calibrated on replicas; or neither, only a score"
+        Literal["on record", "exact", "conformal", "heuristic"],
+        "on record; exact; calibrated on replicas; or neither, only a score",
     ]
     null: Annotated[str | None, "the null hypothesis, in English; null without a p-value"]
     p: Annotated[float | None, "p-value of this pair alone; 0 where a float holds none so small"]
@@ -84,16 +86,22 @@ class LineagePair(TypedDict):
     verdicts: Annotated[dict[str, int], "verdict to the number of pairs of runs, the most closely related first"]
     strongest: Annotated[
         LineageEvidence | None,
-        "the strongest evidence of any pair of runs: of answers only where they decide, or weights could not be "
-        "compared; null when there is none",
+        "the strongest evidence of any pair of runs: a record first; of answers only where they decide, or weights "
+        "could not be compared; null when there is none",
     ]
     strongest_runs: Annotated[list[int] | None, "the two runs it is of, as positions in `provenance.runs`"]
     reason: Annotated[str | None, "why weights were not tested: the most frequent reason, in English"]
     note: Annotated[str | None, "what explains that runs share weights, in English"]
+    on_record: Annotated[int, "pairs of runs of which one by its record was made out of the other"]
+    unexplained: Annotated[int, "pairs of runs that share weights, and no record or construction explains it"]
+
+
+Explained = Literal["on record", "one seed", "one checkpoint", "no randomness", "through others"]
 
 
 class LineageRunPair(TypedDict):
-    """Two runs whose verdict is neither independent nor undetermined."""
+    """Two runs whose verdict is neither independent nor undetermined, or of which one is on record to come from the
+    other."""
 
     a: Annotated[int, "position in `provenance.runs`"]
     b: Annotated[int, "position of another, greater than `a`"]
@@ -102,6 +110,13 @@ class LineageRunPair(TypedDict):
     statement: Annotated[str, "why, in English"]
     later: Annotated[int | None, "the run that lost information and so came later; null when that cannot be told"]
     on_record: Annotated[str | None, "what both are on record to have started from, in English"]
+    child: Annotated[int | None, "of the two, the run that by its record was made out of the other"]
+    explained: Annotated[
+        Explained | None,
+        "what makes shared weights or answers no news: the record of the one names the other; records name one seed or "
+        "one checkpoint; all runs of the model are the same whatever the seed; both are so related to others; null "
+        "when nothing does, or nothing is shared",
+    ]
     evidence: Annotated[list[LineageEvidence], "all tests, also those that say nothing"]
 
 
@@ -112,7 +127,26 @@ class LineageEdge(TypedDict):
     parent: Annotated[int, "position of the run it may come from"]
     verdict: Annotated[Verdict, "of the two"]
     distance: Annotated[float | None, "1 − mean cosine of matched units; null when they were not matched"]
-    told: Annotated[bool, "whether lost information tells the direction; otherwise it is a heuristic alone"]
+    direction: Annotated[
+        Literal["on record", "information lost", "heuristic", "unknown"],
+        "how it is known which came later: the record of the one names the other; it lost information; its parent is "
+        "nearer to all their kin, a heuristic; or nothing tells, and the line might as well lead the other way",
+    ]
+
+
+class LineageRecord(TypedDict):
+    """A run that by its record was made out of another."""
+
+    child: Annotated[int, "position in `provenance.runs`"]
+    parent: Annotated[int | None, "position of the other run; null when it is not among them"]
+    label: Annotated[str, "what the other was called, as the record has it"]
+    seed: Annotated[int | None, "its seed, as the record has it"]
+    steps: Annotated[list[str], "what was done, in order, such as `prune:0.5`"]
+    against: Annotated[
+        Literal["unrelated weights", "other weights", "parent came later"] | None,
+        "what weights say against it: they are as unlike as those of strangers; the other's are not those that the "
+        "record names; it is the other that lost information; null when they do not",
+    ]
 
 
 class LackingRun(TypedDict):
@@ -144,9 +178,12 @@ class Lineage(TypedDict):
     run_pairs: Annotated[int, "number of pairs of runs"]
     tested: Annotated[int, "those whose weights could be compared"]
     answers: NotRequired[Annotated[ComparedAnswers, "what answers could tell; missing when they were not compared"]]
+    on_record: Annotated[list[LineageRecord], "runs that by their records were made out of others"]
     pairs: Annotated[list[LineagePair], "pairs of models with a ≤ b that have a pair of runs"]
-    listed: Annotated[list[LineageRunPair], "pairs of runs that are neither independent nor undetermined"]
-    tree: Annotated[list[LineageEdge], "arcs of the family tree: minimum arborescence over 1 − mean cosine"]
+    listed: Annotated[list[LineageRunPair], "pairs of runs that are on record, or neither independent nor undetermined"]
+    tree: Annotated[
+        list[LineageEdge], "arcs of the family tree: records, then the minimum arborescence over 1 − mean cosine"
+    ]
     lacking: Annotated[list[LackingRun], "runs whose weights were not compared: answers alone tell of them"]
 
 
@@ -163,10 +200,16 @@ def check_positions(lineage: Lineage, models: int, runs: int) -> None:
     for place, listed in enumerate(lineage["listed"]):
         path = f"document.lineage.listed[{place}]"
         form.require(_two([listed["a"], listed["b"]], runs), path, f"two runs below {runs}", (listed["a"], listed["b"]))
-        form.require((listed["later"] or 0) < runs, f"{path}.later", f"a run below {runs}", listed["later"])
+        for key in ("later", "child"):
+            form.require((listed[key] or 0) < runs, f"{path}.{key}", f"a run below {runs}", listed[key])
     for place, arc in enumerate(lineage["tree"]):
         ends, path = [arc["child"], arc["parent"]], f"document.lineage.tree[{place}]"
         form.require(_two(sorted(ends), runs), path, f"two runs below {runs}", ends)
+    for place, told_ in enumerate(lineage["on_record"]):
+        child, parent = told_["child"], told_["parent"]
+        good = 0 <= child < runs if parent is None else _two(sorted((child, parent)), runs)
+        path = f"document.lineage.on_record[{place}]"
+        form.require(good, path, f"a run below {runs}, and another or none", (child, parent))
     for place, lacking in enumerate(lineage["lacking"]):
         path = f"document.lineage.lacking[{place}]"
         form.require(0 <= lacking["run"] < runs, path, f"a run below {runs}", lacking["run"])

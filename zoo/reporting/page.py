@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from zoo.reporting import figures, kin, story
+from zoo.reporting import figures, kin, rows, story
 from zoo.reporting.figures import Figure
 from zoo.reporting.schema import Document, Example, Number, Pair
 from zoo.reporting.words import Words, clean, clean_lines
@@ -48,6 +48,7 @@ _BUDGETS = (
 )
 
 _PAIRS_IN_TABLE = 30
+_AGAINST_LABEL = 20
 _BUNDLE_END = re.compile(r"<(/script|!--)", re.IGNORECASE)
 _WITH_INTERVAL = re.compile(r"(−?[\d.,]+(?: %)?\u00a0\([−\d.,]+[^()<>&]{1,4}[−\d.,]+\))")
 
@@ -111,6 +112,8 @@ def _render(document: Document, words: Words, charts: dict[str, Any], budget: Bu
         t=words,
         story=story,
         kin=kin,
+        rows=rows,
+        against_most=min(_AGAINST_LABEL, budget.failed_examples),
         names=story.names(document),
         charts=charts,
         shortened=shortened,
@@ -128,7 +131,6 @@ def _render(document: Document, words: Words, charts: dict[str, Any], budget: Bu
         pairs=story.pairs_by_likeness(document)[:_PAIRS_IN_TABLE],
         failed=document["failures"]["every_model_fails"][: budget.failed_examples],
         shown=_shown_examples(document, budget),
-        strip=_strip(document),
         commands=commands(document),
     )
 
@@ -158,15 +160,6 @@ def _vega() -> str:
 
     # The bundle has been looked through for this, but a later version may differ.
     return _BUNDLE_END.sub(r"<\\\1", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-
-
-def _strip(document: Document) -> dict[str, float]:
-    """Where the scale of the leaderboard's intervals begins and ends."""
-    numbers = [model["metrics"]["accuracy"] for model in document["models"]]
-    found = [number[end] for number in numbers for end in ("value", "low", "high")]
-    values = [value for value in found if value is not None] or [0.0, 1.0]
-    margin = max(0.01, (max(values) - min(values)) * 0.08)
-    return {"low": min(values) - margin, "high": max(values) + margin}
 
 
 def _shown_examples(document: Document, budget: Budget) -> dict[str, Example]:
@@ -200,7 +193,7 @@ def _only_base64(png: str | None) -> str | None:
 
 def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]:
     """What the script needs: names, measures, and all pairs in columns, numbers with three decimals."""
-    measures = story.pair_measures(document)
+    measures = story.defined_measures(document)
     main = story.main_measure(document)
     table = [measure["name"] for measure in story.table_measures(document)]
     kept = sorted(measures, key=lambda measure: (measure["name"] != main, measure["name"] not in table))[
@@ -221,6 +214,7 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
                 "alike": measure["higher_is"] == "more alike",
                 "chance": words.translate(measure["chance"] or "—"),
                 **_columns(pairs, measure["name"], budget.intervals or measure["name"] == main, words),
+                **({"z": [_rounded_z(pair) for pair in pairs]} if measure["name"] == "shared_wrong_answers" else {}),
             }
             for measure in measures
         ],
@@ -233,7 +227,7 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
         "grids": list(_grids(document, words, budget)),
         "classes": [clean(name) for name in document["study"]["classes"]],
         "start": next(([pair["a"], pair["b"]] for pair in story.pairs_by_likeness(document)), None),
-        "words": {key: words(f"script.{key}") for key in _SCRIPT_WORDS},
+        "words": {"comma": words("numbers.comma"), **{key: words(f"script.{key}") for key in _SCRIPT_WORDS}},
     }
 
 
@@ -258,6 +252,7 @@ _SCRIPT_WORDS = (
     "chart_of",
     "copies",
     "apart",
+    "wider",
 )
 
 
@@ -288,15 +283,18 @@ def _rounded(number: Number | None, end: str) -> float | None:
     return None if value is None else round(value, 3)
 
 
+def _rounded_z(pair: Pair) -> float | None:
+    z = pair.get("z")
+    return None if z is None else round(z, 1)
+
+
 def _claims(pair: Pair, words: Words) -> list[str] | int:
+    """What was tested of a pair, an empty text for what could not be, or 0 where nothing is tested."""
     claims = pair["p_values"]
     if claims is None:
         return 0
     both = (claims["more_alike_than_replicas"], claims["less_than_independent"])
-    return [
-        f"— ({words.reason(claim['reason'])})" if claim["corrected"] is None else words.p_value(claim["corrected"])
-        for claim in both
-    ]
+    return ["" if claim["corrected"] is None else words.p_said(claim["corrected"]) for claim in both]
 
 
 def _list(pair: Pair, kind: str, positions: dict[str, int], budget: Budget) -> list[Any] | int:
@@ -350,6 +348,6 @@ def _grids(document: Document, words: Words, budget: Budget) -> Iterator[dict[st
             "best": [grid["best_a"], grid["best_b"]],
             "text": words.number(grid["best"]),
             "quantile": words.value(grid["null_quantile"]),
-            "p": words.p_value(grid["p_value"]),
+            "p": words.p_said(grid["p_value"]),
             "reason": words.reason(grid["best"]["reason"]) if grid["best"]["value"] is None else "",
         }

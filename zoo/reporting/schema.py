@@ -18,7 +18,15 @@ from zoo import form
 from zoo.reporting import lineage_schema
 from zoo.reporting.lineage_schema import Lineage
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Shown = Literal["kinship", "error_correlation"]
+"""The measures that pairs, map and tree may be shown in."""
+
+WarningCode = Literal[
+    "damaged", "not_comparable", "fewer_examples", "made_from", "imported", "few_examples", "few_failures"
+]
+"""What may have to be known before the headline is used."""
 
 
 class Number(TypedDict):
@@ -46,20 +54,64 @@ class Study(TypedDict):
 
 
 class PairOfModels(TypedDict):
-    """Two models and their kinship."""
+    """Two models and how alike they are."""
 
     a: Annotated[int, "index of a model"]
     b: Annotated[int, "index of another"]
-    kinship: Annotated[Number, "0: as independent models; 1: as alike as replicas of one recipe"]
+    likeness: Annotated[Number, "in the headline's `measure`"]
 
 
-class Answer(TypedDict):
-    """The answer of the report."""
+class Estimate(TypedDict):
+    """A number of the headline with its interval, or the reason why there is none."""
 
-    models: Annotated[int, "M, the number of models"]
-    effective: Annotated[Number, "the number of independent models that they behave like, in [1, M]"]
-    most_alike: Annotated[PairOfModels | None, "null when no kinship is defined"]
-    least_alike: Annotated[PairOfModels | None, "null when fewer than two pairs have a defined kinship"]
+    value: Annotated[float | None, "the estimate; null when undefined"]
+    low: Annotated[float | None, "lower end of the 95 % interval, or the bound; null when there is none"]
+    high: Annotated[float | None, "upper end of the 95 % interval; null when there is none"]
+    n: Annotated[int | None, "how many examples it was computed from"]
+    reason: Annotated[str | None, "why it is undefined, or what to mind about it, as a short English clause"]
+    bound: Annotated[Literal["at_least"] | None, "`at_least`: too few events for an interval; `low` is a lower bound"]
+
+
+class LeftOutModel(TypedDict):
+    """A model that does not count in the headline."""
+
+    model: Annotated[int, "index of the model"]
+    why: Annotated[Literal["constant", "perfect"], "it answers the same on every example, or it is never wrong"]
+
+
+class HeadlineWarning(TypedDict):
+    """Something to know before the headline is used."""
+
+    code: Annotated[
+        WarningCode,
+        "runs left out as damaged; runs left out as not comparable; examples left out that some run did not answer; "
+        "runs that count and were made from another run, by their own record; runs that count and were made elsewhere, "
+        "beside others that were not; fewer than 30 test examples; too few failures for an interval to be relied on",
+    ]
+    count: Annotated[int, "how many runs or examples; of `few_failures` how many examples all models fail"]
+    names: Annotated[list[str], "what was left out, or of `not_comparable` why: a bounded number of them"]
+    runs: Annotated[list[int], "of `made_from` and `imported`: indices in `provenance.runs`, a bounded number of them"]
+
+
+class Headline(TypedDict):
+    """What the report says first. The two numbers are of the models that count: those that are neither constant nor
+    perfect."""
+
+    models: Annotated[int, "M, the number of models that count"]
+    effective_models: Annotated[
+        Estimate, "votes: how many independent models have as noisy a mean vote; M when failures are independent"
+    ]
+    joint_failure: Annotated[Estimate, "how many independent models all fail together as often"]
+    joint_failures: Annotated[float, "number of examples that all of them fail, a mean over the choice of runs"]
+    left_out: Annotated[list[LeftOutModel], "models that do not count"]
+    warnings: Annotated[list[HeadlineWarning], "what changes these numbers or their meaning"]
+    measure: Annotated[
+        Shown,
+        "what pairs, map and tree are shown in: kinship where it is defined for all models that count, which needs two "
+        "runs of each",
+    ]
+    most_alike: Annotated[PairOfModels | None, "of the models that count; null when no pair is defined"]
+    least_alike: Annotated[PairOfModels | None, "null when fewer than two pairs are defined"]
 
 
 class Cost(TypedDict):
@@ -90,7 +142,7 @@ class Model(TypedDict):
 class Measure(TypedDict):
     """One measure that was computed, and how to read it."""
 
-    name: Annotated[str, "as in `pairs[].measures`, `models[].measures` or `set_measures`"]
+    name: Annotated[str, "as in `pairs[].measures`, `models[].measures`, `set_measures` or `headline`"]
     title: Annotated[str, "English title"]
     scope: Annotated[
         Literal["pairs", "models", "set"], "a number for each pair, for each model, or one for all together"
@@ -133,6 +185,13 @@ class Pair(TypedDict):
     a: Annotated[int, "index of a model"]
     b: Annotated[int, "index of a model, at least `a`"]
     measures: Annotated[dict[str, Number], "name of the measure to number; one that is missing was not computed"]
+    z: NotRequired[
+        Annotated[
+            float,
+            "of `shared_wrong_answers`: agreements beyond the expected, in standard errors of independent answers; "
+            "missing where that measure is undefined",
+        ]
+    ]
     p_values: Annotated[PValues | None, "null for self-pairs"]
     differing: Annotated[ExampleList | None, "examples on which the two answer differently; null for self-pairs"]
     failed_together: Annotated[ExampleList | None, "examples on which both are wrong; null for self-pairs"]
@@ -143,15 +202,17 @@ class Merge(TypedDict):
 
     left: Annotated[int, "a model's index when below M, else M + the position of an earlier merge"]
     right: Annotated[int, "likewise"]
-    height: Annotated[float, "1 − kinship at which they join"]
+    height: Annotated[float, "1 − likeness at which they join"]
 
 
 class Map(TypedDict):
-    """Two pictures of all pairs at once; empty lists and a reason when kinship is not defined for all pairs."""
+    """Two pictures of all pairs at once, in the headline's `measure`; empty lists and a reason when it is not defined
+    for all pairs."""
 
-    coordinates: Annotated[list[list[float]], "x and y for each model: classical scaling of 1 − kinship"]
+    models: Annotated[list[int], "the models in the pictures: those that count and whose pairs are all defined"]
+    coordinates: Annotated[list[list[float]], "x and y for each of them: classical scaling of 1 − likeness"]
     explained: Annotated[float | None, "share of the squared distances that the plane shows, in [0, 1]"]
-    merges: Annotated[list[Merge], "M − 1 steps of average linkage"]
+    merges: Annotated[list[Merge], "one step less than models, of average linkage"]
     leaf_order: Annotated[list[int], "the models as the dendrogram's leaves, which is the heatmap's order as well"]
     reason: Annotated[str | None, "why there is none: as in `Number.reason`"]
 
@@ -182,13 +243,31 @@ class FailedExample(TypedDict):
     why: Annotated[str | None, "the grounds of the suspicion as a short English clause"]
 
 
-class Failures(TypedDict):
-    """Failures of the models together, against chance."""
+class SharedAnswer(TypedDict):
+    """An example on which more than half of the models give one and the same answer that is not its label."""
 
-    distribution: Annotated[list[FailureCount], "M + 1 entries, from no model to all"]
+    id: Annotated[str, "a key of `examples`"]
+    answer: Annotated[str, "what they say"]
+    models: Annotated[int, "how many of the models that count say it"]
+
+
+class AgainstLabel(TypedDict):
+    """Wrong answers that most models share: a kinship of errors, or labels that are wrong."""
+
+    total: Annotated[int, "how many examples there are"]
+    listed: Annotated[list[SharedAnswer], "a bounded number of them, those that most models agree on first"]
+
+
+class Failures(TypedDict):
+    """Failures of the models that count together, against chance."""
+
+    distribution: Annotated[list[FailureCount], "from no model to all that count"]
     observed: Annotated[Number, "share of examples that every model fails"]
     expected: Annotated[Number, "that share if failures were independent"]
     log_ratio: Annotated[Number, "natural logarithm of observed over expected"]
+    against_label: NotRequired[
+        Annotated[AgainstLabel, "where most models agree on another answer; missing for two classes"]
+    ]
     total: Annotated[int, "how many examples every model fails"]
     every_model_fails: Annotated[list[FailedExample], "a bounded number of them, suspected labels first"]
 
@@ -199,13 +278,13 @@ class Contribution(TypedDict):
     model: Annotated[int, "index of the model"]
     oracle: Annotated[Number, "loss of oracle accuracy"]
     vote: Annotated[Number, "loss of vote accuracy; negative when the vote is better without it"]
-    effective: Annotated[Number, "loss of the effective number of models"]
+    effective: Annotated[Number, "loss of `effective_models`"]
 
 
 class Diversity(TypedDict):
-    """What having several models is worth."""
+    """What having several models is worth, of those that count in the headline."""
 
-    best_model: Annotated[int, "index of the most accurate model"]
+    best_model: Annotated[int, "index of the most accurate of them"]
     best: Annotated[Number, "its accuracy"]
     vote: Annotated[Number, "accuracy of the majority vote"]
     oracle: Annotated[Number, "share of the examples that some model answers rightly"]
@@ -213,7 +292,7 @@ class Diversity(TypedDict):
     oracle_independent: Annotated[Number, "the oracle if these models failed independently"]
     vote_gain: Annotated[Number, "vote − best"]
     oracle_gap: Annotated[Number, "oracle − best"]
-    contributions: Annotated[list[Contribution], "one for each model"]
+    contributions: Annotated[list[Contribution], "one for each model that counts"]
 
 
 class LayerGrid(TypedDict):
@@ -254,7 +333,7 @@ class BenchedModel(TypedDict):
     front: Annotated[
         bool | None,
         "whether no other model is clearly better in accuracy or speed without being clearly worse in the other; "
-        "null when speeds cannot be told apart",
+        "null when speeds cannot be told apart, and for a model that does not count in the headline",
     ]
     memory_mib: Annotated[Number, "what predicting takes: of the device, or else of the process"]
     gmacs: Annotated[Number, "billions of multiply-adds an example"]
@@ -296,6 +375,8 @@ class RunOrigin(TypedDict):
     key: Annotated[str, "its content-addressed key"]
     folder: Annotated[str, "where it lay when the report was made"]
     environment: Annotated[int, "index in `environments`"]
+    parent: Annotated[str | None, "key of the run that it was made from, as its own record says; null for none"]
+    imported: Annotated[bool, "whether it was made elsewhere, and only its answers were imported"]
 
 
 class Environment(TypedDict):
@@ -329,18 +410,28 @@ class Method(TypedDict):
 class Document(TypedDict):
     """The whole report."""
 
-    schema_version: Annotated[int, "1"]
+    schema_version: Annotated[int, "2"]
     title: Annotated[str, "title of the report"]
     created: Annotated[str, "ISO 8601, UTC, e.g. `2026-01-31T12:00:00Z`"]
     zoo_version: Annotated[str, "version of the program that wrote it"]
     command: Annotated[list[str], "the command that made this report, word by word"]
     examples_included: Annotated[bool, "false: no text and no image of the data is in it"]
     study: Annotated[Study, "what the models were asked"]
-    answer: Annotated[Answer, "the answer"]
+    headline: Annotated[Headline, "what the report says first"]
     models: Annotated[list[Model], "the models, in the order in which indices refer to them"]
     measures: Annotated[list[Measure], "the measures, in the order in which they are shown"]
     pairs: Annotated[list[Pair], "all pairs with a ≤ b"]
-    set_measures: Annotated[dict[str, Number], "measures of scope `set`, e.g. `ambiguity`, `rashomon_capacity`"]
+    set_measures: Annotated[
+        dict[str, Number],
+        "of the models that count: measures of scope `set` that stand nowhere else, e.g. `rashomon_capacity`",
+    ]
+    recipe_diversity: NotRequired[
+        Annotated[
+            Number,
+            "what is left once the noise between seeds is divided out: Vendi score of the kinships; it does not say "
+            "how many models one has; missing unless all models have replicas",
+        ]
+    ]
     map: Annotated[Map, "map and dendrogram"]
     failures: Annotated[Failures, "failures together"]
     diversity: Annotated[Diversity, "what each further model buys"]
@@ -376,6 +467,28 @@ def number(
     )
 
 
+def estimate(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    reason: str | None = None,
+    bound: Literal["at_least"] | None = None,
+) -> Estimate:
+    """An `Estimate`, as `number` makes a `Number`. bound: `low` is one, and there need be no value."""
+    if value is None and not reason and bound is None:
+        raise ValueError("an undefined number needs a reason")
+    ends = [None if item is None or not math.isfinite(item) else float(item) for item in (value, low, high)]
+    return Estimate(
+        value=ends[0],
+        low=ends[1],
+        high=ends[2],
+        n=None if n is None else int(n),
+        reason=reason or None,
+        bound=bound,
+    )
+
+
 def undefined(reason: str, n: int | None = None) -> Number:
     """A number that is not defined. reason: a short English clause."""
     return number(None, n=n, reason=reason)
@@ -383,9 +496,11 @@ def undefined(reason: str, n: int | None = None) -> Number:
 
 def check(document: Mapping[str, Any]) -> Document:
     """The document, when it has the form described here. Raises ValueError that names the first path that has not."""
+    version = document.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        # First: whatever else differs follows from it.
+        raise ValueError(f"document.schema_version is {version}, and {SCHEMA_VERSION} is understood")
     form.check(document, Document, "document")
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"document.schema_version is {document['schema_version']}, and {SCHEMA_VERSION} is understood")
     checked = cast(Document, document)
     _check_positions(checked)
     return checked
@@ -412,8 +527,19 @@ def _check_positions(document: Document) -> None:
     for id_, example in document["examples"].items():
         path = f"document.examples[{id_!r}].predictions"
         form.require(len(example["predictions"]) == models, path, f"{models} answers", example["predictions"])
+    shown = document["map"]["models"]
+    form.require(all(0 <= model < models for model in shown), "document.map.models", f"models below {models}", shown)
     for name, items in (("coordinates", document["map"]["coordinates"]), ("leaf_order", document["map"]["leaf_order"])):
-        form.require(len(items) in (0, models), f"document.map.{name}", f"{models} entries, or none", items)
+        form.require(len(items) == len(shown), f"document.map.{name}", f"{len(shown)} entries", items)
+    order = document["map"]["leaf_order"]
+    form.require(sorted(order) == sorted(shown), "document.map.leaf_order", "the models of the map", order)
+    runs = len(document["provenance"]["runs"])
+    for place, warning in enumerate(document["headline"]["warnings"]):
+        path = f"document.headline.warnings[{place}].runs"
+        form.require(all(0 <= run < runs for run in warning["runs"]), path, f"runs below {runs}", warning["runs"])
+    for place, left in enumerate(document["headline"]["left_out"]):
+        path = f"document.headline.left_out[{place}].model"
+        form.require(0 <= left["model"] < models, path, f"a model below {models}", left["model"])
     if not document["examples_included"]:
         for id_, example in document["examples"].items():
             path = f"document.examples[{id_!r}]"

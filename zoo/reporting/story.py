@@ -6,12 +6,28 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from zoo.reporting.schema import Bench, BenchedModel, Document, Example, Measure, Number, Pair, PairOfModels
+from zoo.reporting.schema import (
+    Bench,
+    BenchedModel,
+    Claim,
+    Document,
+    Estimate,
+    Example,
+    HeadlineWarning,
+    Measure,
+    Number,
+    Pair,
+    PairOfModels,
+    WarningCode,
+)
 from zoo.reporting.words import Words, clean
 
 _NAME_LENGTH = 60
 _NAMED_ANSWERS = 8
+_NAMED_MODELS = 8
+_TEXT_LENGTH = 120
 
 _KEYS_OF_OBJECTS = frozenset(
     (
@@ -30,9 +46,20 @@ _KEYS_OF_OBJECTS = frozenset(
     )
 )
 
-# The first that is defined for some pair is what the heatmap shows at first.
-_MAIN_MEASURES = ("kinship", "error_correlation", "error_consistency", "agreement")
-_TABLE_MEASURES = ("kinship", "excess_kinship", "error_consistency", "agreement", "both_wrong_agreement")
+# The first that is defined for some pair is what the heatmap shows at first, after that of the headline.
+_MAIN_MEASURES = ("error_correlation", "error_consistency", "agreement")
+_TABLE_MEASURES = (
+    "kinship",
+    "excess_kinship",
+    "error_correlation",
+    "excess_error_correlation",
+    "shared_wrong_answers",
+    "agreement",
+    "both_wrong_agreement",
+)
+_OF_ERRORS = frozenset(("error_correlation", "excess_error_correlation"))
+_MOST_TIMES = 1000
+_NEEDS_MORE = 0.5  # width of the interval, as a share of all that it could be, beyond which nothing is said
 
 
 @dataclass(frozen=True)
@@ -73,27 +100,109 @@ def pair_measures(document: Document) -> list[Measure]:
     return [measure for measure in document["measures"] if measure["scope"] == "pairs" and measure["name"] in present]
 
 
+def defined_measures(document: Document) -> list[Measure]:
+    """The measures that some pair, or some model's replicas, have a value of."""
+    missing = undefined_measures(document)
+    return [measure for measure in pair_measures(document) if measure["name"] not in missing]
+
+
+def undefined_measures(document: Document) -> dict[str, str]:
+    """The measures that no pair has a value of, and the reason of most pairs of two models, in English."""
+    found = {}
+    for measure in pair_measures(document):
+        both = [(pair, pair["measures"].get(measure["name"])) for pair in document["pairs"]]
+        if all(number is None or number["value"] is None for _, number in both):
+            reasons = Counter(number["reason"] or "" for pair, number in both if number and pair["a"] != pair["b"])
+            found[measure["name"]] = reasons.most_common(1)[0][0] if reasons else ""
+    return found
+
+
+def undefined_claims(document: Document) -> dict[str, str]:
+    """The claims that could be tested for no pair, and why not for most, in English."""
+    found = {}
+    for name in ("more_alike_than_replicas", "less_than_independent"):
+        claims: list[Claim] = [pair["p_values"][name] for pair in document["pairs"] if pair["p_values"]]
+        if claims and all(claim["corrected"] is None for claim in claims):
+            found[name] = Counter(claim["reason"] or "" for claim in claims).most_common(1)[0][0]
+    return found
+
+
+def not_defined(document: Document, words: Words) -> list[str]:
+    """Which measures no pair has, and why: a sentence a reason, each said once."""
+    told: dict[str, list[str]] = {}
+    titles = {measure["name"]: words.measure(measure) for measure in document["measures"]}
+    needs = {measure["name"]: measure["needs"] for measure in document["measures"]}
+    said = without_kinship(document, words)  # which is of them
+    for name, reason in undefined_measures(document).items():
+        if said and "replicas" in needs[name]:
+            continue
+        told.setdefault(words.reason(reason), []).append(titles[name])
+    comma = words("numbers.comma")
+    return [words("pairs.not_defined", titles=comma.join(names), reason=reason) for reason, names in told.items()]
+
+
 def main_measure(document: Document) -> str | None:
-    """The name of the measure that the heatmap begins with: kinship, or the next best that is defined."""
-    defined = {
+    """The name of the measure that the heatmap begins with: that of the headline, or the next best that is defined."""
+    defined = _defined(document)
+    known = [measure["name"] for measure in pair_measures(document)]
+    first = (document["headline"]["measure"], *_MAIN_MEASURES, *known)
+    return next((name for name in first if name in defined and name in known), None)
+
+
+def likeness(document: Document, words: Words) -> str:
+    """What pairs, map and tree are shown in, as it is called."""
+    name = document["headline"]["measure"]
+    return next((words.measure(measure) for measure in document["measures"] if measure["name"] == name), name)
+
+
+def not_on_map(document: Document, words: Words) -> str:
+    """The models that are not on the map; empty for none."""
+    known, shown = document["map"]["models"], names(document)
+    missing = [name for index, name in enumerate(shown) if index not in known]
+    return words("map.without", models=words("numbers.comma").join(missing)) if missing and known else ""
+
+
+def recipes(document: Document, words: Words) -> list[str]:
+    """What is left once the noise between seeds is divided out, and what that is not; empty without replicas."""
+    found = document.get("recipe_diversity")
+    if found is None:
+        return []
+    models = len(document["models"])
+    if found["value"] is None:
+        return [words("recipes.unknown", reason=words.reason(found["reason"])), words("recipes.how", models=models)]
+    said = words("recipes.sentence", models=models, value=words.number(found))
+    minding = [words("answer.caution", caution=words.reason(found["reason"]))] if found["reason"] else []
+    return [said, *minding, words("recipes.how", models=models), words("recipes.caution")]
+
+
+def how_pairs(document: Document, words: Words) -> list[str]:
+    """How to read the heatmap, and why it is not of kinship where it is not."""
+    without = without_kinship(document, words)
+    return [words(f"pairs.how_{document['headline']['measure']}"), *([without] if without else [])]
+
+
+def why_no_pair(document: Document, words: Words) -> str:
+    """The reason why no measure is defined for any pair: the one of most numbers."""
+    reasons = Counter(number["reason"] for pair in true_pairs(document) for number in pair["measures"].values())
+    return words.reason(reasons.most_common(1)[0][0] if reasons else None)
+
+
+def _defined(document: Document) -> set[str]:
+    """The measures that some pair of two models has a value of."""
+    return {
         name
         for pair in true_pairs(document)
         for name, number in pair["measures"].items()
         if number["value"] is not None
     }
-    known = [measure["name"] for measure in pair_measures(document)]
-    return next((name for name in (*_MAIN_MEASURES, *known) if name in defined and name in known), None)
 
 
 def table_measures(document: Document) -> list[Measure]:
-    """The few measures that have a column in the table of pairs: kinship, and of the others those defined somewhere."""
-    defined = {
-        name
-        for pair in true_pairs(document)
-        for name, number in pair["measures"].items()
-        if number["value"] is not None or name == "kinship"
-    }
-    wanted = defined.intersection(_TABLE_MEASURES)
+    """The few measures that have a column in the table of pairs, of those defined for some pair: kinship and what is
+    beyond the common factor, or without kinship the same of the errors."""
+    wanted = _defined(document).intersection(_TABLE_MEASURES)
+    if document["headline"]["measure"] == "kinship":
+        wanted -= _OF_ERRORS
     return [measure for measure in pair_measures(document) if measure["name"] in wanted]
 
 
@@ -108,10 +217,15 @@ def by_rank(document: Document) -> list[int]:
     return sorted(range(len(document["models"])), key=place)
 
 
-def run_once(document: Document, names: Sequence[str]) -> str:
-    """Which models have one run only, in one string; empty for none. names: how each model is called."""
-    once = [name for name, model in zip(names, document["models"], strict=True) if len(model["seeds"]) == 1]
-    return ", ".join(once)
+def run_once(document: Document, words: Words) -> str:
+    """That some models, or all, have one run only; empty for none."""
+    shown = names(document)
+    once = [name for name, model in zip(shown, document["models"], strict=True) if len(model["seeds"]) == 1]
+    if len(once) == len(shown) > 1:
+        return words("leaderboard.single_all")
+    more = words("numbers.and_more") if len(once) > _NAMED_MODELS else ""
+    listed = words("numbers.comma").join(once[:_NAMED_MODELS]) + more
+    return words("leaderboard.single", models=listed) if once else ""
 
 
 def pairs_by_likeness(document: Document) -> list[Pair]:
@@ -131,90 +245,160 @@ def pairs_by_likeness(document: Document) -> list[Pair]:
 
 
 def headline(document: Document, words: Words) -> str:
-    """The answer in one sentence, with its interval; or in the same place why there is none."""
-    models, effective = document["answer"]["models"], document["answer"]["effective"]
-    if models < 2:
+    """The first sentence: as how many independent models they count in a vote; or in the same place why that is not
+    known."""
+    found = document["headline"]
+    if len(document["models"]) < 2:
         return words("answer.one_model")
-    if effective["value"] is None:
-        return words("answer.unknown", models=models)
-    return words("answer.sentence", models=models, effective=effective_number(effective, words))
+    if found["effective_models"]["value"] is None:
+        return words("answer.unknown", reason=words.reason(found["effective_models"]["reason"]))
+    effective = effective_number(document, "effective_models", words)
+    return words("answer.sentence", models=words.count(found["models"]), effective=effective)
 
 
-def effective_number(number: Number, words: Words) -> str:
+def second(document: Document, words: Words) -> str:
+    """The second sentence: how many independent models all fail together as often. Empty where the first gives the
+    same reason why it is not known."""
+    found = document["headline"]["joint_failure"]
+    if len(document["models"]) < 2:
+        return words("answer.one_model_more")
+    if found["bound"] == "at_least":
+        return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
+    if found["value"] is not None:
+        return words("answer.together", effective=effective_number(document, "joint_failure", words))
+    if found["reason"] == document["headline"]["effective_models"]["reason"]:
+        return ""
+    return words("answer.together_unknown", reason=words.reason(found["reason"]))
+
+
+def effective_number(document: Document, key: Literal["effective_models", "joint_failure"], words: Words) -> str:
     """`1.6 (1.4–1.9)`; with two decimals where one would hide the interval."""
+    number: Estimate = document["headline"][key]
     low, high = number["low"], number["high"]
     narrow = low is not None and high is not None and high - low < 0.15
-    return words.number(number, digits=2 if narrow else 1)
+    plain = Number(value=number["value"], low=low, high=high, n=number["n"], reason=number["reason"])
+    text = words.number(plain, digits=2 if narrow else 1)
+    if low is not None and high is not None:
+        return text
+    return words("answer.few_for_interval" if _warned(document, "few_failures") else "answer.no_interval", number=text)
+
+
+def cautions(document: Document, words: Words) -> list[str]:
+    """What to know before the first two sentences are used, a sentence each: runs that are missing or are no models of
+    their own, models that do not count and why."""
+    found = document["headline"]
+    shown = names(document)
+    told = [_caution(document, warning, shown, words) for warning in found["warnings"]]
+    if gone := [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in found["left_out"]]:
+        more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
+        told.append(words("answer.left_out", models=words("numbers.comma").join(gone[:_NAMED_MODELS]) + more))
+    return told
+
+
+def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str], words: Words) -> str:
+    runs = [document["provenance"]["runs"][place] for place in warning["runs"]]
+    named = [words.translate(name) for name in warning["names"]]
+    named += [words("lineage.run", model=shown[run["model"]], seed=run["seed"]) for run in runs]
+    listed = words("numbers.comma").join(named)
+    if warning["count"] > len(named) > 0 and warning["code"] != "not_comparable":
+        listed += words("numbers.and_more")
+    return words(f"warnings.{warning['code']}", count=words.count(warning["count"]), names=listed)
+
+
+def first_lines(document: Document, words: Words) -> list[str]:
+    """What a screen says of a report: its first two sentences and the cautions."""
+    told = (headline(document, words), second(document, words), *cautions(document, words))
+    return [line.replace("\u00a0", " ") for line in told if line]
 
 
 def verdict(document: Document, words: Words) -> list[str]:
-    """The answer explained to somebody who decides: one sentence an entry, honest about what is not known."""
-    if document["answer"]["models"] < 2:
-        return [words("answer.one_model_more")]
-    effective = document["answer"]["effective"]
-    sentences = [_judgement(document, words)]
-    if effective["value"] is None:
-        sentences.append(words("answer.reason", reason=words.reason(effective["reason"])))
-    elif effective["reason"]:
-        sentences.append(words("answer.caution", caution=words.reason(effective["reason"])))
-    sentences += _extremes(document, words)
-    return sentences
+    """The headline explained to somebody who decides: one sentence an entry, honest about what is not known."""
+    if len(document["models"]) < 2:
+        return []
+    told = [_judgement(document, words), *_minding(document, words)]
+    # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
+    replicas = any(len(model["seeds"]) > 1 for model in document["models"])
+    without = without_kinship(document, words) if replicas else ""
+    return [*told, *([without] if without else []), *_extremes(document, words)]
+
+
+def _minding(document: Document, words: Words) -> list[str]:
+    """What to mind about either number, each thing once."""
+    found = document["headline"]
+    reasons = [found[key]["reason"] for key in ("effective_models", "joint_failure") if found[key]["value"] is not None]
+    told = [reason for reason in dict.fromkeys(reasons) if reason and not _warned(document, "few_failures")]
+    return [words("answer.caution", caution=words.reason(reason)) for reason in told]
 
 
 def _judgement(document: Document, words: Words) -> str:
-    models, effective = document["answer"]["models"], document["answer"]["effective"]
+    found = document["headline"]
+    models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
         return words("answer.judge_none")
-    ends = [effective[end] if effective[end] is not None else effective["value"] for end in ("low", "high")]
-    low, high = ((float(end or 0) - 1) / (models - 1) for end in ends)
-    if high - low > 0.5:
+    if effective["low"] is None or effective["high"] is None or _warned(document, "few_examples"):
+        return words("answer.judge_wide")
+    low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
+    if high - low > _NEEDS_MORE:
         return words("answer.judge_wide")
     if high < 0.25:
         return words("answer.judge_alike")
     return words("answer.judge_apart" if low > 0.75 else "answer.judge_between")
 
 
+def _warned(document: Document, code: WarningCode) -> bool:
+    """Whether there is such a warning."""
+    return any(warning["code"] == code for warning in document["headline"]["warnings"])
+
+
 def _extremes(document: Document, words: Words) -> list[str]:
-    shown = names(document)
-    most, least = document["answer"]["most_alike"], document["answer"]["least_alike"]
+    shown, found = names(document), document["headline"]
+    most, least = found["most_alike"], found["least_alike"]
 
     def say(key: str, pair: PairOfModels) -> str:
-        kinship = words.number(pair["kinship"])
-        return words(key, a=shown[pair["a"]], b=shown[pair["b"]], kinship=kinship)
+        likeness, reason = words.number(pair["likeness"]), pair["likeness"]["reason"]
+        if reason:
+            likeness = words("answer.minding", number=likeness, reason=words.reason(reason))
+        return words(key, a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
 
-    sentences = [say("answer.most_alike", most)] if most else []
+    sentences = [say(f"answer.most_alike_{found['measure']}", most)] if most else []
     if most and least and (most["a"], most["b"]) != (least["a"], least["b"]):
-        sentences.append(say("answer.least_alike", least))
+        sentences.append(say(f"answer.least_alike_{found['measure']}", least))
     return sentences
 
 
+def without_kinship(document: Document, words: Words) -> str:
+    """Why pairs are not shown in kinship, in one sentence; empty where they are."""
+    if document["headline"]["measure"] == "kinship" or len(document["models"]) < 2:
+        return ""
+    once, models = sum(len(model["seeds"]) == 1 for model in document["models"]), len(document["models"])
+    if once == models:
+        return words("pairs.all_once")
+    return words("pairs.some_once", count=once, models=models) if once else words("pairs.no_kinship")
+
+
 def tiles(document: Document, words: Words) -> list[Tile]:
-    """The few figures beside the answer, those that are defined."""
+    """The few figures beside the headline, those that are defined."""
     diversity, failures = document["diversity"], document["failures"]
-    best = words.number(diversity["best"], "percent")
     found = []
     if diversity["best"]["value"] is not None:
-        found.append(_tile(words("tiles.best"), best, names(document)[diversity["best_model"]]))
-    if document["answer"]["models"] < 2:
+        found.append(_tile("best", diversity["best"], words, names(document)[diversity["best_model"]]))
+    if len(document["models"]) < 2:
         return found
     if failures["observed"]["value"] is not None:
         chance = words.value(failures["expected"]["value"], "percent")
-        value = words.number(failures["observed"], "percent")
-        found.append(_tile(words("tiles.fail"), value, words("tiles.fail_more", chance=chance)))
+        found.append(_tile("fail", failures["observed"], words, words("tiles.fail_more", chance=chance)))
     if diversity["vote_gain"]["value"] is not None:
         vote = words.value(diversity["vote"]["value"], "percent")
-        found.append(
-            _tile(words("tiles.vote"), points(diversity["vote_gain"], words), words("tiles.vote_more", vote=vote))
-        )
+        found.append(_tile("vote", diversity["vote_gain"], words, words("tiles.vote_more", vote=vote)))
     if diversity["oracle"]["value"] is not None:
-        oracle = words.number(diversity["oracle"], "percent")
-        found.append(_tile(words("tiles.oracle"), oracle, words("tiles.oracle_more")))
+        found.append(_tile("oracle", diversity["oracle"], words, words("tiles.oracle_more")))
     return found
 
 
-def _tile(label: str, number: str, detail: str) -> Tile:
-    value, _, interval = number.partition("\u00a0(")
-    return Tile(label, value, f"({interval}" if interval else "", detail)
+def _tile(key: str, number: Number, words: Words, detail: str) -> Tile:
+    told = points(number, words) if key == "vote" else words.number(number, "percent")
+    value, _, interval = told.partition("\u00a0(")
+    return Tile(words(f"tiles.{key}"), value, f"({interval}" if interval else words("tiles.no_interval"), detail)
 
 
 def points(number: Number, words: Words) -> str:
@@ -228,14 +412,19 @@ def points(number: Number, words: Words) -> str:
 
 
 def times_chance(document: Document, words: Words) -> str:
-    """How many times as many examples are failed by every model as by chance: `4.2 (3.1–5.6)`, or `> 1,000`."""
+    """How many times as many examples are failed by every model as by chance: `4.2 (3.1–5.6)`, or `more than 1,000`."""
     found: Number = {**document["failures"]["log_ratio"]}
-    if found["value"] is not None and found["value"] > math.log(1000):
-        return f"> {words.count(1000)}"
+    if found["value"] is not None and found["value"] > math.log(_MOST_TIMES):
+        return words("numbers.more", value=words.count(_MOST_TIMES))
     for end in ("value", "low", "high"):
         logarithm = found[end]
         found[end] = None if logarithm is None else math.exp(min(logarithm, 700.0))
     return words.number(found, digits=1)
+
+
+def shortened(text: str) -> str:
+    """A text that fits into a cell."""
+    return text if len(text) <= _TEXT_LENGTH else text[: _TEXT_LENGTH - 1] + "…"
 
 
 def answers(document: Document, example: Example, words: Words) -> list[tuple[str, str]]:

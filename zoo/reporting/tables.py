@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+from zoo.reporting import story
 from zoo.reporting.lineage_schema import LineagePair, Verdict
 from zoo.reporting.schema import Document, Number
 from zoo.reporting.words import clean_lines
@@ -21,9 +22,11 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 def tables(document: Document) -> dict[str, str]:
     """File name to CSV text (UTF-8, a header row, `\\n` at line ends; an empty cell is an undefined number)."""
     return {
+        "headline.csv": _text(_headline(document)),
         "models.csv": _text(_models(document)),
         "metrics.csv": _text(_metrics(document)),
         "pairs.csv": _text(_pairs(document)),
+        "not_defined.csv": _text(_not_defined(document)),
         "claims.csv": _text(_claims(document)),
         "set_measures.csv": _text(_set_measures(document)),
         "failures.csv": _text(_failures(document)),
@@ -57,6 +60,23 @@ def _number(number: Number) -> list[Cell]:
 
 def _names(document: Document) -> list[str]:
     return [model["name"] for model in document["models"]]
+
+
+def _headline(document: Document) -> Iterator[Row]:
+    yield ["number", *_NUMBER, "bound"]
+    found = document["headline"]
+    for name, estimate in (("effective_models", found["effective_models"]), ("joint_failure", found["joint_failure"])):
+        ends = [estimate["value"], estimate["low"], estimate["high"], estimate["n"], estimate["reason"]]
+        yield [name, *ends, estimate["bound"]]
+    if "recipe_diversity" in document:
+        yield ["recipe_diversity", *_number(document["recipe_diversity"]), None]
+
+
+def _not_defined(document: Document) -> Iterator[Row]:
+    """What `pairs.csv` and `claims.csv` have no rows of: its reason is said once here, and not once a pair."""
+    yield ["measure", "reason"]
+    yield from story.undefined_measures(document).items()
+    yield from story.undefined_claims(document).items()
 
 
 def _models(document: Document) -> Iterator[Row]:
@@ -105,14 +125,20 @@ def _metrics(document: Document) -> Iterator[Row]:
 
 def _pairs(document: Document) -> Iterator[Row]:
     names = _names(document)
+    missing = story.undefined_measures(document)
     yield ["a", "b", "measure", *_NUMBER]
     for pair in document["pairs"]:
         for measure, number in pair["measures"].items():
+            if measure in missing:
+                continue
             yield [names[pair["a"]], names[pair["b"]], measure, *_number(number)]
+        if (z := pair.get("z")) is not None:
+            yield [names[pair["a"]], names[pair["b"]], "shared_wrong_answers_z", z, None, None, None, None]
 
 
 def _claims(document: Document) -> Iterator[Row]:
     names = _names(document)
+    missing = story.undefined_claims(document)
     yield ["a", "b", "claim", "p", "p_corrected", "reason"]
     for pair in document["pairs"]:
         claims = pair["p_values"]
@@ -122,6 +148,8 @@ def _claims(document: Document) -> Iterator[Row]:
             ("more_alike_than_replicas", claims["more_alike_than_replicas"]),
             ("less_than_independent", claims["less_than_independent"]),
         ):
+            if name in missing:
+                continue
             yield [names[pair["a"]], names[pair["b"]], name, claim["raw"], claim["corrected"], claim["reason"]]
 
 
@@ -206,7 +234,20 @@ _ANSWERS = (
 
 
 def _lineage_tables(document: Document) -> dict[str, str]:
-    return {"lineage.csv": _text(_lineage(document)), "lineage_runs.csv": _text(_lineage_runs(document))}
+    return {
+        "lineage.csv": _text(_lineage(document)),
+        "lineage_runs.csv": _text(_lineage_runs(document)),
+        "lineage_records.csv": _text(_lineage_records(document)),
+    }
+
+
+def _lineage_records(document: Document) -> Iterator[Row]:
+    names, runs = _names(document), document["provenance"]["runs"]
+    yield ["child", "seed_child", "parent", "seed_parent", "steps", "against", "parent_is_in_the_study"]
+    for told in document["lineage"]["on_record"]:
+        child = runs[told["child"]]
+        yield [names[child["model"]], child["seed"], told["label"], told["seed"], ", ".join(told["steps"]),
+               told["against"], told["parent"] is not None]  # fmt: skip
 
 
 def _lineage(document: Document) -> Iterator[Row]:
@@ -214,14 +255,15 @@ def _lineage(document: Document) -> Iterator[Row]:
     evidence = [f"strongest_{part}" for part in _EVIDENCE]
     compared = "answers" in document["lineage"]
     yield ["a", "b", "run_pairs", "tested", *verdicts, "seed_a", "seed_b", *evidence, "untested_because", "note",
-           *(_ANSWERS if compared else ())]  # fmt: skip
+           "on_record", "unexplained", *(_ANSWERS if compared else ())]  # fmt: skip
     for pair in document["lineage"]["pairs"]:
         counts = [pair["verdicts"].get(name, 0) for name in verdicts]
         seeds = [runs[run]["seed"] for run in pair["strongest_runs"] or []] or [None, None]
         row = pair["strongest"]
         about = [row[part] if row else None for part in _EVIDENCE]  # type: ignore[literal-required]
-        yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about,
-               pair["reason"], pair["note"], *(_answers(pair, document) if compared else ())]  # fmt: skip
+        notes = [pair[part] for part in ("reason", "note", "on_record", "unexplained")]
+        yield [names[pair["a"]], names[pair["b"]], pair["run_pairs"], pair["tested"], *counts, *seeds, *about, *notes,
+               *(_answers(pair, document) if compared else ())]  # fmt: skip
 
 
 def _answers(pair: LineagePair, document: Document) -> list[Cell]:
@@ -241,12 +283,12 @@ def _answers(pair: LineagePair, document: Document) -> list[Cell]:
 def _lineage_runs(document: Document) -> Iterator[Row]:
     names, runs = _names(document), document["provenance"]["runs"]
     compared = "answers" in document["lineage"]
-    header = ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", *_EVIDENCE]
+    header = ["a", "seed_a", "b", "seed_b", "verdict", "strength", "statement", "on_record", "explained", *_EVIDENCE]
     yield [*header, *(("low", "high") if compared else ())]
     for pair in document["lineage"]["listed"]:
         one, two = runs[pair["a"]], runs[pair["b"]]
         about = [names[one["model"]], one["seed"], names[two["model"]], two["seed"]]
-        about += [pair["verdict"], pair["strength"], pair["statement"], pair["on_record"]]
+        about += [pair["verdict"], pair["strength"], pair["statement"], pair["on_record"], pair["explained"]]
         for row in pair["evidence"]:
             told = [row[part] for part in _EVIDENCE]  # type: ignore[literal-required]
             yield [*about, *told, *((row.get("low"), row.get("high")) if compared else ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.p_values import p_said, p_value
 from zoo.reporting.schema import Measure, Number
 
 # Controls, and the characters that turn the direction of the text around them: in a name they can only mislead.
@@ -37,12 +39,20 @@ _FORMULAS = {
     "rashomon_capacity": "mean 2^capacity of the channel from model to answer",
     "oracle_gap": "mean[some cₘ = 1] − max a",
     "vote_gain": "accuracy of the majority vote − max a",
-    "effective_models": "exp(−Σ λᵢ log λᵢ)",
+    "effective_models": "M V / (V + C),   V = Σₘ aₘ(1 − aₘ),   C = Σₘ≠ₖ cov(eₘ, eₖ)",
+    "effective_against_joint_failure": "1 + (M − 1)(ln S_max − ln S) / (ln S_max − ln S_ind)",
+    "recipe_diversity": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
+    "excess_error_correlation": "φ(A, B) − λ(A) · λ(B)",
+    "shared_wrong_answers": "Σ(agree − e) / Σ(1 − e)",
     "fleiss_kappa": "(P̄ − P̄ₑ) / (1 − P̄ₑ)",
     "marginal_diversity": "oracle of all − oracle without the model",
     "kinship": "kinship(A, B) = mean φ(Aₛ, Bₜ) / √(rel(A) · rel(B)),   rel(A) = mean φ(Aₛ, Aₜ) over s ≠ t",
     "excess": "excess(A, B) = K(A, B) − λ(A) · λ(B),   K(i, j) ≈ λ(i) · λ(j) fitted without the pair (A, B)",
-    "effective": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
+    "effective": "M V / (V + C),   V = Σₘ aₘ(1 − aₘ),   C = Σₘ≠ₖ cov(eₘ, eₖ)",
+    "joint": "1 + (M − 1)(ln S_max − ln S) / (ln S_max − ln S_ind),   S = mean Πₘ eₘ,   S_ind = Πₘ(1 − aₘ),   "
+    "S_max = minₘ(1 − aₘ)",
+    "recipes": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
+    "shared": "r = Σ(agree − e) / Σ(1 − e),   z = Σ(agree − e) / √Σ e(1 − e)",
     "failures": "S = mean over examples of Πₘ (1 − cₘ),   log ratio = log(S / S expected)",
     "layers": "CKA(X, Y) = HSIC₁(X, Y) / √(HSIC₁(X, X) · HSIC₁(Y, Y))",
     "lineage": "BY: reject the k smallest p with p₍ₖ₎ ≤ k q / (m · Σ 1/i),   q = .05, m tests of all pairs",
@@ -57,20 +67,30 @@ _REFERENCES = (
     "Benjamini, Yekutieli 2001. The control of the false discovery rate in multiple testing under dependency.",
     "Bommasani et al. 2022. Picking on the same person: does algorithmic monoculture lead to outcome homogenization?",
     "Chu, Liu 1965. On the shortest arborescence of a directed graph.",
+    "Clopper, Pearson 1934. The use of confidence or fiducial limits illustrated in the case of the binomial.",
     "Edmonds 1967. Optimum branchings.",
+    "Fieller 1954. Some problems in interval estimation.",
     "Friedman, Dieng 2023. The Vendi score: a diversity evaluation metric for machine learning.",
     "Geirhos, Meding, Wichmann 2020. Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans by "
     "measuring error consistency.",
     "Goel et al. 2025. Great models think alike and this undermines AI oversight.",
+    "Hall 1992. On the removal of skewness by transformation.",
     "Hsu, Calmon 2022. Rashomon capacity: a metric for predictive multiplicity in classification.",
+    "Johnson 1978. Modified t tests and confidence intervals for asymmetrical populations.",
+    "Kish 1965. Survey sampling.",
     "Kornblith et al. 2019. Similarity of neural network representations revisited.",
+    "Krogh, Vedelsby 1995. Neural network ensembles, cross validation, and active learning.",
+    "Kuncheva, Whitaker 2003. Measures of diversity in classifier ensembles and their relationship with the ensemble "
+    "accuracy.",
     "Liu, Xie 2020. Cauchy combination test: a powerful test with analytic p-value calculation under arbitrary "
     "dependency structures.",
     "Marx, Calmon, Ustun 2020. Predictive multiplicity in classification.",
+    "Nine judges, two effective votes, 2026.",
     "Song et al. 2012. Feature selection via dependence maximization.",
     "Spearman 1904. The proof and measurement of association between two things.",
     "Toups et al. 2023. Ecosystem-level analysis of deployed machine learning reveals homogeneous outcomes.",
     "Vovk, Gammerman, Shafer 2005. Algorithmic learning in a random world.",
+    "Wilson 1927. Probable inference, the law of succession, and statistical inference.",
     "Zhu, Ahmed, Kuditipudi, Liang 2025. Independence tests for language models.",
 )
 
@@ -131,9 +151,9 @@ class Words:
         if number["value"] is None:
             return "—"
         percent = style == "percent"
-        digits = 1 if percent else digits
+        digits = _percent_digits(number["value"]) if percent else digits
         text = self.value(number["value"], style, digits)
-        if number["low"] is None or number["high"] is None:
+        if number["low"] is None or number["high"] is None or (percent and _is_tiny(number["value"])):
             return text
         scale = 100 if percent else 1
         low, high = (_fixed(end * scale, digits) for end in (number["low"], number["high"]))
@@ -152,7 +172,10 @@ class Words:
         if value is None:
             return "—"
         if style == "percent":
-            return self._texts["numbers.percent"].format(value=_fixed(value * 100, 1))
+            percent = self._texts["numbers.percent"]
+            if _is_tiny(value):
+                return self._texts["numbers.less"].format(value=percent.format(value="0.0001"))
+            return percent.format(value=_fixed(value * 100, _percent_digits(value)))
         return _fixed(value, digits)
 
     def count(self, value: float | None) -> str:
@@ -164,10 +187,12 @@ class Words:
         return f"{value:.3g}".replace("-", _MINUS)
 
     def p_value(self, value: float | None) -> str:
-        """`0.03`, `< 0.001`, or a dash."""
-        if value is None:
-            return "—"
-        return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.095 else f"{value:.2f}"
+        """`0.03`, `< 0.001`, `< 10⁻²¹⁵`, or a dash: for a cell under a heading that says what it is."""
+        return "—" if value is None else p_value(value)
+
+    def p_said(self, value: float | None) -> str:
+        """`p = 0.03`, `p < 0.001`, or `p: —`: for a sentence."""
+        return "p: —" if value is None else p_said(value)
 
 
 def languages() -> list[str]:
@@ -214,6 +239,18 @@ def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     for key, value in table.items():
         entries += _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(f"{before}{key}", value)]
     return entries
+
+
+def _is_tiny(share: float) -> bool:
+    """Whether a share is above 0 and yet below all that is shown of it."""
+    return 0 < share < 1e-6
+
+
+def _percent_digits(share: float) -> int:
+    """Digits after the point of a share in percent: one, and of a share below 0.1 % so many that it is not shown as 0:
+    `4 %, by chance 0.0 %` would not agree with how many times the one is the other."""
+    percent = abs(share) * 100
+    return 1 if percent == 0 or percent >= 0.1 else min(4, 1 - math.floor(math.log10(percent)))
 
 
 def _fixed(value: float, digits: int) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypedDict, cast
 from zoo import form
 from zoo.errors import StoreError
 from zoo.store.disk import Lock, make_folders, replace_file, writing
+from zoo.store.places import require_apart
 
 SCHEMA_VERSION = 1
 BENCH = "bench.json"
@@ -209,6 +210,7 @@ def write(folder: Path, bench: Bench, rows: Sequence[Mapping[str, Any]]) -> Path
 
     rows: what `bench.parquet` holds of it. Returns the path of bench.json. Raises StoreError when it cannot be written
     or what lies there cannot be read, ValueError when the bench has not the form of the schema."""
+    require_apart(folder / BENCH)
     with writing(folder):
         make_folders(folder)
         lock = Lock.acquire(folder / f".{BENCH}.lock")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import ConfigError, StoreError
+from zoo.guard import too_long
 
 Chunk = bytes | bytearray | memoryview
 
@@ -43,13 +44,21 @@ def chosen_with(option: str) -> Iterator[None]:
         _chosen_with.reset(token)
 
 
+def chosen_option() -> str:
+    """How the user chooses another folder here: `runs_dir=…` unless `chosen_with` says otherwise."""
+    return _chosen_with.get()
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an OSError raised inside into a StoreError that names `path`, the reason and the way out, which may be
-    another folder: `chosen_with` says how the user chooses it, by `runs_dir=…` if nothing else."""
+    another folder: `chosen_with` says how the user chooses it, by `runs_dir=…` if nothing else. A name that no disk
+    takes is a RequestError."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise too_long(path) from error
         raise StoreError(_explain(path, error)) from error
 
 

@@ -56,7 +56,8 @@ def stray_locks(root: Path) -> list[Path]:
 
 def _folders(root: Path) -> list[Path]:
     with suppress(OSError):
-        return sorted(path for path in (root / DRAFTS).iterdir() if path.is_dir())
+        # No draft is hidden: a file manager or a notebook may have left a folder that is.
+        return sorted(path for path in (root / DRAFTS).iterdir() if path.is_dir() and not path.name.startswith("."))
     return []
 
 

@@ -23,6 +23,8 @@ from zoo.errors import StoreError
 from zoo.store.disk import FileFacts, Lock, file_facts, make_folders, sync, write_file, writing
 from zoo.store.drafts import drafts_of, new_draft, remove, replaced_of, stray_locks, take_over
 from zoo.store.keys import RunPlace, escape, finite, plain
+from zoo.store.litter import is_litter
+from zoo.store.places import require_apart
 from zoo.store.reading import read
 from zoo.store.schema import (
     DRAFTS,
@@ -67,7 +69,10 @@ class Draft:
     @classmethod
     def open(cls, root: Path, place: RunPlace, record: Mapping[str, Any] | None = None) -> Draft:
         """Begin a run. root: the runs folder, made when missing; record: what is known already (config, seed …), for
-        whoever lists runs meanwhile. Raises StoreError."""
+        whoever lists runs meanwhile. Raises StoreError, and RequestError where it would be written over what this
+        command reads."""
+        for relative in (place.relative, place.relative_failed):
+            require_apart(root / relative)
         with writing(root):
             folder, lock = new_draft(root, escape(place.key))
         draft = cls(root, place, folder, lock)
@@ -120,7 +125,8 @@ class Draft:
         with writing(self.folder):
             for path in sorted(self.folder.rglob("*")):
                 name = path.relative_to(self.folder).as_posix()
-                if path.is_file() and name != RUN and name not in self._facts:
+                litter = any(is_litter(part) for part in path.relative_to(self.folder).parts)
+                if path.is_file() and name != RUN and name not in self._facts and not litter:
                     sync(path)
                     self._facts[name] = file_facts(path)
         self._write_record(record, status)
@@ -194,6 +200,7 @@ class Draft:
         return place
 
     def _replace(self, place: Path) -> None:
+        require_apart(place)
         while True:  # a machine that shares the disk but not the locks may put a run there between the two renames
             try:
                 return os.rename(self.folder, place)

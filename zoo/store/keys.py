@@ -60,14 +60,28 @@ class RunPlace:
 
 def escape(name: str) -> str:
     """One safe folder name, different for different names: letters and digits of any script, `_`, `-` and inner dots
-    stay; everything else, and a leading dot, becomes `%XX`."""
+    stay; everything else, and a leading dot, becomes `%XX`; a long one is `shortened`."""
     kept = [
         c if c.isalnum() or c in "_-." else "".join(f"%{byte:02X}" for byte in c.encode(errors="surrogatepass"))
         for c in name
     ]
     if kept and kept[0] == ".":
         kept[0] = "%2E"
-    return "".join(kept)
+    return shortened("".join(kept))
+
+
+MOST_BYTES = 200
+"""Of a name: disks take 255, and what is written beside it has a longer one."""
+
+
+def shortened(name: str) -> str:
+    """A name of at most 200 bytes in UTF-8: a longer one keeps its beginning and gets 16 digits of its hash, so that
+    different names stay different."""
+    content = name.encode(errors="surrogatepass")
+    if len(content) <= MOST_BYTES:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: MOST_BYTES - 17].decode(errors='ignore')}-{digest}"
 
 
 def plain(value: Any) -> Any:

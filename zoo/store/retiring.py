@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from zoo.errors import StoreError
+from zoo.errors import RequestError, StoreError
 from zoo.store.disk import Lock, sync
 from zoo.store.drafts import remove
 from zoo.store.keys import RunPlace, escape
+from zoo.store.places import require_apart
 from zoo.store.reading import read_record
 from zoo.store.schema import DRAFTS, FAILED_SUFFIX, PREDICTIONS, PUBLISH_LOCK, REPLACED_SUFFIX
 
@@ -34,9 +35,11 @@ def retire(root: Path, place: RunPlace, request: str, keep: Path) -> list[Path]:
         if folder.name in (keep.name, keep.name + FAILED_SUFFIX):
             continue
         try:
+            require_apart(folder)
             _delete(root, folder, f"{escape(place.key)}-{os.getpid()}-{secrets.token_hex(4)}{REPLACED_SUFFIX}1")
-        except OSError as error:
-            log.warning("The failed run %s is out of date and cannot be deleted: %s", folder, error.strerror)
+        except (OSError, RequestError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            log.warning("The failed run %s is out of date and cannot be deleted: %s", folder, why)
         else:
             gone.append(folder)
     return gone

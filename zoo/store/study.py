@@ -46,7 +46,7 @@ def open(paths: str | Path | Iterable[str | Path]) -> Study:
         raise RequestError("A study needs at least one folder with runs, e.g. study=runs/sentiment/rotten_tomatoes")
     folders: dict[str, Path] = {}
     for path in given:
-        for folder in _run_folders(path):
+        for folder in run_folders(path):
             folders.setdefault(os.path.realpath(folder), folder)
     runs: list[Run] = []
     left_out: list[LeftOut] = []
@@ -68,7 +68,7 @@ def describe(record: Mapping[str, object], folder: Path) -> str:
     return f"{label}, seed {seed} ({folder})" if isinstance(seed, int) else f"{label} ({folder})"
 
 
-def _run_folders(path: str | Path) -> list[Path]:
+def run_folders(path: str | Path) -> list[Path]:
     """The run folders at or below a path, sorted. Raises RequestError when there is none."""
     text = str(path)
     if os.path.isdir(text):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from zoo import interrupts
+
 Verdict = Literal["ok", "warning", "failed", "not checked"]
 Subject = TypeVar("Subject")
 
@@ -74,7 +76,8 @@ def perform(name: str, on: str, check: Callable[[Subject], Iterator[Problem]], s
         return []
     except Unavailable as reason:
         found.append(Finding(name, "not checked", on, str(reason)))
-    except Exception as error:
+    except BaseException as caught:
+        error = interrupts.not_users(caught)
         found.append(Finding(name, "failed", on, describe(error), "Nothing may be raised here."))
     return found or [Finding(name, "ok", on)]
 

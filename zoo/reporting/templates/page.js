@@ -14,6 +14,12 @@
     for (const item of [].concat(content ?? [])) element.append(item);
     return element;
   }
+  /* What scrolls when it is wider than its room, under the line that says so then. */
+  function fitted(content) {
+    const wider = make("p", words.wider, "wider");
+    wider.setAttribute("aria-hidden", "true");
+    return make("div", [wider, content], "fit");
+  }
   const isolated = (text) => make("bdi", String(text));
   const fill = (key, values) => words[key].split(/\{(\w+)\}/).map((part, i) => (i % 2 ? isolated(values[part]) : part));
   const fixed = (value, digits = 2) => {
@@ -93,7 +99,7 @@
     for (const part of room.querySelectorAll("[role], [aria-roledescription], [aria-label]")) {
       for (const attribute of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(attribute);
     }
-    holder.replaceChildren(room);
+    holder.replaceChildren(fitted(room));
     holder.dataset.drawn = "true";
     if (name === "pairs") result.view.addEventListener("click", (_, item) => item && item.datum && item.datum.key && choose(item.datum.key));
   }
@@ -189,19 +195,32 @@
       cell.scope = "col";
       return cell;
     }));
-    const rows = measures.map((measure) => {
-      const number = numberOf(measure, index);
-      const title = make("th", measure.title);
+    /* What is undefined for one reason is one row: no reason is said twice. */
+    const missing = new Map();
+    const rows = [];
+    const row = (name, cells) => {
+      const title = make("th", name);
       title.scope = "row";
+      rows.push(make("tr", [title, ...cells]));
+    };
+    for (const measure of measures) {
+      const number = numberOf(measure, index);
+      if (number.value === null && number.reason) {
+        missing.set(number.reason, [...(missing.get(number.reason) ?? []), measure.title]);
+        continue;
+      }
       const value = make("td", number.text, "n");
-      const cells = number.value === null && number.reason
-        ? [make("td", number.reason)] : [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", measure.chance)];
-      if (cells.length === 1) cells[0].colSpan = 4;
-      else if (number.reason) value.append(make("small", " " + number.reason));
-      return make("tr", [title, ...cells]);
-    });
+      const minding = [measure.z && measure.z[index] !== null ? "z = " + fixed(measure.z[index], 1) : "", number.reason];
+      if (minding.some(Boolean)) value.append(make("small", " " + minding.filter(Boolean).join("; ")));
+      row(measure.title, [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", measure.chance)]);
+    }
+    for (const [reason, titles] of missing) {
+      const cell = make("td", reason);
+      cell.colSpan = 4;
+      row(titles.join(words.comma), [cell]);
+    }
     const table = make("table", [make("caption", words.caption), make("thead", head), make("tbody", rows)]);
-    const holder = make("div", table, "scroll");
+    const holder = make("div", fitted(table), "scroll");
     holder.tabIndex = 0;
     holder.setAttribute("role", "region");
     holder.setAttribute("aria-label", words.caption);
@@ -215,7 +234,7 @@
     const title = make("h3", a === b ? fill("replicas", { a: names[a] }) : [isolated(names[a]), " – ", isolated(names[b])]);
     if (index === undefined) { panel.replaceChildren(title, make("p", words.none)); return; }
     const claims = data.claims[index];
-    const said = claims ? [make("p", fill("copies", { p: claims[0] })), make("p", fill("apart", { p: claims[1] }))] : [];
+    const said = claims ? ["copies", "apart"].flatMap((key, at) => (claims[at] ? [make("p", fill(key, { p: claims[at] }))] : [])) : [];
     const [differ, fail] = data.lists[index];
     panel.replaceChildren(title, measureTable(index), ...said,
       make("div", [...exampleList(differ, a, b, "differ"), ...exampleList(fail, a, b, "fail")], "two"));

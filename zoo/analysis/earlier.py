@@ -1,0 +1,122 @@
+"""The runs of a report that was written before: found where they lie now, and joined by those of a sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RequestError, StoreError
+from zoo.reporting.schema import Document
+from zoo.store import reading, study
+from zoo.store.reading import Run
+from zoo.store.recipes import Recipe
+
+APART = "report_name=… gives this one a name of its own; python -m zoo.report study=… takes all runs together."
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a report was of. kind: task and dataset; runs: folders."""
+
+    kind: tuple[str, str]
+    runs: tuple[str, ...]
+
+
+def kind_of(folder: str | Path) -> tuple[str, str]:
+    """Task and dataset of a run, as a report of it has them."""
+    record = reading.read(Path(folder), verify=False).record
+    return str(record["task"]), str(record["dataset"])
+
+
+def earlier(folder: Path) -> Earlier | None:
+    """Of the report in a folder, whatever its schema version; None where there is none. Raises RequestError for a
+    report.json that is no report."""
+    file = folder / "report.json"
+    try:
+        told: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        runs = tuple(str(run["folder"]) for run in told["provenance"]["runs"])
+        return Earlier((str(told["study"]["task"]), str(told["study"]["dataset"])), runs)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{file} is no report: {error!r}\nMove it away, or name another folder.") from error
+
+
+def joined(paths: Sequence[str | Path], folder: Path) -> list[Path]:
+    """The runs of a sweep, and with them those of the report in the folder, which the sweep extends: so that added
+    seeds or models add to a report in place of replacing it. paths: run folders.
+
+    A run of before gives way to one of the sweep with the same label and seed. Raises RequestError where some run of
+    before can neither join nor give way: it is of another dataset, of another recipe under the same label, or gone."""
+    fresh = [reading.read(Path(path), verify=False) for path in paths]
+    before = earlier(folder)
+    if before is None:
+        return [run.folder for run in fresh]
+    if {kind_of(run.folder) for run in fresh} != {before.kind}:
+        raise RequestError(
+            f"{folder} holds a report on {before.kind[1]}, task {before.kind[0]}; it was left as it is.\n{APART}"
+        )
+    here = {os.path.realpath(run.folder) for run in fresh}
+    others = [Path(place) for place in before.runs if os.path.realpath(place) not in here]
+    known = {(_label(run.record), run.record.get("seed")) for run in fresh}
+    kept, lost = [], 0
+    for place in others:
+        run = _complete(place)
+        if run is None:
+            lost += 1
+        elif (_label(run.record), run.record.get("seed")) not in known:
+            kept.append(run)
+    if lost or (apart := [run for run in kept if not _joins(run, fresh)]):
+        count = lost or len(apart)
+        why = "are gone" if lost else "were made by another recipe under the same name"
+        raise RequestError(
+            f"{folder} holds a report with {count} runs that are not in this sweep and {why}; "
+            f"it was left as it is.\n{APART}"
+        )
+    return [run.folder for run in (*kept, *fresh)]
+
+
+def _label(record: Mapping[str, Any]) -> str:
+    return str(record.get("label") or record.get("model"))
+
+
+def _complete(folder: Path) -> Run | None:
+    try:
+        run = reading.read(folder, verify=False)
+    except StoreError:
+        return None
+    return run if run.status == "complete" else None
+
+
+def _joins(run: Run, fresh: Sequence[Run]) -> bool:
+    """Whether it is a model of its own, or a replica of one of the sweep's."""
+    alike = [other for other in fresh if _label(other.record) == _label(run.record)]
+    return not alike or Recipe.of(run.record) in [Recipe.of(other.record) for other in alike]
+
+
+def found(document: Document, root: Path) -> list[Path]:
+    """Where the runs of a report lie below a folder to which they have been moved, in the order of the report: by key
+    and seed. Raises RequestError that names the first that is missing."""
+    there: dict[tuple[str, Any], Path] = {}
+    for folder in study.run_folders(root):
+        try:
+            record = reading.read(folder, verify=False).record
+        except StoreError:
+            continue
+        there.setdefault((str(record.get("key")), record.get("seed")), folder)
+    runs = document["provenance"]["runs"]
+    missing = [run for run in runs if (run["key"], run["seed"]) not in there]
+    if missing:
+        first, models = missing[0], document["models"]
+        raise RequestError(
+            f"{root} lacks {len(missing)} of the {len(runs)} runs of this report. "
+            f"The first is {models[first['model']]['name']}, seed {first['seed']}, key {first['key']}.\n"
+            "runs= names the folder below which all of them lie."
+        )
+    return [there[run["key"], run["seed"]] for run in runs]

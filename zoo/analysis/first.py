@@ -1,0 +1,141 @@
+"""What a report says first: the headline, the measure that pairs are shown in, and what to know before using either."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.analysis.convert import from_scalar
+from zoo.homogeneity import headline as numbers
+from zoo.homogeneity.results import Pairs
+from zoo.homogeneity.selection import extreme_pairs
+from zoo.reporting import schema
+from zoo.shares import FEW_EXAMPLES
+
+if TYPE_CHECKING:
+    from zoo.homogeneity.bootstrap import Bootstrap
+    from zoo.store.panel import Panel
+
+NAMED = 4
+"""Runs that a warning names."""
+
+KINSHIP: schema.Shown = "kinship"
+ERRORS: schema.Shown = "error_correlation"
+
+_ON_PURPOSE = ("not complete: ", "one model twice with one seed")
+_DAMAGED = ("damaged", "unreadable", "no predictions", "no test examples", "repeated ids")
+_SHORTER = "not answered by all"
+
+
+def headline(
+    panel: Panel,
+    plan: Bootstrap,
+    results: Mapping[str, Pairs],
+    left_out: Sequence[schema.LeftOut],
+    runs: Sequence[schema.RunOrigin],
+) -> schema.Headline:
+    """The two numbers and what belongs to them. results: measures of pairs by name; left_out, runs: of the document."""
+    found = numbers.headline(panel, plan)
+    measure = shown_measure(panel, results, found.models)
+    most, least = _extremes(panel, results[measure], found.models, measure, plan)
+    return schema.Headline(
+        models=len(found.models),
+        effective_models=_estimate(found.effective_models),
+        joint_failure=_estimate(found.joint_failure),
+        joint_failures=found.joint_failures,
+        left_out=[schema.LeftOutModel(model=model, why=why) for model, why in sorted(found.left_out.items())],
+        warnings=warnings(found, left_out, runs),
+        measure=measure,
+        most_alike=most,
+        least_alike=least,
+    )
+
+
+def _estimate(found: numbers.Estimate) -> schema.Estimate:
+    return schema.estimate(found.value, found.low, found.high, found.n, found.reason, found.bound)
+
+
+def together(panel: Panel, counted: Sequence[int]) -> Panel:
+    """The panel of the models that count alone, for what is about all models together: next to a model that is never
+    wrong nothing is failed by all. The panel as it is where fewer than two count."""
+    if len(counted) < 2 or len(counted) == len(panel.models):
+        return panel
+    runs = [run for run, model in enumerate(panel.runs) if model in counted]
+    return replace(
+        panel,
+        models=tuple(panel.models[model] for model in counted),
+        runs=tuple(list(counted).index(panel.runs[run]) for run in runs),
+        seeds=tuple(panel.seeds[run] for run in runs),
+        predictions=panel.predictions[runs],
+        probabilities=None if panel.probabilities is None else panel.probabilities[runs],
+    )
+
+
+def shown_measure(panel: Panel, results: Mapping[str, Pairs], counted: Sequence[int]) -> schema.Shown:
+    """What all pairs are shown in: kinship where every two models that count have one, else the correlation of their
+    errors, for all pairs alike: two scales on one map could not be read."""
+    models = list(counted) if len(counted) > 1 else list(range(len(panel.models)))
+    kinships = results[KINSHIP].value[np.ix_(models, models)]
+    return KINSHIP if len(models) > 1 and np.isfinite(kinships).all() else ERRORS
+
+
+def _extremes(
+    panel: Panel, shown: Pairs, counted: Sequence[int], measure: schema.Shown, plan: Bootstrap
+) -> tuple[schema.PairOfModels | None, schema.PairOfModels | None]:
+    """The most and the least alike of the models that count, with intervals that allow for the choice."""
+    if len(counted) < 2:
+        return None, None
+    found = extreme_pairs(together(panel, counted), _only(shown, counted), measure == KINSHIP, plan)
+    told = [
+        schema.PairOfModels(a=counted[pair.a], b=counted[pair.b], likeness=from_scalar(pair.number)) for pair in found
+    ]
+    return told[0] if told else None, told[1] if len(told) > 1 else None
+
+
+def _only(found: Pairs, models: Sequence[int]) -> Pairs:
+    """The pairs of some of the models."""
+    places, taken = {model: place for place, model in enumerate(models)}, np.ix_(models, models)
+    reasons = {
+        (places[a], places[b]): reason for (a, b), reason in found.reasons.items() if a in places and b in places
+    }
+    return Pairs(found.value[taken], found.low[taken], found.high[taken], found.n[taken], reasons)
+
+
+def warnings(
+    found: numbers.Headline,
+    left_out: Sequence[schema.LeftOut],
+    runs: Sequence[schema.RunOrigin],
+) -> list[schema.HeadlineWarning]:
+    """What changes the headline or its meaning and cannot be seen in it. Empty for a study of nothing but sound runs of
+    its own. A run that failed is no news: it has been reported where it was made."""
+    gone = [item for item in left_out if item["what"] != "note" and not item["why"].startswith(_ON_PURPOSE)]
+    damaged = [item["what"] for item in gone if item["why"] in _DAMAGED]
+    shorter = [item["what"] for item in gone if item["why"] == _SHORTER]
+    others = Counter(item["why"] for item in gone if item["why"] not in (*_DAMAGED, _SHORTER))
+    made_from = [place for place, run in enumerate(runs) if run["parent"] is not None]
+    imported = [place for place, run in enumerate(runs) if run["imported"]]
+    told = []
+    for code, count, names in (
+        ("damaged", len(damaged), damaged),
+        ("not_comparable", others.total(), list(others)),
+        ("fewer_examples", len(shorter), shorter),
+    ):
+        told += [_warning(code, count, names=names)] if count else []  # type: ignore[arg-type]
+    told += [_warning("made_from", len(made_from), runs=made_from)] if made_from else []
+    told += [_warning("imported", len(imported), runs=imported)] if 0 < len(imported) < len(runs) else []
+    n = found.effective_models.n
+    if n < FEW_EXAMPLES:
+        told.append(_warning("few_examples", n))
+    elif found.few_failures and found.effective_models.value is not None:
+        told.append(_warning("few_failures", round(found.joint_failures)))
+    return told
+
+
+def _warning(
+    code: schema.WarningCode, count: int, names: Sequence[str] = (), runs: Sequence[int] = ()
+) -> schema.HeadlineWarning:
+    return schema.HeadlineWarning(code=code, count=count, names=list(names)[:NAMED], runs=list(runs)[:NAMED])
