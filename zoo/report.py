@@ -264,7 +264,7 @@ def read(folder: Path) -> Document:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(_no_report(file, error)) from error
 
 
@@ -274,7 +274,7 @@ def _no_report(file: Path, error: Exception) -> str:
 
     try:
         version = json.loads(file.read_text(encoding="utf-8"))["schema_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"{file} is no report: {error}"
     if version == SCHEMA_VERSION:
         return f"{file} is no report of this version: {error}"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Why = Literal["constant", "perfect"]
 
 FEW_FAILURES = 30
-"""With fewer failures a model than this, on average, no interval was found that covers: see reports/coverage."""
+"""With fewer failures a model than this, on average, there is no interval. What intervals cover with 50 and more: see
+reports/coverage."""
 FEW_JOINT_FAILURES = 10
 """With fewer examples than this that all models fail, there is a bound in place of an interval."""
 

@@ -3,7 +3,7 @@
 The best of thirty equal models was lucky, and so was the most alike of 435 pairs: the interval of one number taken at
 random holds the truth of the chosen one too rarely. The end on the side from which luck pushed is therefore that of all
 candidates together, from the largest of their deviations in each draw of the bootstrap. How many compete is read off
-the draws: copies of one model are one candidate, whatever their number. What all this covers: see reports/coverage.
+the draws: copies of one model are one candidate, whatever their number. What intervals cover: see reports/coverage.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from zoo.store.panel import Panel
 
 FEW_SHARED = 10
-"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), no interval of the most or
-the least alike pair was found that covers: see reports/coverage."""
+"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), the most or the least alike
+pair has no interval. What intervals cover with 32 such examples and with more: see reports/coverage."""
 
 CONTENDERS = 500
 """Pairs whose draws are taken. Of more, the most extreme are, and stand for all in proportion."""

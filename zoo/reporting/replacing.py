@@ -27,7 +27,7 @@ _FIGURES = frozenset(
 )  # fmt: skip
 _TABLES = frozenset(
     {"models", "metrics", "pairs", "claims", "set_measures", "failures", "failed_examples", "contributions", "layers",
-     "bench", "lineage", "lineage_runs", "lineage_records", "runs", "left_out", "headline", "not_defined"}
+     "bench", "headline", "lineage", "lineage_records", "lineage_runs", "not_defined", "runs", "left_out"}
 )  # fmt: skip
 PARTS = frozenset(
     {PAGE, MARKDOWN, DOCUMENT}
@@ -41,8 +41,8 @@ def replace(parts: Mapping[str, bytes], target: Path) -> None:
     """Put the files of a report, by their path within it, in the place of the one that is there.
 
     What a file manager or an editor left in the old folder (`zoo.store.litter`) is taken over, and so are charts and
-    tables of the user's. Raises RequestError when
-    something else than a report lies there, OSError and StoreError when it cannot be written; then the old one stays.
+    tables of the user's. Raises RequestError when something else than a report lies there, OSError and StoreError when
+    it cannot be written; then the old one stays.
     """
     target = Path(os.path.realpath(target))
     disk.make_folders(target.parent)
