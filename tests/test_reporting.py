@@ -433,7 +433,7 @@ class TestHeadline:
     @pytest.mark.parametrize(
         ("low", "high", "judged"),
         [
-            (1.1, 1.5, "much alike"),
+            (1.1, 1.5, "fail much alike"),
             (3.6, 4.0, "almost independently"),
             (1.2, 3.9, "does not suffice"),
             (2, 3, "good part"),

@@ -496,6 +496,7 @@ def undefined(reason: str, n: int | None = None) -> Number:
 
 def check(document: Mapping[str, Any]) -> Document:
     """The document, when it has the form described here. Raises ValueError that names the first path that has not."""
+    form.require(isinstance(document, Mapping), "document", "an object", document)
     version = document.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
         # First: whatever else differs follows from it.
