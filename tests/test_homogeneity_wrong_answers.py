@@ -13,6 +13,7 @@ from zoo.homogeneity import wrong_answers as w
 from zoo.homogeneity.behaviour import TWO_CLASSES
 from zoo.homogeneity.bootstrap import Bootstrap, tiles
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
+from zoo.shares import UNSEEN
 
 PLAN = Bootstrap(draws=100)
 
@@ -158,7 +159,8 @@ def test_all_wrong_answers_shared_is_one():
     panel.predictions[1] = panel.predictions[0]
     found = w.shared_wrong_answers(panel, PLAN)
     assert found.value[0, 1] == pytest.approx(1)
-    assert found.low[0, 1] == pytest.approx(1)
+    assert np.isnan(found.low[0, 1])  # 1 in every draw
+    assert found.reasons[0, 1] == UNSEEN
 
 
 class TestUndefined:

@@ -67,7 +67,7 @@ def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> 
     parts = [INTRODUCTION]
     parts.append(
         f"{about['panels']} panels a cell, {about['draws']} draws of the bootstrap, {about['processor_seconds']:,} "
-        f"seconds of one processor in all. Code of {', '.join(about['commits'])}; {versions}.\n"
+        f"seconds of one processor in all. Code: {_code(about['commits'])}; {versions}.\n"
         f"`{about['command']}` makes all of it again; [coverage.csv](coverage.csv) has every cell.\n"
     )
     parts.append(_outside(lines, bad))
@@ -75,6 +75,15 @@ def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> 
         parts.append(f"## {title}\n")
         parts.append(_table([line for line in lines if line["number"] == name]))
     return "\n".join(parts)
+
+
+def _code(commits: Mapping[str, str]) -> str:
+    """Which commit measured what: the most frequent for all but those that are named."""
+    of: dict[str, list[str]] = {}
+    for name, commit in commits.items():
+        of.setdefault(commit, []).append(name)
+    most, *others = sorted(of, key=lambda commit: -len(of[commit]))
+    return "; ".join([most, *(f"{commit} for {', '.join(of[commit])}" for commit in others)])
 
 
 def _outside(lines: Sequence[Row], bad: Sequence[Row]) -> str:

@@ -6,7 +6,8 @@ Panels are drawn from populations whose likeness is known (`coverage_panels.py`)
 computed from each by the functions that a report calls. Counted is how often what the page says holds: its interval,
 its bound "at least", or nothing, where it says that there are too few failures for an interval.
 
-Every cell has seeds of its own and is kept in `--work` when it is done: the same command again does what is missing.
+Every cell has seeds of its own and is kept in `--work` when it is done, until the plan changes: the same command again
+does what is missing, and `--again NUMBER,...` what other code has measured.
 The two numbers of classes share which answers are right, so that only the vote, which reads the answers, differs.
 Exits with 1 when what the page says holds in less than .92 of a cell's panels or, of intervals, in more than .98.
 """
@@ -79,50 +80,52 @@ def pairs_of(panel: SimulatedPanel, kinship: bool) -> Pairs:
     return Pairs(np.triu(value, 1) + np.triu(value, 1).T, blank, blank, np.full((models, models), examples))
 
 
-def numbers(panel: SimulatedPanel, plan: Bootstrap) -> dict[str, Estimate | Scalar]:
-    """The first page's numbers but for the vote."""
+Numbers = dict[str, Estimate | Scalar]
+
+
+def _of_headline(panel: SimulatedPanel, plan: Bootstrap) -> Numbers:
     found = headline(panel, plan)
+    return {"effective_models": found.effective_models, "joint_failure": found.joint_failure}
+
+
+def _of_pairs(panel: SimulatedPanel, plan: Bootstrap) -> Numbers:
     kinship = len(panel.runs) > len(panel.models)
-    most, least = _extremes(panel, kinship, plan)
-    together = failure_shares(panel).prod(axis=0)
-    low, high = (float(end) for end in mean_interval(together, plan))
-    share = float(together.mean())
-    return {
-        "effective_models": found.effective_models,
-        "joint_failure": found.joint_failure,
-        "most_alike": most,
-        "least_alike": least,
-        "best_accuracy": selection.best_accuracy(panel, plan)[1],
-        "failed_by_all": Scalar(share, low, high, len(together)),
-        "one_is_right": Scalar(1 - share, 1 - high, 1 - low, len(together)),
-    }
-
-
-def _extremes(panel: SimulatedPanel, kinship: bool, plan: Bootstrap) -> tuple[Scalar, Scalar]:
     with np.errstate(invalid="ignore"):
         found = selection.extreme_pairs(panel, pairs_of(panel, kinship), kinship, plan)
     nothing = Scalar(None, None, None, len(panel.labels))
     most, least = [*(pair.number for pair in found), nothing, nothing][:2]
-    return most, least
+    return {"most_alike": most, "least_alike": least}
 
 
-def measure(population: Population, plan: Plan) -> dict[str, list[list[float | None]]]:
+def _of_best(panel: SimulatedPanel, plan: Bootstrap) -> Numbers:
+    return {"best_accuracy": selection.best_accuracy(panel, plan)[1]}
+
+
+def _of_all(panel: SimulatedPanel, plan: Bootstrap) -> Numbers:
+    together = failure_shares(panel).prod(axis=0)
+    low, high = (float(end) for end in mean_interval(together, plan))
+    share, n = float(together.mean()), len(together)
+    return {"failed_by_all": Scalar(share, low, high, n), "one_is_right": Scalar(1 - share, 1 - high, 1 - low, n)}
+
+
+def measure(population: Population, plan: Plan, names: Sequence[str] = NUMBERS) -> dict[str, list[list[float | None]]]:
     """Number -> [value, low, high] of every panel; a bound has no high, and too few failures neither."""
     bootstrap = Bootstrap(draws=plan.draws)
-    found: dict[str, list[list[float | None]]] = {name: [] for name in NUMBERS}
+    found: dict[str, list[list[float | None]]] = {name: [] for name in names}
     words = [KINDS.index(population.kind), population.examples, int(population.accuracy * 100)]
     random = np.random.default_rng([*words, population.runs, population.models])
+    parts = [(_of_headline, NUMBERS[:2]), (_of_pairs, NUMBERS[2:4]), (_of_best, NUMBERS[4:5]), (_of_all, NUMBERS[5:7])]
     for _ in range(plan.panels):
         wrong = wrong_answers(population, random)
         panel = panel_of(wrong, population, random)
-        told = dict(numbers(panel, bootstrap))
         fewer = panel_of(wrong, replace(population, classes=2), random)
-        told |= {
-            "vote_gain_2": failures.vote_gain(fewer, bootstrap),
-            "vote_gain_10": failures.vote_gain(panel, bootstrap),
-        }
-        for name, number in told.items():
-            found[name].append([number.value, number.low, number.high])
+        told: Numbers = {}
+        for part, of in parts:
+            told |= part(panel, bootstrap) if set(of) & found.keys() else {}
+        for name, voters in (("vote_gain_2", fewer), ("vote_gain_10", panel)):
+            told |= {name: failures.vote_gain(voters, bootstrap)} if name in found else {}
+        for name in names:
+            found[name].append([told[name].value, told[name].low, told[name].high])
     return found
 
 
@@ -196,30 +199,38 @@ def about(plan: Plan, command: Sequence[str], kept: Sequence[dict[str, Any]]) ->
     import scipy
     import torch
 
+    commits = {name: ", ".join(sorted({cell["commits"][name] for cell in kept})) for name in NUMBERS}
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
     return {
         "command": " ".join(["python", SCRIPT, *command]), **asdict(plan),
-        "commits": sorted({cell["commit"] for cell in kept}), "versions": versions | {"torch": torch.__version__},
+        "commits": commits, "versions": versions | {"torch": torch.__version__},
         "processor_seconds": round(sum(cell["seconds"] for cell in kept)),
     }  # fmt: skip
 
 
-def run(chosen: Sequence[Population], plan: Plan, work: Path, share: tuple[int, int] = (0, 1)) -> None:
-    """Measure the cells that are missing. share: (i, n), every n-th cell from the i-th."""
+def run(
+    chosen: Sequence[Population], plan: Plan, work: Path, share: tuple[int, int] = (0, 1), again: Sequence[str] = ()
+) -> None:
+    """Measure the cells that are missing, and these numbers again where other code measured them. share: (i, n), every
+    n-th cell from the i-th."""
     work.mkdir(parents=True, exist_ok=True)
     now = commit()
     for population in chosen[share[0] :: share[1]]:
         file = work / f"{plan.key(population)}.json"
-        if file.exists():
+        kept = json.loads(file.read_text()) if file.exists() else {"found": {}, "commits": {}, "seconds": 0.0}
+        names = [
+            name for name in NUMBERS if name not in kept["found"] or (name in again and kept["commits"][name] != now)
+        ]
+        if not names:
             continue
         start = time.process_time()
-        found = measure(population, plan)
-        seconds = time.process_time() - start
-        kept = {"population": asdict(population), "commit": now, "seconds": seconds, "found": found}
+        kept["found"] |= measure(population, plan, names)
+        kept["commits"] |= dict.fromkeys(names, now)
+        kept["seconds"] += time.process_time() - start
         part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(kept))
+        part.write_text(json.dumps({"population": asdict(population), **kept}))
         part.rename(file)
-        print(f"{population}: {seconds:.1f} s", flush=True)
+        print(f"{population}: {time.process_time() - start:.1f} s", flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -229,10 +240,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=WORK, help="where finished cells are kept")
     parser.add_argument("--panels", type=int, default=Plan.panels)
     parser.add_argument("--draws", type=int, default=Plan.draws)
+    parser.add_argument("--again", default="", help="numbers that are measured again where other code measured them")
     parser.add_argument("--share", default="0/1", help="i/n: only every n-th cell from the i-th, and no table")
     asked = parser.parse_args(words)
     plan, (part, parts) = Plan(asked.panels, asked.draws), (int(word) for word in asked.share.split("/"))
-    run(cells(), plan, asked.work, (part, parts))
+    run(cells(), plan, asked.work, (part, parts), asked.again.split(","))
     if parts > 1:
         return 0
     import coverage_tables
