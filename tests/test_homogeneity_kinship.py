@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
 from zoo.homogeneity import kinship as k
+from zoo.homogeneity.behaviour import pairs
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.results import NO_REPLICAS
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
@@ -292,3 +293,10 @@ def test_one_example():
     assert "there are 1" in k.recipe_diversity(single, PLAN).reason
     assert "there are 1" in k.reliability(single, PLAN).reasons[0]
     assert np.isnan(k.claims(single, PLAN).less_than_independent).all()
+
+
+@pytest.mark.parametrize(("accuracy", "said"), [(0.95, True), (0.6, False)])
+def test_intervals_of_few_shared_failures_are_said_to_be_narrow(accuracy, said):
+    panel = simulate(Truth(models=3, replicas=2, examples=200, accuracy=accuracy), 0)
+    for found in (k.kinship(panel, PLAN), pairs(panel, "error_correlation", PLAN)):
+        assert ("too narrow" in found.note) == said

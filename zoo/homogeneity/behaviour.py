@@ -26,7 +26,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )  # fmt: skip
 from zoo.homogeneity.formulas import FORMULAS, Formula, Moments
-from zoo.homogeneity.results import MIN_EXAMPLES, NO_REPLICAS, Pairs
+from zoo.homogeneity.results import FEW_SHARED, MIN_EXAMPLES, NO_REPLICAS, Pairs
 
 if TYPE_CHECKING:
     import torch
@@ -493,6 +493,8 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     if name == "js_divergence" and found.sampled < examples:
         n[:] = found.sampled
         note = f"from a random sample of {found.sampled} of {examples} examples"
+    if name == "error_correlation":
+        note = few_shared(panel)
     if FORMULAS[name].probabilities and not panel.calibrated:
         note = "; ".join(filter(None, [note, "the probabilities are as the models gave them, not calibrated"]))
     value = found.value[name]
@@ -501,6 +503,18 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     parts = {part: Pairs(values, blank, blank, n) for part, values in found.parts[name].items()}
     fixed = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool)))
     return Pairs(value, low, high, n, fixed | _reasons(panel, found, name), note, parts)
+
+
+def few_shared(panel: Panel) -> str:
+    """What to mind about intervals of likeness in failing where two models hardly fail together; "" for nothing."""
+    wrong = (panel.predictions != panel.labels).mean(axis=1)
+    owner = np.asarray(panel.runs)
+    lowest = sorted(float(wrong[owner == m].mean()) for m in range(len(panel.models)))[:2]
+    few = len(lowest) > 1 and lowest[0] * lowest[1] * len(panel.labels) < FEW_SHARED
+    return _FEW_SHARED if few else ""
+
+
+_FEW_SHARED = f"intervals of pairs that would both fail fewer than {FEW_SHARED} examples by chance may be too narrow"
 
 
 def _interval_of(found: Behaviour, name: str, n: np.ndarray, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.homogeneity.behaviour import behaviour, undefined_pairs
+from zoo.homogeneity.behaviour import behaviour, few_shared, undefined_pairs
 from zoo.homogeneity.bootstrap import (
     Bootstrap,
     interval,
@@ -102,7 +102,7 @@ def kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     reliability = Pairs(own, own_low, own_high, n)
     told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
     told |= _reasons(panel, found, value, draws, reliability)
-    return Pairs(value, low, high, n, told, parts={"reliability": reliability})
+    return Pairs(value, low, high, n, told, few_shared(panel), {"reliability": reliability})
 
 
 def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:

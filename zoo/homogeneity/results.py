@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+FEW_SHARED = 10
+"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), the most or the least alike
+pair has no interval, and those of the other pairs may be too narrow. What intervals of the former cover with 32 such
+examples and with more: see reports/coverage."""
+
 MIN_EXAMPLES = 4
 """With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""
 

@@ -17,14 +17,10 @@ import numpy as np
 from zoo import shares
 from zoo.homogeneity.bootstrap import FEW_EVENTS, Bootstrap, drawn_means, tensor, tiles, wide
 from zoo.homogeneity.leaderboard import Accuracies, freedom
-from zoo.homogeneity.results import Pairs, Scalar
+from zoo.homogeneity.results import FEW_SHARED, Pairs, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
-
-FEW_SHARED = 10
-"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), the most or the least alike
-pair has no interval. What intervals cover with 32 such examples and with more: see reports/coverage."""
 
 CONTENDERS = 500
 """Pairs whose draws are taken. Of more, the most extreme are, and stand for all in proportion."""
