@@ -210,7 +210,30 @@ def test_split_folders_go_by_several_names_in_any_capitals(tmp_path, train, test
 def test_a_folder_that_may_be_the_test_is_not_ignored(tmp_path):
     fill(tmp_path / "train", 8, 0)
     fill(tmp_path / "holdout", 4, 1)
-    assert "there is also: holdout/" in message(ImageFolder(str(tmp_path)))
+    assert "there are examples also in: holdout/" in message(ImageFolder(str(tmp_path)))
+
+
+def test_folders_that_hold_no_classes_are_noted(tmp_path):
+    fill(tmp_path / "train", 8, 0)
+    fill(tmp_path / "val", 4, 1)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").write_text("x")
+    (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
+    splits = zoo.load(ImageFolder(str(tmp_path), size=8))
+    assert sizes(splits) == (14, 2, 8)
+    assert "Not read, since its name is that of no split: annotations/." in splits.notes
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    fill(tmp_path, 8, 0)
+    (tmp_path / "ant").rename(tmp_path / "train")
+    assert classes_of(tmp_path) == ("bee", "train")
+
+
+def test_labels_of_one_column_are_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=(np.arange(40) % 2)[:, None])
+    assert sizes(zoo.load(Arrays(str(tmp_path / "a.npz")))) == (28, 4, 8)
 
 
 def test_class_folders_that_differ_in_capitals_are_refused_unless_named(tmp_path):
@@ -241,7 +264,7 @@ def test_arrays_that_may_be_the_test_are_not_ignored(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 5, 5), dtype=np.uint8)
     path = tmp_path / "a.npz"
     np.savez(path, train_images=pixels, train_labels=np.arange(20) % 2, holdout_images=pixels)
-    assert "there is also: holdout_images" in message(Arrays(str(path)))
+    assert "there are examples also in: holdout_images" in message(Arrays(str(path)))
 
 
 def test_arrays_of_texts_and_other_kinds_are_refused_in_plain_words(tmp_path):

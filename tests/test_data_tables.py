@@ -269,11 +269,29 @@ def test_a_file_that_may_be_the_test_is_refused_by_name_and_beside_a_test_noted(
     path = str(tmp_path / "{split}.csv") if pattern else str(tmp_path)
     write(tmp_path / "train.csv", csv(ROWS[:30]))
     write(tmp_path / "holdout.csv", csv(ROWS[30:40]))
-    assert "there is also: holdout.csv" in message(path=path)
+    assert "there are examples also in: holdout.csv" in message(path=path)
     write(tmp_path / "dev.csv", csv(ROWS[40:50]))
-    assert "there is also: holdout.csv" in message(path=path)
+    assert "there are examples also in: holdout.csv" in message(path=path)
     write(tmp_path / "test.csv", csv(ROWS[50:]))
     assert "Not read, since its name is that of no split: holdout.csv." in zoo.load(Table(path)).notes
+
+
+def test_what_holds_no_examples_is_no_reason_to_refuse(tmp_path):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / "val.csv", csv(ROWS[40:]))
+    write(tmp_path / "labels.csv", "id,name\n0,bad\n")
+    write(tmp_path / "README.csv", "")
+    splits = zoo.load(Table(str(tmp_path)))
+    assert sizes(splits) == (36, 4, 20)
+    assert "Not read, since its name is that of no split: labels.csv." in splits.notes
+
+
+def test_eval_fills_an_empty_role_only(tmp_path):
+    for name, rows in {"train": ROWS[:30], "validation": ROWS[30:40], "eval": ROWS[40:50], "test": ROWS[50:]}.items():
+        write(tmp_path / f"{name}.csv", csv(rows))
+    splits = zoo.load(Table(str(tmp_path)))
+    assert sizes(splits) == (30, 10, 10)
+    assert "Not read, since its name is that of no split: eval.csv." in splits.notes
 
 
 ORDERS = """
@@ -300,7 +318,10 @@ def test_the_order_of_classes_does_not_depend_on_the_hash_seed(tmp_path):
     ("labels", "options", "classes"),
     [
         (("0.0", "1.0"), {}, ("0", "1")),
-        (("0.50", "1.0"), {}, ("0.5", "1")),
+        (("0.50", "1.0"), {}, ("0.50", "1.0")),
+        (("3.1", "3.10"), {}, ("3.1", "3.10")),
+        (("1e5", "100000"), {}, ("100000", "1e5")),
+        (("TRUE", "false "), {"classes": ["True", "False"]}, ("True", "False")),
         (("1.0", "2.0"), {"classes": ["1.0", "2.0"]}, ("1.0", "2.0")),
         (("1", "2"), {"classes": ["1.0", "2.0"]}, ("1.0", "2.0")),
         (("1.0", "0.0"), {"classes": ["bad", "good"]}, ("bad", "good")),

@@ -549,12 +549,37 @@ def test_predictions_follow_the_labels_where_they_could_be_both(tmp_path):
         (["a b", "c"] * 4, ["a  b", "c"] * 4, r"differ in capitals or blanks only"),
         (["neg", "pos"] * 4, ["neg", "pos", "0", "1"] * 2, "in 4 rows the prediction is an integer such as '0'"),
         (["neg", "0"] * 4, ["neg", "pos"] * 4, "in 4 rows the label is an integer such as '0'"),
+        (["1", "2", "3"] * 4, ["0", "1", "2"] * 4, "each has some that the other has not"),
+        (["01", "02"] * 4, ["1", "2"] * 4, "each has some that the other has not"),
+        (["+1", "-1"] * 4, ["1", "-1"] * 4, "each has some that the other has not"),
+        (["True", "False"] * 4, ["true", "false"] * 4, "differ in capitals or blanks only"),
     ],
 )
 def test_columns_that_mix_spellings_are_refused(tmp_path, labels, predictions, message):
     with pytest.raises(DataError, match=message):
         read([graded(tmp_path / "a.csv", labels, predictions)], tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_versions_are_no_numbers(tmp_path):
+    path = graded(tmp_path / "a.csv", ["3.1", "3.10", "3.9", "3.1"], ["3.10", "3.1", "3.9", "3.1"])
+    assert read([path], tmp_path / "runs")[0].accuracy == 0.5
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "classes", "accuracy"),
+    [
+        (["True", "False"] * 4, ["true", "true"] * 4, ("True", "False"), 0.5),
+        (["1", "2", "3"] * 4, ["0", "1", "1"] * 4, ("1", "2", "3"), 2 / 3),
+        (["0", "1", "2"] * 4, ["0", "1", "3"] * 4, ("0", "1", "2", "3"), 2 / 3),
+    ],
+)
+def test_the_advice_to_name_every_class_works(tmp_path, labels, predictions, classes, accuracy):
+    path = graded(tmp_path / "a.csv", labels, predictions)
+    with pytest.raises(DataError, match="name every class: --classes"):
+        read([path], tmp_path / "runs")
+    (done,) = read([path], tmp_path / "runs", Options(classes=classes))
+    assert done.accuracy == pytest.approx(accuracy)
 
 
 def test_names_with_numbers_among_them_are_names(tmp_path):

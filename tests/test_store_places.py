@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from zoo import ask, bench, importing, launch, report
+from zoo.data.litter import is_litter
 from zoo.disguise import __main__ as disguise
 from zoo.errors import RequestError
 from zoo.lineage import command as lineage
 from zoo.store import reading, schema, study
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace, escape, shortened
-from zoo.store.litter import is_litter
 from zoo.store.places import kept, require_apart
 from zoo.store.reading import read
 

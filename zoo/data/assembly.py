@@ -115,11 +115,14 @@ def _comma(option_name: str, found: Path, near: Sequence[str]) -> str:
     return ""
 
 
-def locate(path: str, suffixes: Sequence[str], example: str) -> tuple[dict[str, Path], list[str]]:
+def locate(
+    path: str, suffixes: Sequence[str], example: str, holds: Callable[[Path], bool]
+) -> tuple[dict[str, Path], list[str]]:
     """The files of a dataset, by split (`WHOLE` when there is one file for all), and notes of what was passed over.
 
     path: one file; a folder with train.*, validation.* and test.*; or a pattern with `{split}` in it. Without a test
-    file, validation is the test. Raises DataError for files that are missing or ambiguous.
+    file, validation is the test. holds: whether a file has examples in it, so that it may be the test. Raises DataError
+    for files that are missing or ambiguous.
     """
     if "{split}" in path:
         where, files = f"the pattern '{path}'", _matching(path)
@@ -132,7 +135,8 @@ def locate(path: str, suffixes: Sequence[str], example: str) -> tuple[dict[str, 
     splits, others = by_split(files, where, lambda file: file.name)
     if "train" not in splits:
         raise DataError(f"In {where} there is no train file.\n{_what_is_there(path, suffixes)}")
-    return arranged(splits, others, where)
+    names = [file.name for file in others]
+    return arranged(splits, Others(names, [file.name for file in others if holds(file)]), where)
 
 
 def _stem(file: Path, suffixes: Sequence[str]) -> str | None:
@@ -153,13 +157,14 @@ def _matching(pattern: str) -> list[tuple[str, Path]]:
     return [(match[1], Path(file)) for file in found if (match := wanted.fullmatch(file)) and Path(file).is_file()]
 
 
-def by_split(named: Iterable[tuple[str, T]], where: str, shown: Callable[[T], str]) -> tuple[dict[str, T], list[str]]:
-    """What goes by the name of a split, by split, and what goes by none, as it is shown.
+def by_split(named: Iterable[tuple[str, T]], where: str, shown: Callable[[T], str]) -> tuple[dict[str, T], list[T]]:
+    """What goes by the name of a split, by split, and what goes by none.
 
-    named: (name, thing). Raises DataError when two things could be the same split."""
+    named: (name, thing). A name of `EITHER` fills the test, or validation beside a test, where nothing else does.
+    Raises DataError when two things could be the same split."""
     role = {alias: split for split, aliases in ALIASES.items() for alias in aliases}
     candidates: dict[str, list[T]] = {}
-    others: list[str] = []
+    others: list[T] = []
     either: list[T] = []
     for name, thing in named:
         if name.lower() in EITHER:
@@ -167,9 +172,13 @@ def by_split(named: Iterable[tuple[str, T]], where: str, shown: Callable[[T], st
         elif name.lower() in role:
             candidates.setdefault(role[name.lower()], []).append(thing)
         else:
-            others.append(shown(thing))
-    if either:
-        candidates.setdefault("validation" if "test" in candidates else "test", []).extend(either)
+            others.append(thing)
+    if "test" not in candidates and either:
+        candidates["test"] = either
+    elif "validation" not in candidates and len(either) == 1:
+        candidates["validation"] = either
+    else:
+        others += either
     for split, things in candidates.items():
         if len(things) > 1:
             listed = " and ".join(map(shown, things))
@@ -177,22 +186,33 @@ def by_split(named: Iterable[tuple[str, T]], where: str, shown: Callable[[T], st
     return {split: things[0] for split, things in candidates.items()}, others
 
 
-def arranged(found: Mapping[str, T], others: Sequence[str], where: str) -> tuple[dict[str, T], list[str]]:
+@dataclass(frozen=True)
+class Others:
+    """What lies beside the splits and goes by no split's name. names: as they are shown; examples: those that hold
+    examples as a split does; advice: what to do when one of these is the test."""
+
+    names: Sequence[str] = ()
+    examples: Sequence[str] = ()
+    advice: str = f"rename it ({', '.join((*ALIASES['test'], *EITHER))})"
+
+
+def arranged(found: Mapping[str, T], others: Others, where: str) -> tuple[dict[str, T], list[str]]:
     """The splits there are, so that there is a test: validation where it is missing, `WHOLE` where both are; and notes
-    of what was passed over. others: what lies beside the splits and goes by no split's name.
+    of what was passed over.
 
     Raises DataError when there is no test and one of the others may be meant for it."""
+    notes = [f"Not read, since its name is that of no split: {name}." for name in others.names]
     if "test" in found:
-        return dict(found), [f"Not read, since its name is that of no split: {name}." for name in others]
-    if others:
-        known = ", ".join((*ALIASES["test"], *EITHER))
+        return dict(found), notes
+    if others.examples:
         raise DataError(
-            f"In {where} nothing goes by the name of a test split, and there is also: {', '.join(others[:8])}"
-            f"{' …' if len(others) > 8 else ''}.\nIf one of them is the test, rename it ({known}); else move it away."
+            f"In {where} nothing goes by the name of a test split, and there are examples also in: "
+            f"{', '.join(others.examples[:8])}{' …' if len(others.examples) > 8 else ''}.\n"
+            f"If one of them is the test, {others.advice}; else move it elsewhere."
         )
     if "validation" in found:
-        return {"train": found["train"], "test": found["validation"]}, []
-    return {WHOLE: found["train"]}, []
+        return {"train": found["train"], "test": found["validation"]}, notes
+    return {WHOLE: found["train"]}, notes
 
 
 def _what_is_there(path: str, suffixes: Sequence[str]) -> str:

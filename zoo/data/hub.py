@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, titled
+from zoo.data.assembly import ALIASES, WHOLE, Others, Raw, UserData, arranged, by_split, titled
 from zoo.data.images import to_pixels
 from zoo.data.labels import kind, label_name
 from zoo.errors import DataError, did_you_mean
@@ -131,16 +131,20 @@ def _load(place: Place) -> tuple[dict[str, Any], list[str]]:
             )
         builder.download_and_prepare()
         tables: Mapping[str, Any] = builder.as_dataset()
-    named = [(name, name) for name in tables if name != place.test]
     if place.test and place.test not in tables:
         raise DataError(f"Dataset '{path}' has no split '{place.test}'. Its splits: {', '.join(tables)}.")
-    found, others = by_split(named, f"dataset '{path}'", str)
-    if place.test:
-        found["test"] = place.test
+    found, others = by_split([(_called(name, place.test), name) for name in tables], f"dataset '{path}'", str)
     if "train" not in found:
-        raise DataError(f"Dataset '{path}' has no split 'train'. Its splits: {', '.join(tables)}.")
-    names, notes = arranged(found, others, f"dataset '{path}'")
+        raise DataError(f"Dataset '{path}' has no split 'train' beside the test. Its splits: {', '.join(tables)}.")
+    names, notes = arranged(found, Others(others, others, "say so: test=<split>"), f"dataset '{path}'")
     return {split: tables[name] for split, name in names.items()}, notes
+
+
+def _called(name: str, test: str) -> str:
+    """What a split goes by when another, or none (empty), was chosen as the test: then none else is the test."""
+    if name == test:
+        return "test"
+    return "" if test and name.lower() in ALIASES["test"] else name
 
 
 @contextlib.contextmanager

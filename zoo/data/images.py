@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import WHOLE, Raw, UserData, arranged, by_split, existing, locate, titled
+from zoo.data.assembly import WHOLE, Others, Raw, UserData, arranged, by_split, existing, locate, titled
 from zoo.data.labels import label_name
+from zoo.data.litter import is_litter
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
 from zoo.options import option
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-LITTER = frozenset({"thumbs.db", "desktop.ini"})
-"""What file managers leave in folders, in lower case."""
 NAMED = 10
 """How many broken images a message names before it only counts."""
 
@@ -115,17 +114,27 @@ class ImageFolder(UserData):
 
 
 def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folders of the splits that there are, arranged, and notes; the root itself when it holds the classes."""
-    folders = [(path.name, path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    found, others = by_split(folders, str(root), lambda path: f"{path.name}/")
-    if not found:
+    """The folders of the splits that there are, arranged, and notes; the root itself when it holds the classes.
+
+    A split's folder holds class folders, and a class's folder pictures: so a class may be called `train`."""
+    folders = _folders(root)
+    found, others = by_split([(path.name, path) for path in folders], str(root), lambda path: f"{path.name}/")
+    if not found or any(_ClassFolder.of(path).pictures for path in found.values()):
         return {WHOLE: root}, []
     if "train" not in found:
         raise DataError(
             f"{root} has {' and '.join(path.name for path in found.values())} but no folder train."
-            f"{did_you_mean('train', [name for name, _ in folders])}"
+            f"{did_you_mean('train', [path.name for path in folders])}"
         )
-    return arranged(found, others, str(root))
+    classes = {path for path in others if any(_ClassFolder.of(inner).pictures for inner in _folders(path))}
+    names = [f"{path.name}/" for path in others]
+    return arranged(found, Others(names, [f"{path.name}/" for path in others if path in classes]), str(root))
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder, by name, but for hidden ones and what programs leave."""
+    inside = (path for path in sorted(root.iterdir()) if path.is_dir())
+    return [path for path in inside if not path.name.startswith(".") and not is_litter(path.name)]
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class _ClassFolder:
     def of(cls, folder: Path) -> _ClassFolder:
         """Look into a class folder. Hidden files, and those that file managers leave, are nobody's pictures."""
         inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-        files = [path for path in inside if path.is_file() and path.name.lower() not in LITTER]
+        files = [path for path in inside if path.is_file() and not is_litter(path.name)]
         return cls(
             folder,
             tuple(path for path in files if path.suffix.lower() in SUFFIXES),
@@ -165,8 +174,7 @@ class _ClassFolder:
 
 def _class_folders(folder: Path, root: Path) -> list[_ClassFolder]:
     """The class folders of a split, sorted by name. Raises DataError for one without a single picture."""
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [_ClassFolder.of(path) for path in inside]
+    found = [_ClassFolder.of(path) for path in _folders(folder)]
     for one in found:
         if not one.pictures:
             holds = one.passed_over(root) or "It holds no files."
@@ -248,7 +256,7 @@ class Arrays(UserData):
 
     def read(self) -> Data:
         """Read every array. Raises DataError naming file and array."""
-        found, notes = locate(self.path, (".npz",), "images.npz")
+        found, notes = locate(self.path, (".npz",), "images.npz", _holds_images)
         arrays = {split: _read_npz(file) for split, file in found.items()}
         classes = self.classes or next(
             (list(map(str, a["classes"].flat)) for a in arrays.values() if "classes" in a), []
@@ -297,8 +305,16 @@ def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw
             f"{path} has no array 'images' or 'train_images'. It has: {', '.join(arrays) or 'none'}."
             f"{did_you_mean('images', arrays)}\nSave it with np.savez(path, images=…, labels=…)"
         )
-    names, notes = arranged(found, others, str(path))
+    advice = "save it as test_images, with test_labels"
+    names, notes = arranged(found, Others(others, others, advice), str(path))
     return {split: _pair(path, arrays, name.removesuffix("images")) for split, name in names.items()}, notes
+
+
+def _holds_images(path: Path) -> bool:
+    try:
+        return any(name.endswith("images") for name in _read_npz(path))
+    except DataError:
+        return False
 
 
 def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:
@@ -311,6 +327,8 @@ def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:
             )
     images: Any = arrays[f"{prefix}images"]
     labels = arrays[f"{prefix}labels"]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim != 1 or not images.ndim or len(labels) != len(images):
         raise DataError(
             f"{path}: '{prefix}images' has the shape {images.shape} and '{prefix}labels' {labels.shape}. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -13,8 +12,8 @@ from zoo.errors import DataError
 
 Reading = Literal["names", "indices"]
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_WRITTEN_AS_FLOAT = re.compile(r"[.eE]")
+_WHOLE = re.compile(r"(-?\d+)(\.0+)?", re.ASCII)
+"""An integer, perhaps as a float is written: a column of integers in which one was missing is read as floats."""
 
 
 def kind(value: object) -> str:
@@ -49,24 +48,26 @@ def label_name(value: object, where: Callable[[], str]) -> str:
 
 
 def one_spelling(labels: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
-    """The labels of one column, each number in one spelling.
+    """The labels of one column, each class in one spelling.
 
-    Where all labels are numbers, one that is written as a float (`1.0`, `1e0`) becomes the shortest way to write it
-    (`1`), or the class of that value. Codes such as `01` stay as they are, and so does a column of class names.
+    Where classes are known, capitals and blanks do not matter as long as one class alone can be meant. Where all labels
+    are integers and some are written as floats (`1.0`), these become integers (`1`), or the class of that value.
+    Everything else stays: `3.1` and `3.10` may be versions, `01` a code, and names are names.
     classes: the names, where they are known."""
+    called = {name: meant(name, classes) for name in set(labels)}
+    labels = [called[name] for name in labels]
     met = set(labels)
-    if met <= set(classes) or not all(map(_NUMBER.fullmatch, met)):
+    if met <= set(classes) or not all(map(_WHOLE.fullmatch, met)):
         return list(labels)
-    called = {_shortest(name): name for name in reversed(classes) if _NUMBER.fullmatch(name)}
-    spelled = {name: name if name in classes else called.get(_shortest(name), _shortest(name)) for name in met}
+    numbers = {_integer(name): name for name in reversed(classes) if _WHOLE.fullmatch(name)}
+    spelled = {name: name if name in classes else numbers.get(_integer(name), _integer(name)) for name in met}
     return [spelled[name] for name in labels]
 
 
-def _shortest(number: str) -> str:
-    """A number that is written as a float in its shortest form; an integer as it is."""
-    if not _WRITTEN_AS_FLOAT.search(number) or not math.isfinite(value := float(number)):
-        return number
-    return str(int(value)) if value.is_integer() else repr(value)
+def _integer(name: str) -> str:
+    """An integer without the `.0` of a float; its digits as they are."""
+    whole = _WHOLE.fullmatch(name)
+    return name if whole is None else whole[1]
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -122,6 +123,14 @@ def refuse_lookalikes(counts: Counter[str], where: str, way_out: str) -> None:
 
 def _folded(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def meant(name: str, classes: Sequence[str]) -> str:
+    """The class that a name can only mean: itself, or the one class that differs in capitals or blanks alone."""
+    if name in classes or not classes:
+        return name
+    alike = [known for known in classes if _folded(known) == _folded(name)]
+    return alike[0] if len(alike) == 1 else name
 
 
 def _times(count: int) -> str:

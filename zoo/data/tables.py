@@ -50,7 +50,7 @@ class Table(UserData):
     def read(self) -> Data:
         """Read every file. Raises DataError naming file, line (or row) and value."""
         columns = Columns(self.text, self.label, self.encoding, self.separator)
-        found, notes = locate(self.path, SUFFIXES, "reviews.csv")
+        found, notes = locate(self.path, SUFFIXES, "reviews.csv", lambda file: holds_examples(file, columns))
         return self.assemble({split: read_file(file, columns) for split, file in found.items()}, self.classes, notes)
 
 
@@ -66,18 +66,11 @@ class Columns:
 
 def read_file(path: Path, columns: Columns) -> Raw:
     """The texts, labels and line numbers of one file. Raises DataError."""
-    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    readers = {"csv": _delimited, "tsv": _delimited, "jsonl": _json_lines, "ndjson": _json_lines, "parquet": _parquet}
-    if suffix not in readers or (suffix == "parquet" and path.name.lower().endswith(".gz")):
-        raise DataError(
-            f"{path}: files of the kind '.{suffix}' cannot be read. Known: {', '.join(SUFFIXES)}.\n"
-            "Save a spreadsheet as CSV."
-        )
     texts: list[str] = []
     labels: list[str] = []
     origins: list[str] = []
     with _plainly(path, columns):
-        for place, text, label in readers[suffix](path, columns):
+        for place, text, label in _rows(path, columns):
             origin = f"{path.name} {place}"
             texts.append(_text(text, origin))
             labels.append(label_name(label, lambda origin=origin: origin))  # type: ignore[misc]
@@ -87,6 +80,27 @@ def read_file(path: Path, columns: Columns) -> Raw:
             f"{path} holds no examples. Expected are rows with the columns {columns.text}, {columns.label}."
         )
     return Raw(texts, labels, origins)
+
+
+def _rows(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
+    """Rows of a file of any kind: (line or row, text, label)."""
+    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    readers = {"csv": _delimited, "tsv": _delimited, "jsonl": _json_lines, "ndjson": _json_lines, "parquet": _parquet}
+    if suffix not in readers or (suffix == "parquet" and path.name.lower().endswith(".gz")):
+        raise DataError(
+            f"{path}: files of the kind '.{suffix}' cannot be read. Known: {', '.join(SUFFIXES)}.\n"
+            "Save a spreadsheet as CSV."
+        )
+    return readers[suffix](path, columns)
+
+
+def holds_examples(path: Path, columns: Columns) -> bool:
+    """Whether a file begins as one of examples does: with the columns, and a row."""
+    try:
+        with _plainly(path, columns):
+            return next(_rows(path, columns), None) is not None
+    except DataError:
+        return False
 
 
 def _text(value: object, origin: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -147,7 +148,26 @@ def _met(sheets: Sequence[Sheet]) -> tuple[str, ...]:
             f"A column holds names of classes or indices. Write it in one way; or, if these are all names, {_WAY_OUT}"
         )
     refuse_lookalikes(labels + predictions, str(sheets[0].path), _WAY_OUT)
+    _refuse_shifted(labels, predictions, str(sheets[0].path))
     return tuple(in_order(labels | predictions))
+
+
+def _refuse_shifted(labels: Counter[str], predictions: Counter[str], where: str) -> None:
+    """Raise DataError where both columns hold integers that may be two ways to count: `01` and `1`, or from 1 and from
+    0."""
+    if not all(_INTEGER.fullmatch(name) for name in labels | predictions):
+        return
+    alone, others = labels.keys() - predictions.keys(), predictions.keys() - labels.keys()
+    if alone and others:
+        first, second = (sorted(names, key=lambda name: (int(name), name)) for names in (labels, predictions))
+        raise DataError(
+            f"{where}: the labels are {', '.join(first[:8])}{' …' if len(first) > 8 else ''}, and the predictions "
+            f"{', '.join(second[:8])}{' …' if len(second) > 8 else ''}: each has some that the other has not.\n"
+            f"Write them in one way; or, if these are all names, {_WAY_OUT}"
+        )
+
+
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 _WAY_OUT = "name every class: --classes a,b,c"

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from zoo.data.litter import is_litter
 from zoo.errors import RequestError
 from zoo.store import disk
-from zoo.store.litter import is_litter
 
 PAGE, MARKDOWN, DOCUMENT = "index.html", "report.md", "report.json"
 
@@ -40,7 +40,7 @@ _KINDS = {"figures": ".svg", "tables": ".csv"}
 def replace(parts: Mapping[str, bytes], target: Path) -> None:
     """Put the files of a report, by their path within it, in the place of the one that is there.
 
-    What a file manager or an editor left in the old folder (`zoo.store.litter`) is taken over, and so are charts and
+    What a file manager or an editor left in the old folder (`zoo.data.litter`) is taken over, and so are charts and
     tables of the user's. Raises RequestError when something else than a report lies there, OSError and StoreError when
     it cannot be written; then the old one stays.
     """

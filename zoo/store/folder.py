@@ -19,11 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from zoo.data.litter import is_litter
 from zoo.errors import StoreError
 from zoo.store.disk import FileFacts, Lock, file_facts, make_folders, sync, write_file, writing
 from zoo.store.drafts import drafts_of, new_draft, remove, replaced_of, stray_locks, take_over
 from zoo.store.keys import RunPlace, escape, finite, plain
-from zoo.store.litter import is_litter
 from zoo.store.places import require_apart
 from zoo.store.reading import read
 from zoo.store.schema import (

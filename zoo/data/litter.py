@@ -11,6 +11,7 @@ _PATTERNS = (
     ".appledouble",
     ".localized",
     "icon\r",
+    "__macosx",  # in archives that were made there
     "thumbs.db",  # Windows
     "ehthumbs.db",
     "desktop.ini",
