@@ -66,7 +66,8 @@ def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> 
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts = [INTRODUCTION]
     parts.append(
-        f"{about['panels']} panels a cell, {about['draws']} draws of the bootstrap, {about['processor_seconds']:,} "
+        f"{about['panels']} panels a cell, {about['more']:,} in the {about['cells_with_more']} cells where a row was "
+        f"outside its bar after so many, {about['draws']} draws of the bootstrap, {about['processor_seconds']:,} "
         f"seconds of one processor in all. Code: {_code(about['commits'])}; {versions}.\n"
         f"`{about['command']}` makes all of it again; [coverage.csv](coverage.csv) has every cell.\n"
     )
