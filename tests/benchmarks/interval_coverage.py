@@ -258,8 +258,10 @@ def main(words: Sequence[str] | None = None) -> int:
     more, others = rows(doubtful, longer, asked.work)
     lines = [line for cell in cells() for line in (more if cell in doubtful else lines) if of_cell(line) == cell]
     bad = [line for line in lines if missed(line)]
-    told = about(plan, [f"--panels {plan.panels}", f"--draws {plan.draws}"], [*kept, *others])
-    coverage_tables.write(asked.out, lines, told | {"cells_with_more": len(doubtful), "more": longer.panels}, bad)
+    told = about(plan, [f"--panels {plan.panels}", f"--draws {plan.draws}"], kept)
+    told |= {"cells_with_more": [asdict(cell) for cell in doubtful], "more": longer.panels}
+    told |= {"commits_of_more": about(longer, [], others)["commits"]} if others else {}
+    coverage_tables.write(asked.out, lines, told, bad)
     print(f"{len(lines)} rows, {len(bad)} outside {LOW}-{HIGH}. Table: {asked.out}")
     return 1 if bad else 0
 
