@@ -145,3 +145,19 @@ def test_a_cell_is_the_same_again():
     population = replace(c.cells()[0], models=3)
     plan = c.Plan(panels=2, draws=20)
     assert c.measure(population, plan) == c.measure(population, plan)
+
+
+def test_the_committed_table_is_whole_and_within_its_bar():
+    document = json.loads((Path(__file__).parents[1] / "reports" / "coverage" / "coverage.json").read_text())
+    rows = document["rows"]
+    wanted = {
+        (name, cell.kind, cell.examples, cell.accuracy, cell.runs, cell.models)
+        for name in c.NUMBERS
+        for cell in c.cells()
+    }
+    assert {tuple(row[key] for key in ("number", "kind", "n", "accuracy", "runs", "models")) for row in rows} == wanted
+    assert len(rows) == len(wanted)
+    assert document["about"]["panels"] >= 600
+    assert {row["panels"] for row in rows} <= {document["about"]["panels"], document["about"]["more"]}
+    assert not any("changes" in commit for commit in document["about"]["commits"].values())
+    assert [row for row in rows if c.missed(row)] == []

@@ -56,8 +56,9 @@ def write(out: Path, lines: Sequence[Row], about: Mapping[str, Any], bad: Sequen
         table = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
         table.writeheader()
         table.writerows({name: _plain(value) for name, value in line.items()} for line in lines)
-    document = {"about": about, "rows": [{name: _rounded(value) for name, value in line.items()} for line in lines]}
-    (out / "coverage.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    rows = ",\n".join(json.dumps({name: _rounded(value) for name, value in line.items()}) for line in lines)
+    document = f'{{"about": {json.dumps(about, indent=1)},\n"rows": [\n{rows}\n]}}\n'
+    (out / "coverage.json").write_text(document, encoding="utf-8")
     (out / "README.md").write_text(page(lines, about, bad), encoding="utf-8")
 
 
@@ -66,9 +67,10 @@ def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> 
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts = [INTRODUCTION]
     parts.append(
-        f"{about['panels']} panels a cell, {about['draws']} draws of the bootstrap, {about['processor_seconds']:,} "
-        f"seconds of one processor in all. Code: {_code(about['commits'])}; {versions}.\n"
-        f"`{about['command']}` makes all of it again; [coverage.csv](coverage.csv) has every cell.\n"
+        f"{about['panels']} panels a cell, {about['draws']} draws of the bootstrap, {about['processor_seconds']:,}\n"
+        f"seconds of one processor. Code: {_code(about['commits'])}; {versions}.\n"
+        f"{_more(about)}[coverage.csv](coverage.csv) has every cell.\n"
+        f"Made by `{about['command']}`.\n"
     )
     parts.append(_outside(lines, bad))
     for name, title in TITLES.items():
@@ -86,12 +88,29 @@ def _code(commits: Mapping[str, str]) -> str:
     return "; ".join([most, *(f"{commit} for {', '.join(of[commit])}" for commit in others)])
 
 
+def _more(about: Mapping[str, Any]) -> str:
+    """Which cells have more panels, and the code that measured them."""
+    cells = about["cells_with_more"]
+    if not cells:
+        return ""
+    named = "; ".join(", ".join(f"{name} {value}" for name, value in cell.items()) for cell in cells)
+    code = ", ".join(sorted(set(about["commits_of_more"].values())))
+    return (
+        f"A row was outside its bar in {len(cells)} of the cells ({named}), as chance has it in a few of so many:\n"
+        f"there the same stream of panels went on to {about['more']:,} (code: {code}).\n"
+    )
+
+
 def _outside(lines: Sequence[Row], bad: Sequence[Row]) -> str:
     judged = sum(line["none"] <= 0.5 and not line["exact"] for line in lines)
     exact = sum(line["exact"] for line in lines)
     if not bad:
-        return f"What is said holds in .92 to .98 of the panels in all {judged} rows judged ({exact} are exact).\n"
-    told = [f"{len(bad)} of {judged} rows that are judged ({exact} are exact) are outside .92 to .98:\n"]
+        return (
+            f"In all {judged} rows that are judged what is said holds in at least .92 of the panels, and where it is\n"
+            f"an interval in most of them, in at most .98. {exact} rows are exact; of the others, too few panels say\n"
+            "anything.\n"
+        )
+    told = [f"{len(bad)} of the {judged} rows that are judged are outside .92 to .98 ({exact} others are exact):\n"]
     told.append("| number | kind | n | accuracy | runs | models | holds |\n|---|---|---|---|---|---|---|")
     for line in bad:
         cell = [line[name] for name in ("number", "kind", "n", "accuracy", "runs", "models")]
