@@ -196,7 +196,7 @@ def test_of_two_vocabularies_the_rows_that_both_have_are_read(tmp_path):
         ([], ""),
         (["a.safetensors"], "two or more"),
         (["a", "b", "ouy=x.json"], "Did you mean 'out'?"),
-        (["a", "b", "data=perhaps"], "true or false"),
+        (["a", "b", "data=perhaps"], "auto, true, false"),
         (["a", "b", "replicas=nowhere*"], "There is no 'a'"),
     ],
 )

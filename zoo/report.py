@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -263,6 +264,8 @@ def read(folder: Path) -> Document:
     try:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise guard.too_long(file) from error
         raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(_no_report(file, error)) from error
