@@ -107,9 +107,11 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
 
 def identify_replicas(config: RunConfig, splits: Splits, registry: Registry) -> list[Plan]:
     """`identify` for each seed of a vectorised training, which decides the result: in another group the same seed meets
-    other random numbers."""
+    other random numbers. What memory a seed took of what all took is not known, not even of one that is recorded alone
+    because the others are complete."""
     seeds = range(config.seed, config.seed + config.replicas)
-    return [identify(replace(config, seed=seed), splits, registry, _group(config)) for seed in seeds]
+    plans = [identify(replace(config, seed=seed), splits, registry, _group(config)) for seed in seeds]
+    return [replace(plan, memory=Peak(shared=True)) for plan in plans]
 
 
 def _group(config: RunConfig) -> dict[str, Any]:

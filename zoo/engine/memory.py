@@ -66,14 +66,16 @@ def largest_ever() -> float | None:
 class Peak:
     """The largest resident size of this process within a `with` block, MiB, what it began with included.
 
-    Null rather than a wrong number: two blocks at once in one process (threads, seeds in one vectorised model) know
-    nothing of their own, and where the system cannot forget an older size, only a larger one is known."""
+    Null rather than a wrong number: two blocks at once in one process (threads) know nothing of their own, and where
+    the system cannot forget an older size, only a larger one is known.
+
+    shared: whether others' work is done within, as in a vectorised model that has other seeds too; nothing is known."""
 
     _lock = threading.Lock()
     _open: ClassVar[set[Peak]] = set()
 
-    def __init__(self) -> None:
-        self._alone, self._forgot = True, False
+    def __init__(self, shared: bool = False) -> None:
+        self._alone, self._forgot = not shared, False
         self._before: float | None = None
 
     def __enter__(self) -> Self:
