@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import guard, interrupts
 from zoo.config import Precision, Trainer, decide, plain
 from zoo.data import reach
-from zoo.engine.memory import Peak
+from zoo.engine.memory import Peak, importing
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
 from zoo.phases import phase
@@ -181,7 +181,8 @@ def _decisive(trainer: Trainer | None) -> dict[str, Any] | None:
     choose there."""
     if trainer is None:
         return None
-    from zoo.engine import compiling
+    with importing():
+        from zoo.engine import compiling
     from zoo.engine.devices import choose_device, computes_in_bf16
 
     device = choose_device(trainer.device)
