@@ -1,16 +1,19 @@
-"""Dropout and attention in training on a CPU: the same functions as torch's, with bits of their own."""
+"""Dropout, attention, look-ups and casts in training on a CPU: the same functions as torch's, computed otherwise."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from zoo.engine.cpu import MOST_TOKENS, CpuAnswers, CpuTraining, Tables, answering
 
@@ -113,8 +116,8 @@ def test_attention_in_bfloat16_is_as_near_to_the_truth_as_torchs() -> None:
 
 def test_attention_drops_weights_whose_mean_over_draws_is_the_attention_itself() -> None:
     given, wanted = heads(), F.scaled_dot_product_attention(*heads())
-    with CpuTraining(0), torch.no_grad():
-        drawn = torch.stack([F.scaled_dot_product_attention(*given, None, 0.2) for _ in range(2000)])
+    with CpuTraining(0):
+        drawn = torch.stack([F.scaled_dot_product_attention(*given, None, 0.2).detach() for _ in range(2000)])
     error = (drawn.mean(0) - wanted) / (drawn.std(0) / math.sqrt(2000))
     assert error.abs().max() < 5  # of 432 numbers
     assert 0.8 < error.square().mean() < 1.2
@@ -229,6 +232,179 @@ def test_layers_that_read_one_tensor_under_autocast_give_torchs_outputs_and_grad
         assert torch.equal(one, other)
     for one, other in zip(ours[1], theirs[1], strict=True):
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * float(other.abs().max()))
+
+
+def layers_apart(count: int = 2) -> list[nn.Linear]:
+    torch.manual_seed(0)
+    return [nn.Linear(32, 32) for _ in range(count)]
+
+
+Read = Callable[[torch.Tensor, nn.Module, nn.Module], torch.Tensor]
+
+
+def after_no_grad(hidden: torch.Tensor, one: nn.Module, other: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        one(hidden)
+    found: torch.Tensor = other(hidden)
+    return found
+
+
+def before_no_grad(hidden: torch.Tensor, one: nn.Module, other: nn.Module) -> torch.Tensor:
+    found: torch.Tensor = one(hidden)
+    with torch.no_grad():
+        assert not other(hidden).requires_grad
+    return found
+
+
+def in_two_types(hidden: torch.Tensor, one: nn.Module, other: nn.Module) -> torch.Tensor:
+    one(hidden)
+    with torch.autocast("cpu", torch.float16):
+        found: torch.Tensor = other(hidden)
+    assert found.dtype is torch.float16
+    return found
+
+
+@pytest.mark.parametrize("read", [after_no_grad, before_no_grad, in_two_types])
+def test_a_cast_is_shared_only_by_layers_that_would_make_the_same(read: Read) -> None:
+    def passed(inside: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        given = torch.randn(64, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16), CpuTraining(0) if inside else contextlib.nullcontext():
+            found = read(given * 1.5, *layers_apart())
+        found.float().square().sum().backward()
+        assert given.grad is not None
+        return found, given.grad
+
+    for one, other in zip(passed(True), passed(False), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_tensor_that_is_told_later_to_want_a_gradient_gets_one() -> None:
+    one, other = layers_apart()
+    given = torch.ones(64, 32)
+    with torch.autocast("cpu", torch.bfloat16), CpuTraining(0):
+        one(given)
+        other(given.requires_grad_()).float().sum().backward()
+    assert given.grad is not None
+
+
+@pytest.mark.parametrize("leave", [torch.inference_mode, torch.no_grad])
+def test_a_frozen_body_without_gradients_feeds_a_head(
+    leave: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
+    body, head = layers_apart()
+    given = torch.randn(64, 32)
+
+    def passed(inside: bool) -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16), CpuTraining(0) if inside else contextlib.nullcontext():
+            with leave():
+                features = body(given * 2.0).float()
+                probe = body(features)  # of a tensor made within, read within
+            outside = head(features.clone() + probe)
+        outside.float().sum().backward()
+        assert head.weight.grad is not None
+        gradient, head.weight.grad = head.weight.grad, None
+        return [outside, gradient]
+
+    for one, other in zip(passed(True), passed(False), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_inference_tensor_may_be_read_where_gradients_are_on() -> None:
+    one, _ = layers_apart()
+    with torch.inference_mode():
+        features = torch.randn(64, 32)
+    one.requires_grad_(False)  # torch keeps no inference tensor for the way back
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = one(features)
+        with CpuTraining(0):
+            assert torch.equal(one(features), wanted)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 2), (2, 3, 4)])
+def test_ids_of_any_shape_and_kind_are_looked_up(kind: torch.dtype, shape: tuple[int, ...]) -> None:
+    ours, theirs, tables = table(), table(), Tables()
+    for step in range(3):
+        ids = torch.randint(0, TABLE[0], shape, generator=torch.Generator().manual_seed(step)).to(kind)
+        looked_up(tables, ours, ids)
+        looked_up(None, theirs, ids)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+        tables.clear()
+        theirs.grad = None
+
+
+def test_ids_that_are_overwritten_after_the_way_back_leave_nothing_behind() -> None:
+    ours, theirs, tables, buffer = table(), table(), Tables(), torch.empty(50, dtype=torch.int64)
+    for step in range(3):
+        for weight, home in ((ours, tables), (theirs, None)):
+            buffer.copy_(torch.randint(0, TABLE[0], (50,), generator=torch.Generator().manual_seed(step)))
+            looked_up(home, weight, buffer)
+            buffer.fill_(7)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+        tables.clear()
+        theirs.grad = None
+
+
+def test_a_padding_id_outside_the_table_is_refused_as_by_torch() -> None:
+    with CpuTraining(0), pytest.raises(AssertionError, match="Padding_idx must be within"):
+        F.embedding(torch.arange(3), table(), TABLE[0] + 1)
+
+
+# --- activation checkpointing: what is computed once more on the way back ---------------------------------------------
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_the_mask_of_a_checkpointed_dropout_is_that_of_its_gradient(reentrant: bool) -> None:
+    given = torch.randn(400, 50).requires_grad_()
+    with CpuTraining(0):
+        dropped = checkpoint(lambda values: F.dropout(values * 1.0, 0.5), given, use_reentrant=reentrant)
+    dropped.sum().backward()
+    torch.testing.assert_close(given.grad * given, dropped)
+
+
+def block(hidden: torch.Tensor, layers: nn.ModuleList, weight: nn.Parameter) -> torch.Tensor:
+    """Everything that the mode may compute otherwise."""
+    ids = torch.arange(hidden.shape[-2]).expand(hidden.shape[:-1])
+    hidden = F.dropout(hidden + F.embedding(ids, weight)[..., : hidden.shape[-1]], 0.3)
+    mixed = F.scaled_dot_product_attention(*(layer(hidden) for layer in layers), dropout_p=0.2)
+    return mixed + F.scaled_dot_product_attention(*(layer(mixed) for layer in layers))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_checkpointed_block_is_torchs_without_checkpoints(reentrant: bool, precision: torch.dtype) -> None:
+    def passed(inside: bool) -> list[torch.Tensor]:
+        layers, weight = nn.ModuleList(layers_apart(3)), table()
+        torch.manual_seed(1)
+        given = torch.randn(2, 3, 40, 32).requires_grad_()
+        lower = torch.autocast("cpu", precision, enabled=precision is torch.bfloat16)
+        with lower, CpuTraining(0) if inside else contextlib.nullcontext():
+            found = (
+                checkpoint(block, given, layers, weight, use_reentrant=reentrant)
+                if inside
+                else block(given, layers, weight)
+            )
+        found.float().square().sum().backward()
+        return [found, *(each.grad for each in (given, weight, *layers.parameters()) if each.grad is not None)]
+
+    ours, theirs = passed(True), passed(False)
+    assert len(ours) == len(theirs) == 9
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_layer_after_a_checkpointed_one_has_our_bits_again() -> None:
+    def drawn(before: Callable[[torch.Tensor], object]) -> torch.Tensor:
+        given = torch.ones(100, 100).requires_grad_()
+        with CpuTraining(0):
+            before(given)
+            return F.dropout(given, 0.5)
+
+    wanted = drawn(lambda given: None)
+    for reentrant in (True, False):
+        assert torch.equal(drawn(lambda given: checkpoint(F.dropout, given, use_reentrant=reentrant)), wanted)  # noqa: B023
+    with saved_tensors_hooks(lambda saved: saved, lambda saved: saved):
+        assert not torch.equal(drawn(lambda given: None), wanted), "left to torch"
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from zoo.engine.optimizers import step_of, without_compiler
+from zoo.engine.optimizers import clip_of, step_of, without_compiler
 
 KINDS = [(torch.optim.AdamW, {"fused": True}), (torch.optim.Adam, {}), (torch.optim.SGD, {"momentum": 0.9})]
 
@@ -22,7 +22,7 @@ for kind in (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD):
     with without_compiler():
         optimizer = kind([{"params": list(module.parameters()), "weight_decay": 0.0}], lr=0.1)
         module(torch.ones(1, 4)).sum().backward()
-        step_of(optimizer)()
+        step_of(optimizer)(None)
         optimizer.zero_grad(set_to_none=True)
 sys.exit("torch._dynamo" in sys.modules)
 """
@@ -38,12 +38,15 @@ def trained(kind: Any, options: dict[str, Any], ours: bool, clip: float = 0.0) -
     inputs = torch.randn(16, 4)
     with without_compiler() if ours else contextlib.nullcontext():
         optimizer = kind(module.parameters(), lr=0.05, **options)
-        step = step_of(optimizer, clip) if ours else optimizer.step
+        clipped, step = clip_of(optimizer, clip), step_of(optimizer)
         for _ in range(5):
             module(inputs).square().sum().backward()
-            if clip and not ours:
-                torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
-            step()
+            if ours:
+                step(clipped())
+            else:
+                if clip:
+                    torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             assert all(weight.grad is None for weight in module.parameters())
     return [weight.detach() for weight in module.parameters()]
@@ -65,11 +68,22 @@ def test_a_clipped_step_is_that_after_torchs_clipping(kind: Any, options: dict[s
     assert all(torch.equal(one, other) for one, other in zip(ours, unclipped, strict=True)) == (clip > 1)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.1])
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_clipping_moves_no_weight(kind: Any, options: dict[str, Any], clip: float) -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = kind([weight], lr=0.5, **options)
+    weight.square().sum().backward()
+    clip_of(optimizer, clip)()
+    assert weight.tolist() == [1.0, 1.0]
+    assert not optimizer.state
+
+
 def test_a_step_is_no_part_of_the_graph() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([weight], lr=0.5)
     weight.sum().backward()
-    step_of(optimizer)()
+    step_of(optimizer)(None)
     assert weight.tolist() == [0.5, 0.5]
     assert weight.grad_fn is None
 

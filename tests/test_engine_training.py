@@ -497,11 +497,11 @@ def test_a_step_that_moved_weights_before_memory_ran_out_is_not_taken_again(
 def test_a_later_step_that_runs_out_of_memory_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     real = training.step_of
 
-    def third_fails(optimizer: torch.optim.Optimizer, clip: float) -> Callable[[], object]:
-        step, done = real(optimizer, clip), []
+    def third_fails(optimizer: torch.optim.Optimizer) -> Callable[[torch.Tensor | None], object]:
+        step, done = real(optimizer), []
 
-        def counted() -> None:
-            done.append(step())
+        def counted(divisor: torch.Tensor | None) -> None:
+            done.append(step(divisor))
             if len(done) == 3:
                 raise MemoryError
 
@@ -512,9 +512,37 @@ def test_a_later_step_that_runs_out_of_memory_is_not_taken_again(monkeypatch: py
         fit(linear(), job(Trainer(steps=4, batch_size=32)))
 
 
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_out_of_memory_in_clipping_halves_the_micro_batch_whatever_the_step(
+    monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], number: int, optimizer: Optimizer
+) -> None:
+    """No weight has moved yet."""
+    module, reference = linear(), linear()
+    trainer = Trainer(steps=4, batch_size=32, clip=0.01, optimizer=optimizer)
+    fused = optimizer_for(module, trainer, CPU, {}).defaults.get("fused")
+    name = "get_total_norm" if fused else "clip_grad_norm_"
+    real, asked = getattr(torch.nn.utils, name), []
+
+    def refused_once(*args: Any) -> torch.Tensor:
+        found: torch.Tensor = real(*args)  # gradients may be scaled already
+        asked.append(found)
+        if len(asked) == number:
+            raise error()
+        return found
+
+    monkeypatch.setattr(torch.nn.utils, name, refused_once)
+    trained, _ = fit(module, job(trainer))
+    assert (len(asked), trained.micro_batch) == (5, 16)
+    monkeypatch.undo()
+    fit(reference, job(trainer))
+    assert_close(weights_of(module), weights_of(reference), 1e-5)
+
+
 def test_other_errors_of_the_optimizer_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(optimizer: torch.optim.Optimizer, clip: float) -> Callable[[], object]:
-        def step() -> None:
+    def broken(optimizer: torch.optim.Optimizer) -> Callable[[torch.Tensor | None], object]:
+        def step(divisor: torch.Tensor | None) -> None:
             raise RuntimeError("something else")
 
         return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -19,7 +20,8 @@ import pyarrow.parquet
 import pytest
 
 import zoo
-from zoo import launch, plugins, records
+from zoo import launch, plugins, progress, records
+from zoo import run as zoo_run
 from zoo.baselines import Majority
 from zoo.config import Precision, RunConfig, TrainerOptions
 from zoo.data.builtin import DATASETS
@@ -175,6 +177,53 @@ def test_runs_at_once_in_one_process_know_no_peak_of_their_own() -> None:
     with memory.Peak() as third:
         allocate()
         assert third.mib() is None or third.mib() > LARGE  # type: ignore[operator]
+
+
+def test_garbage_is_looked_for_while_others_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it drops is then gone, and no part of the run's peak."""
+    digits, model = next(cls for cls in DATASETS if cls.name == "digits"), plugins.find("model", "mlp").cls
+    seen: dict[str, bool] = {}
+
+    def watch(cls: type, method: str) -> None:
+        real = getattr(cls, method)
+
+        def watched(*args: Any) -> Any:
+            seen[method] = seen.get(method, True) and gc.isenabled()
+            return real(*args)
+
+        monkeypatch.setattr(cls, method, watched)
+
+    asked = {digits: ["read"], ImageClassification: ["check"]}
+    asked[model] = ["recipe", "fingerprint", "encoder", "build", "parameter_groups", "layers"]
+    for cls, methods in asked.items():
+        for method in methods:
+            watch(cls, method)
+    monkeypatch.setenv("ZOO_CACHE", "off")
+    options = TrainerOptions(epochs=1, threads=1)
+    config = RunConfig(model(), digits(), ImageClassification(), options, "mlp", runs_dir=tmp_path, probe=10)
+    zoo_run.run(config, plugins.registry(), progress.console())
+    assert seen == {method: True for methods in asked.values() for method in methods}
+
+
+IMPORTING = """
+import gc, sys
+from zoo.engine.memory import importing
+looked = []
+gc.callbacks.append(lambda phase, info: looked.append("torch" in sys.modules))
+with importing():
+    import torch
+    within = sum(looked)
+frozen = gc.get_freeze_count()
+with importing():
+    import json
+    assert gc.isenabled()
+print(within, frozen > 100_000, gc.get_freeze_count() == frozen, gc.isenabled())
+"""
+
+
+def test_no_garbage_is_looked_for_while_torch_is_imported_nor_in_it_later() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["0", "True", "True", "True"], done.stderr
 
 
 @pytest.mark.parametrize("grows", [True, False])

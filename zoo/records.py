@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import guard, interrupts
 from zoo.config import Precision, Trainer, decide, plain
 from zoo.data import reach
-from zoo.engine.memory import Peak
+from zoo.engine.memory import Peak, importing
 from zoo.errors import StoreError, ZooError
 from zoo.models import Model, TorchModel
 from zoo.phases import phase
@@ -107,9 +107,11 @@ def identify(config: RunConfig, splits: Splits, registry: Registry, further: Map
 
 def identify_replicas(config: RunConfig, splits: Splits, registry: Registry) -> list[Plan]:
     """`identify` for each seed of a vectorised training, which decides the result: in another group the same seed meets
-    other random numbers."""
+    other random numbers. What memory a seed took of what all took is not known, not even of one that is recorded alone
+    because the others are complete."""
     seeds = range(config.seed, config.seed + config.replicas)
-    return [identify(replace(config, seed=seed), splits, registry, _group(config)) for seed in seeds]
+    plans = [identify(replace(config, seed=seed), splits, registry, _group(config)) for seed in seeds]
+    return [replace(plan, memory=Peak(shared=True)) for plan in plans]
 
 
 def _group(config: RunConfig) -> dict[str, Any]:
@@ -179,7 +181,8 @@ def _decisive(trainer: Trainer | None) -> dict[str, Any] | None:
     choose there."""
     if trainer is None:
         return None
-    from zoo.engine import compiling
+    with importing():
+        from zoo.engine import compiling
     from zoo.engine.devices import choose_device, computes_in_bf16
 
     device = choose_device(trainer.device)

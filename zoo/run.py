@@ -21,15 +21,14 @@ def run(config: RunConfig, registry: Registry, screen: Console) -> Outcome:
     folder marked failed with the reason, and Ctrl-C one marked interrupted.
     """
     from zoo import data, guard, overrides, records
-    from zoo.engine import memory
     from zoo.phases import phase
 
     overrides.check_fit(config)
-    with phase("reading the data"), memory.uncollected():
+    with phase("reading the data"):
         splits = data.load(config.dataset)
     with records.keyed(config, splits, registry), guard.blamed(f"Task '{config.task.name}' failed in check"):
         config.task.check(splits)
-    with phase("looking for a run that is complete"), memory.uncollected():
+    with phase("looking for a run that is complete"):
         plan = records.identify(config, splits, registry)
         if (kept := records.find(config, plan)) is not None:
             return kept

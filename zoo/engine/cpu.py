@@ -31,9 +31,13 @@ class CpuTraining(TorchFunctionMode):
       the scale that makes up for it.
     - `scaled_dot_product_attention`: with dropout or in bfloat16 torch's takes about twice the time of the formula.
     - `embedding`: torch fills a gradient as large as the table in every step; `Tables` keeps one.
-    - `linear`: under autocast, several layers that read one tensor (query, key and value) each have it cast anew.
+    - `linear`: under autocast, several layers that read one tensor (query, key and value) each have it cast anew. Here
+      they share one cast, so the gradients that they send back to that tensor are added up in bfloat16, where torch
+      adds them in float32.
 
-    Everything else, and all of these on another device, is torch's.
+    Everything else, and all of these on another device, is torch's. So are all of these without gradients, and where
+    somebody else keeps the tensors that the way back needs (`_hooked`): activation checkpointing computes them once
+    more on the way back, outside this mode and from torch's random bits, and must come to what it had.
 
     seed: of the bits, which come from a generator of their own (SFC64): they depend neither on torch's state nor on the
     number of threads.
@@ -43,13 +47,15 @@ class CpuTraining(TorchFunctionMode):
         super().__init__()
         self.tables = Tables()
         self._bits = np.random.SFC64(seed)
-        self._cast: tuple[torch.Tensor, int, torch.Tensor] | None = None
+        self._cast: _Cast | None = None
 
     def __exit__(self, *error: Any) -> None:
         self._cast = None
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _OURS or not torch.is_grad_enabled() or _hooked():
+            return func(*args, **(kwargs or {}))
         if func is F.dropout:
             return self._dropout(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
@@ -72,12 +78,17 @@ class CpuTraining(TorchFunctionMode):
         return input * keep.to(input.dtype).mul_(_STEPS / (_STEPS - dropped))
 
     def _once_cast(self, input: torch.Tensor) -> torch.Tensor:
-        """The input as autocast would cast it; the same cast for as long as one layer after another reads it."""
+        """The input as autocast would cast it; the same cast for as long as one layer after another reads it.
+
+        A tensor made in inference mode is left alone: it does not count its versions."""
         if input.device.type != "cpu" or input.dtype is not torch.float32 or not torch.is_autocast_enabled("cpu"):
             return input
-        if self._cast is None or self._cast[0] is not input or self._cast[1] != input._version:
-            self._cast = input, input._version, input.to(torch.get_autocast_dtype("cpu"))
-        return self._cast[2]
+        if input.is_inference():
+            return input
+        state = input._version, input.requires_grad, torch.get_autocast_dtype("cpu")
+        if self._cast is None or self._cast.source is not input or self._cast.state != state:
+            self._cast = _Cast(input, state, input.to(state[-1]))
+        return self._cast.made
 
     def _attention(
         self,
@@ -98,6 +109,30 @@ class CpuTraining(TorchFunctionMode):
             ruled_out = attn_mask.dtype is torch.bool
             scores = scores.masked_fill(~attn_mask, -math.inf) if ruled_out else scores + attn_mask
         return self._dropout(scores.softmax(-1), dropout_p) @ value
+
+
+_OURS = (F.dropout, F.scaled_dot_product_attention, F.embedding, F.linear)
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """A tensor and its cast. state: what decides the cast beside the tensor: version, whether it wants a gradient,
+    dtype."""
+
+    source: torch.Tensor
+    state: tuple[int, bool, torch.dtype]
+    made: torch.Tensor
+
+
+def _hooked() -> bool:
+    """Whether somebody handles the tensors that are saved for the way back, as activation checkpointing does.
+
+    Hooks cannot be forbidden where there are some already: the only public way to ask."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("asked for"):
+            return False
+    except RuntimeError:
+        return True
 
 
 class CpuAnswers(TorchFunctionMode):
@@ -221,12 +256,14 @@ class _LookUp(torch.autograd.Function):
     def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, padding_idx: int | None, table: _Table) -> Any:
         ctx.save_for_backward(ids)
         ctx.padding_idx, ctx.table = padding_idx, table
-        return F.embedding(ids, weight)
+        return F.embedding(ids, weight, padding_idx)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (ids,) = ctx.saved_tensors
-        rows, values = ids.flatten(), gradients[0].flatten(0, -2)
+        # A copy: the model may write other ids into its tensor before the rows are cleared.
+        rows = ids.reshape(-1).to(torch.int64, copy=True)
+        values = gradients[0].reshape(-1, ctx.table.weight.shape[1])
         if ctx.padding_idx is not None and (padding := rows == ctx.padding_idx % len(ctx.table.weight)).any():
             values = values.masked_fill(padding[:, None], 0)
         found = ctx.table.home.gradient(ctx.table.weight, rows, values)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import guard
+from zoo.engine.memory import importing
 from zoo.errors import Incompatible, PluginError, TrainingError
 from zoo.models import Model, Predictor, TorchModel
 from zoo.phases import phase
@@ -69,7 +70,8 @@ def fit(config: RunConfig, trainer: Trainer | None, splits: Splits, observers: O
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy's global generator and torch on every device."""
-    import torch
+    with importing():
+        import torch
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -134,18 +136,17 @@ def _fit_torch(config: RunConfig, trainer: Trainer, splits: Splits, observers: O
 def prepare(model: TorchModel, trainer: Trainer, splits: Splits, seed: int) -> Ready:
     """Encode the splits, build a module with fresh weights and place both where the trainer's options say."""
     from zoo.data import cache
-    from zoo.engine import devices, memory
+    from zoo.engine import devices
     from zoo.engine.batches import Batches
 
     device = devices.choose_device(trainer.device)
-    with memory.uncollected():
-        with phase("encoding the examples"), blame(model, "encoder"):
-            encoder = model.encoder(splits.train)
-            encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
-        # Encoding may have drawn random numbers, or none when the cache had it already.
-        seed_everything(seed)
-        with phase("building the module"):
-            module, multipliers = _build(model, encoder.spec, len(splits.classes))
+    with phase("encoding the examples"), blame(model, "encoder"):
+        encoder = model.encoder(splits.train)
+        encoded = {split.name: cache.encode(encoder, split) for split in parts(splits)}
+    # Encoding may have drawn random numbers, or none when the cache had it already.
+    seed_everything(seed)
+    with phase("building the module"):
+        module, multipliers = _build(model, encoder.spec, len(splits.classes))
     module.to(device)
     batches: dict[str, Batches] = {
         split.name: Batches(encoded[split.name], split.labels, encoder.spec, device, trainer.resident_mib)

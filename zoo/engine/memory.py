@@ -14,13 +14,19 @@ MIB = 2**20
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Within it no garbage is looked for. Importing torch and transformers makes some hundred thousand objects that
-    stay, and to look through them again and again takes a quarter of the time."""
+def importing() -> Iterator[None]:
+    """Around imports that load torch, and around nothing else: no garbage is looked for. The import makes some hundred
+    thousand objects that stay, and to look through them again and again takes a quarter of its time; nor are they
+    looked through later, while plugins import more."""
+    if "torch" in sys.modules:
+        yield
+        return
     before = gc.isenabled()
+    gc.collect()  # what is garbage by now would be kept with the rest
     gc.disable()
     try:
         yield
+        gc.freeze()
     finally:
         if before:
             gc.enable()
@@ -66,14 +72,16 @@ def largest_ever() -> float | None:
 class Peak:
     """The largest resident size of this process within a `with` block, MiB, what it began with included.
 
-    Null rather than a wrong number: two blocks at once in one process (threads, seeds in one vectorised model) know
-    nothing of their own, and where the system cannot forget an older size, only a larger one is known."""
+    Null rather than a wrong number: two blocks at once in one process (threads) know nothing of their own, and where
+    the system cannot forget an older size, only a larger one is known.
+
+    shared: whether others' work is done within, as in a vectorised model that has other seeds too; nothing is known."""
 
     _lock = threading.Lock()
     _open: ClassVar[set[Peak]] = set()
 
-    def __init__(self) -> None:
-        self._alone, self._forgot = True, False
+    def __init__(self, shared: bool = False) -> None:
+        self._alone, self._forgot = not shared, False
         self._before: float | None = None
 
     def __enter__(self) -> Self:

@@ -31,31 +31,38 @@ def without_compiler(cls: type = torch.optim.Optimizer) -> Iterator[None]:
             delattr(method, _MARK)
 
 
-def step_of(optimizer: torch.optim.Optimizer, clip: float = 0.0) -> Callable[[], object]:
-    """One step of an optimizer as its class wrote it, without the wrappers that import the compiler, for the same
-    reason. Hooks and `differentiable` are theirs; the engine uses neither.
+def clip_of(optimizer: torch.optim.Optimizer, clip: float) -> Callable[[], torch.Tensor | None]:
+    """What scales all gradients down to this norm where it is larger together; no weight moves. 0: it does nothing.
 
-    clip: largest norm of all gradients together; above it they are scaled down to it. 0: they are not."""
-    step = inspect.unwrap(type(optimizer).step)
+    It returns by what the step is to divide them, or None: a fused optimizer divides by the scale of a `GradScaler`
+    while it reads the gradients, a pass less over them, 2 % of a step of a small BERT on two cores."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     fused = bool(optimizer.defaults.get("fused"))
 
-    def plain() -> object:
+    def clipped() -> torch.Tensor | None:
         with torch.no_grad():
-            if clip and fused:
-                return scaled()
-            if clip:
-                torch.nn.utils.clip_grad_norm_(weights, clip)
-            return step(optimizer)
+            if fused:
+                norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+                return (norm / clip).clamp(min=1.0)
+            torch.nn.utils.clip_grad_norm_(weights, clip)
+            return None
 
-    def scaled() -> object:
-        """A fused optimizer divides by the scale of a `GradScaler` while it reads the gradients: a pass less over
-        them, 2 % of a step of a small BERT on two cores."""
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        optimizer.grad_scale = (norm / clip).clamp(min=1.0)  # type: ignore[attr-defined]
-        try:
-            return step(optimizer)
-        finally:
-            del optimizer.grad_scale  # type: ignore[attr-defined]
+    return clipped if clip else lambda: None
+
+
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[torch.Tensor | None], object]:
+    """One step of an optimizer as its class wrote it, without the wrappers that import the compiler, for the same
+    reason. Hooks and `differentiable` are theirs; the engine uses neither. It takes what `clip_of` found."""
+    step = inspect.unwrap(type(optimizer).step)
+
+    def plain(divisor: torch.Tensor | None) -> object:
+        with torch.no_grad():
+            if divisor is None:
+                return step(optimizer)
+            optimizer.grad_scale = divisor  # type: ignore[attr-defined]
+            try:
+                return step(optimizer)
+            finally:
+                del optimizer.grad_scale  # type: ignore[attr-defined]
 
     return plain

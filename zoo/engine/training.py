@@ -20,7 +20,7 @@ from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
 from zoo.engine import devices, evaluation, memory, metrics
 from zoo.engine.batches import Batch, Batches, plan_epoch
 from zoo.engine.compiling import Caller
-from zoo.engine.optimizers import step_of, without_compiler
+from zoo.engine.optimizers import clip_of, step_of, without_compiler
 from zoo.errors import PluginError, TrainingError
 from zoo.phases import phase
 
@@ -165,7 +165,7 @@ class _Loop:
         self.trainer = job.trainer
         self.device = job.placement.device
         self.optimizer = optimizer_for(module, self.trainer, self.device, job.multipliers)
-        self.step = step_of(self.optimizer, self.trainer.clip)
+        self.clip, self.step = clip_of(self.optimizer, self.trainer.clip), step_of(self.optimizer)
         self.trained_weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.rng = np.random.default_rng(job.seed)
         self.micro_batch = self.trainer.micro_batch or self.trainer.batch_size
@@ -270,18 +270,24 @@ class _Loop:
         return loss
 
     def update(self) -> bool:
-        """Clip, and let the optimizer take its step. Returns False when memory did not suffice for the state that the
-        first step of an optimizer makes; weights and state are then as they were.
+        """Clip, and let the optimizer take its step. Returns False when memory did not suffice for clipping, or for the
+        state that the first step of an optimizer makes; weights and state are then as they were.
 
         Raises TrainingError where a step that ran out of memory has moved weights: again it would move them twice."""
-        before = None if self.optimizer.state else self.sums()
         try:
-            self.step()
+            before = None if self.optimizer.state else self.sums()
+            divisor = self.clip()
+        except Exception as error:
+            if not evaluation.is_out_of_memory(error):
+                raise
+            return False
+        try:
+            self.step(divisor)
             return True
         except Exception as error:
             if not evaluation.is_out_of_memory(error):
                 raise
-            if before != self.sums():
+            if before is None or before != self.sums():
                 raise TrainingError(
                     "Memory ran out amid a step of the optimizer, when weights may have been moved already.\n"
                     "Use a smaller model or batch (trainer.batch_size), or an optimizer with less of a state "
