@@ -12,14 +12,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from zoo.data.assembly import UserData
 from zoo.data.hub import Hub, HubImages
 from zoo.errors import ConfigError, DataError
 from zoo.options import choices_of, fields_of, option
 
-T = TypeVar("T")
 Reach = Literal["auto", "true", "false"]
 
 MEANING = "true reads whatever data the runs name, false none, auto those of the installation and below this folder"
@@ -95,7 +94,7 @@ def stranger(part: object) -> str | None:
     return None
 
 
-def without_download(part: T) -> T:
+def without_download(part: Any) -> Any:
     """A dataset or model of a stored run that fetches nothing, unless `data=true` allows it."""
     assert dataclasses.is_dataclass(part)
     if _reach.get() == "true" or not getattr(part, _FETCHES, False):
