@@ -129,6 +129,21 @@ def test_words_that_argparse_refuses_or_answers(name: str, capsys: pytest.Captur
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("code", "ends", "said"),
+    [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("no licence", 1, "no licence\n"), (["a"], 1, "['a']\n"), ("", 1, "\n")],
+)
+def test_who_ends_the_process_within_a_command_ends_it_as_python_does(
+    code: object, ends: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        with guard.ending():
+            sys.exit(code)  # type: ignore[arg-type]
+
+    assert guard.run(command) == ends
+    assert capsys.readouterr().err == said
+
+
 def test_every_command_is_under_the_guard() -> None:
     """A module with a `main` that a user starts, other than those tried above, is one that was forgotten."""
     package = Path(guard.__file__).parent

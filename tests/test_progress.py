@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -260,6 +261,71 @@ def test_the_activity_needs_no_second_process(monkeypatch: pytest.MonkeyPatch) -
     assert "a part, 0 s" in out.getvalue()
 
 
+def speaking() -> progress._Standby:
+    """A second process that has heard something."""
+    standby = progress._Standby()
+    assert standby._process is not None
+    standby.hear("a part", 0.0)
+    return standby
+
+
+def ended(standby: progress._Standby, process: subprocess.Popen[bytes]) -> float:
+    """How long it takes to close; afterwards nothing is left of the process."""
+    began = time.monotonic()
+    standby.close()
+    took = time.monotonic() - began
+    assert process.returncode is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+    standby.hear("too late", 1.0)
+    standby.close()
+    return took
+
+
+def test_a_second_process_that_is_stopped_does_not_hold_up_the_first() -> None:
+    standby = speaking()
+    process = standby._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    for number in range(4000):  # more than its pipe holds
+        standby.hear("a part of what the command is doing", float(number))
+    assert time.monotonic() - began < 10
+    assert ended(standby, process) < 10
+
+
+def test_a_process_forked_meanwhile_does_not_hold_up_the_first() -> None:
+    standby = speaking()
+    process = standby._process
+    assert process is not None
+    assert process.stdin is not None
+    held = os.dup(process.stdin.fileno())  # as a fork holds the end that is written to
+    try:
+        assert ended(standby, process) < 10
+    finally:
+        os.close(held)
+
+
+AFTERWARDS = """
+import ctypes, time
+from zoo import progress
+from zoo.phases import phase
+
+with phase("a part"), progress.activity():
+    ctypes.PyDLL(None).sleep(3)
+print("DONE", flush=True)
+time.sleep(2.5)
+"""
+
+
+def test_nothing_is_shown_once_the_activity_has_ended(tmp_path: Path) -> None:
+    code, seen = on_a_terminal(("-c", AFTERWARDS), tmp_path, {**os.environ, "TERM": "xterm", "COLUMNS": "80"})
+    text = "".join(shown for _, shown in seen)
+    assert code == 0
+    assert "a part, 2 s" in text, "the second process has spoken"
+    assert text.rpartition("DONE")[2].strip() == ""
+
+
 def test_nothing_is_shown_where_the_output_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with phase("a part"), progress.activity():
         time.sleep(0.6)
@@ -367,3 +433,51 @@ def test_a_pipe_gets_no_line_of_activity(tmp_path: Path, slow: dict[str, str]) -
     assert "fitting" not in done.stdout
     assert done.stderr.startswith("zoo-slow is still loading after 3 s. ")
     assert len(done.stderr.splitlines()) == 1
+
+
+SLOWED = """
+import ctypes, importlib, sys
+from zoo.errors import ConfigError
+
+def slowly(*_words, **_named):
+    ctypes.PyDLL(None).sleep(5)  # lets no other thread run, as compiled code may
+    raise ConfigError("far enough")
+
+start, where, *words = sys.argv[1:]
+module, _, name = where.rpartition(".")
+setattr(importlib.import_module(module), name, slowly)
+module, _, name = start.rpartition(".")
+sys.exit(getattr(importlib.import_module(module), name)(words))
+"""
+
+# command -> how it is started, a part of it that may take long, and with which words it comes there
+SLOW_PARTS = {
+    "report": ("zoo.report.command", "zoo.store.study.open", ["study=x"]),
+    "verify": ("zoo.report.command", "zoo.report.read", ["verify", "x"]),
+    "bench": ("zoo.bench.command", "zoo.store.study.open", ["study=x"]),
+    "lineage": ("zoo.lineage.command.command", "zoo.lineage.weights.open_weights", ["a", "b"]),
+    "ask": ("zoo.ask.command", "zoo.ask.ask_all", [".", "out=y"]),
+    "disguise": ("zoo.disguise.__main__.command", "zoo.disguise.parent.open", ["x", "how=permute"]),
+    "import": ("zoo.importing.main", "zoo.importing.tables.read", ["x.csv"]),
+    "check": ("zoo.check.main", "zoo.check._find", ["zoo-mlp"]),
+    "ls": ("zoo.ls.main", "zoo.plugins.registry", []),
+    "ls runs": ("zoo.ls.main", "zoo.store.reading.runs", ["runs", "--runs-dir", "."]),
+    "cache": ("zoo.cache.main", "zoo.data.cache.entries", []),
+    "cache clear": ("zoo.cache.main", "zoo.data.cache.clear", ["clear"]),
+}
+SLACK = 1.5  # seconds: on a busy machine the second process wakes up late
+
+
+@pytest.mark.parametrize("name", SLOW_PARTS)
+def test_no_command_is_silent_on_a_terminal(name: str, tmp_path: Path) -> None:
+    start, where, words = SLOW_PARTS[name]
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "x.csv").write_text("model,example_id,label,prediction\n", encoding="utf-8")
+    environment = {**os.environ, "ZOO_CACHE": str(tmp_path / "cache"), "TERM": "xterm", "COLUMNS": "80"}
+    code, seen = on_a_terminal(("-c", SLOWED, start, where, *words), tmp_path, environment)
+    text = "".join(shown for _, shown in seen)
+    assert (code, "far enough" in text) == (2, True), text
+    silences = [later - sooner for (sooner, _), (later, _) in pairwise(seen)]
+    assert max(silences) < 2 + SLACK, text
+    assert ", 2 s" in text, "it is said for how long"
+    assert "Traceback" not in text

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+from zoo_bert import BERT
 
 import zoo
 from zoo import ask, bench, data, launch, report
@@ -21,6 +23,7 @@ from zoo.data.tables import Table
 from zoo.disguise import __main__ as disguise
 from zoo.errors import ConfigError, DataError
 from zoo.lineage import command as lineage
+from zoo.lineage import groups
 from zoo.store import schema
 
 
@@ -32,6 +35,9 @@ class Theirs(zoo.Dataset):
     files: list[str] = field(default_factory=list)
     further: dict[str, str] = field(default_factory=dict)
     language: str = "en"
+
+    pooling: str = zoo.option("mean", "which of two", choices=("mean", "cls"))
+    download: bool = False
 
     name: ClassVar[str] = "theirs"
     modality: ClassVar[zoo.Modality] = "text"
@@ -66,7 +72,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Arrays(path="data/x.npz"),
         Hub(path="data"),
         Theirs(),
-        Theirs(files=["data/mine.csv"], language="fr", further={"path": "mine.csv"}),
+        Theirs(files=["data/mine.csv"], pooling="cls", further={"path": "mine.csv", "none": ""}),
+        BERT(),
+        BERT(checkpoint="data", pooling="cls"),
     ],
 )
 def test_what_is_read_unasked(part: object, here: Path) -> None:
@@ -98,6 +106,14 @@ def test_what_is_read_unasked(part: object, here: Path) -> None:
         Theirs(further={"path": "~/x"}),
         Theirs(further={"path": "out"}),
         Theirs(language="https://example.org"),
+        Theirs(language="fr"),
+        Theirs(words="data/not-there"),
+        Theirs(download=True),
+        BERT(checkpoint="someone/their-model"),
+        BERT(checkpoint="bert-base-uncased"),
+        BERT(checkpoint="someone/their-model", download=True),
+        BERT(download=True),
+        BERT(checkpoint="data", download=True),
     ],
 )
 def test_what_is_read_only_when_it_is_asked_for(part: object, here: Path) -> None:
@@ -107,6 +123,29 @@ def test_what_is_read_only_when_it_is_asked_for(part: object, here: Path) -> Non
         reach.require_allowed(part)
     with reach.allowing("false"), pytest.raises(DataError, match="data=false"):
         reach.require_allowed(Digits())
+
+
+def test_a_stored_model_fetches_nothing_unasked() -> None:
+    asked = BERT(checkpoint="someone/their-model", download=True)
+    assert reach.without_download(asked) == BERT(checkpoint="someone/their-model")
+    assert reach.without_download(Digits()) == Digits()
+    with reach.allowing("true"):
+        assert reach.without_download(asked) is asked
+
+
+def test_the_units_of_a_stored_model_are_told_without_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lineage asks the model of a record for its units."""
+    seen: list[bool] = []
+
+    def find(_checkpoint: str, download: bool = False) -> None:
+        seen.append(download)
+        raise zoo.CheckpointError("not there")
+
+    monkeypatch.setattr("zoo_bert.find_checkpoint", find)
+    options = {"name": "bert", "checkpoint": "someone/their-model", "download": True}
+    weights = SimpleNamespace(record={"config": {"model": options}}, shapes={})
+    groups._declared(weights)  # type: ignore[arg-type]
+    assert seen == [False]
 
 
 def test_the_option_has_three_values() -> None:

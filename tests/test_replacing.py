@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -91,9 +92,9 @@ def between_the_renames(tmp_path: Path) -> Path:
     """A report whose process died between the two renames."""
     target = tmp_path / "reports" / "name"
     replace(parts("old"), target)
-    target.rename(target.with_name(".name.former"))
+    target.rename(replacing._beside(target, "former"))
     replace(parts("new"), tmp_path / "new")
-    (tmp_path / "new").rename(target.with_name(".name.new"))
+    (tmp_path / "new").rename(replacing._beside(target, "new"))
     return target
 
 
@@ -186,6 +187,69 @@ def test_a_file_that_comes_while_the_report_is_replaced_is_kept(
     monkeypatch.setattr(os, "rename", late)
     replace(parts("new"), target)
     assert lying_at(target) == {**parts("new"), "notes.txt": b"mine", "tables/mine.csv": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["figures", "tables"])
+def test_a_link_to_a_folder_of_the_users_is_not_followed(name: str, tmp_path: Path) -> None:
+    target, mine = tmp_path / "reports" / "name", tmp_path / "mine"
+    replace(parts("old"), target)
+    mine.mkdir()
+    for file in list((target / name).iterdir()):
+        file.rename(mine / file.name)
+    for file in ("mine.svg", "mine.csv"):
+        (mine / file).write_text("mine", encoding="utf-8")
+    (target / name).rmdir()
+    (target / name).symlink_to(mine)
+    before = lying_at(mine)
+    with pytest.raises(RequestError, match=f"no part of a report: {name}\n"):
+        replace(parts("new"), target)
+    assert lying_at(mine) == before
+    assert (target / name).is_symlink()
+    assert (target / "index.html").read_bytes() == parts("old")["index.html"]
+
+
+def test_what_lies_on_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "name"
+    replace(parts("old"), target)
+    (target / "figures" / "mine.svg").write_text("mine", encoding="utf-8")
+    (target / ".ipynb_checkpoints").mkdir()
+    (target / ".ipynb_checkpoints" / "x.md").write_text("litter", encoding="utf-8")
+    rename = os.rename
+
+    def across(old: Path, new: Path) -> None:
+        if Path(old).name in ("mine.svg", ".ipynb_checkpoints"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(old))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", across)
+    replace(parts("new"), target)
+    assert lying_at(target) == {**parts("new"), "figures/mine.svg": b"mine", ".ipynb_checkpoints/x.md": b"litter"}
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_the_user_has_beside_a_report_stays(there: bool, tmp_path: Path) -> None:
+    target = tmp_path / "name"
+    if there:
+        replace(parts("old"), target)
+    for what in (".name.new", ".name.former", ".name.new-1", ".name.new-1-zz", ".name.former-x-00000000"):
+        (tmp_path / what).mkdir()
+        (tmp_path / what / "index.html").write_text("mine", encoding="utf-8")
+    (tmp_path / ".name.lock").write_text("mine", encoding="utf-8")
+    mine = {name: content for name, content in lying_at(tmp_path).items() if not name.startswith("name/")}
+    restore(target)
+    assert target.exists() == there
+    replace(parts("new"), target)
+    restore(target)
+    assert lying_at(target) == parts("new")
+    assert lying_at(tmp_path) == {**mine, **{f"name/{name}": content for name, content in parts("new").items()}}
+
+
+@pytest.mark.parametrize("length", [245, 250, 255, 300])
+def test_a_name_that_no_disk_takes_is_a_wrong_request(length: int, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="is too long: a disk takes 255 bytes"):
+        replace(parts("new"), tmp_path / ("n" * length))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_where_the_report_is_to_go_stays(tmp_path: Path) -> None:

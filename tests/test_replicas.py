@@ -149,7 +149,9 @@ def test_what_is_complete_is_kept_and_what_is_missing_is_made(tmp_path: Path) ->
     assert again[1].folder == first[1].folder
     assert accuracy(again[1]) == accuracy(first[1])
     for outcome in [*first, *again]:
-        assert outcome.record["peak_memory_mib"] is outcome.record["peak_device_memory_mib"] is None, "that of all three"
+        assert outcome.record["peak_memory_mib"] is outcome.record["peak_device_memory_mib"] is None, (
+            "that of all three"
+        )
     other = replicas(config(tmp_path, replicas=2))  # another group: other random numbers
     assert {outcome.folder for outcome in other}.isdisjoint(outcome.folder for outcome in first)
 

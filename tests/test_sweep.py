@@ -17,7 +17,7 @@ import pytest
 
 from zoo import launch, ls
 from zoo.errors import ConfigError, DataError
-from zoo.store import reading, schema
+from zoo.store import reading, retiring, schema
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -344,6 +344,39 @@ def test_a_folder_of_notes_that_is_used_again_holds_the_last_sweep(
     assert seeds == [3, 4]
 
 
+USERS = {
+    "cell-lines.json": "{}",
+    "cell-1-2.json": "{}",
+    "cell-0000-0000.json.bak": "{}",
+    "cell-0007-0000.json": '{"model": "mine"}',
+    "cell-0008-0000.json": "[]",
+    "cell-0009-0000.json": "no json",
+}
+
+
+def test_files_of_the_users_in_the_folder_of_notes_stay(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "notes").mkdir()
+    for name, content in USERS.items():
+        (here / "notes" / name).write_text(content)
+    words = ("-m", "model=majority", *TABLE, "hydra.sweep.dir=notes")
+    for seeds in ("seed=0,1,2", "seed=3,4"):
+        assert launch.command([*words, seeds]) == 0
+    assert "\n2 cells" in capsys.readouterr().out
+    kept = {path.name: path.read_text() for path in (here / "notes").glob("cell-*")}
+    assert USERS.items() <= kept.items()
+    assert kept.keys() - USERS.keys() == {"cell-0000-0000.json", "cell-0001-0000.json"}
+
+
+def test_a_note_does_not_replace_a_file_of_the_users(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "notes").mkdir()
+    (here / "notes" / "cell-0000-0000.json").write_text("mine")
+    assert launch.command(["-m", "model=majority", *TABLE, "hydra.sweep.dir=notes", "seed=0,1"]) == 2
+    assert (here / "notes" / "cell-0000-0000.json").read_text() == "mine"
+    said = capsys.readouterr().err
+    assert "has the name of a sweep's note and is none" in said
+    assert "Traceback" not in said
+
+
 def test_the_flag_of_a_sweep_may_stand_anywhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["model=majority", "-m", "seed=0,1"], ["seed=0,1", "model=majority", "--multirun"]):
         assert launch.command([words[0], *TABLE, *words[1:]]) == 0
@@ -452,6 +485,52 @@ def test_a_try_that_fails_once_the_data_are_read_has_the_key_of_its_success(here
     failed = {run.folder.name for run in reading.runs(here / "runs")}
     assert launch.command(["-m", "model=majority", *TABLE, "seed=0,1"]) == 0
     assert {run.folder.name for run in reading.runs(here / "runs")} == failed
+
+
+def test_a_cell_that_failed_after_its_answers_were_written_is_retired_too(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["-m", "model=majority", *TABLE, "seed=0,1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.store.folder.Draft.write_history", lambda *_arguments: 1 // 0, raising=True)
+        assert launch.command(command) == 1
+    failed = [run.folder for run in reading.runs(here / "runs")]
+    assert len(failed) == 2
+    assert all((folder / schema.PREDICTIONS).exists() for folder in failed), "or this is another case"
+    for folder in failed:  # as by a plugin of an earlier version, whose runs have other keys
+        folder.rename(folder.with_name(f"{folder.name[:-1]}{'0' if folder.name[-1] != '0' else '1'}"))
+    assert launch.command(command) == 0
+    assert statuses(here / "runs") == {"majority": ["complete", "complete"]}
+
+
+def test_a_run_that_was_completed_meanwhile_is_not_retired(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fix = broken_data(here)
+    assert launch.command(["-m", "model=majority", *TABLE]) == 1
+    fix()
+    delete = retiring._delete
+
+    def late(root: Path, folder: Path, request: str, name: str) -> bool:
+        record = json.loads((folder / schema.RUN).read_text())
+        (folder / schema.RUN).write_text(json.dumps({**record, "status": "complete"}))
+        return delete(root, folder, request, name)
+
+    monkeypatch.setattr(retiring, "_delete", late)
+    assert launch.command(["-m", "model=majority", *TABLE]) == 0
+    assert len(list((here / "runs").rglob(schema.RUN))) == 2
+
+
+def test_what_failed_is_retired_in_a_copy_without_its_hidden_folder(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ["-m", "model=majority", *TABLE]
+    assert launch.command(command) == 0
+    fix = broken_data(here)
+    assert launch.command(command) == 1
+    fix()
+    shutil.rmtree(here / "runs" / schema.DRAFTS)
+    assert launch.command(command) == 0
+    assert statuses(here / "runs") == {"majority": ["complete"]}
+    assert not [record for record in caplog.records if "cannot be deleted" in record.getMessage()]
 
 
 def test_what_failed_for_another_request_stays_listed(here: Path) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
-from zoo import guard
+from zoo import guard, progress
 from zoo.data import reach
 from zoo.errors import ConfigError, Incompatible, RequestError, StoreError
 from zoo.options import Configurable, option
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def main() -> None:
 def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    progress.log_on_screen()
     return guard.run(lambda: _command(list(arguments)), "Interrupted: what was asked so far is kept.")
 
 
@@ -79,7 +79,9 @@ def _command(arguments: list[str]) -> int:
         return 0 if arguments else RequestError.exit_code
     runs = [word for word in arguments if "=" not in word or os.path.isdir(word)]
     request = words.parse([word for word in arguments if word not in runs], Request)
-    for folder in ask_all(_folders(runs), request):
+    with progress.activity():
+        asked = ask_all(_folders(runs), request)
+    for folder in asked:
         print(folder)
     return 0
 
@@ -116,9 +118,21 @@ def ask_all(folders: Sequence[Path], request: Request) -> list[Path]:
     ):
         for folder in folders:
             _require_room(out, folder)
-        first = _stored(folders[0])
-        made = made_inputs(first.splits, request)
-        return [_publish(_same_questions(first, folder), made, out) for folder in folders]
+        with phase("reading the data"):
+            first = _stored(folders[0])
+        with phase("making inputs"):
+            made = made_inputs(first.splits, request)
+        return [_asked(first, folder, made, out, f"run {number} of {len(folders)}")
+                for number, folder in enumerate(folders, 1)]  # fmt: skip
+
+
+def _asked(first: Stored, folder: Path, made: Mapping[str, Any], out: Path, which: str) -> Path:
+    """The new run of one model. which: one of how many, for whoever waits."""
+    with phase(which):
+        with phase("reading its data"):
+            stored = _same_questions(first, folder)
+        with phase("answering"):
+            return _publish(stored, made, out)
 
 
 def _require_room(out: Path, folder: Path) -> None:

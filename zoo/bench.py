@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import arguments as words
-from zoo import guard
+from zoo import guard, progress
 from zoo.data import reach
 from zoo.errors import ConfigError, RequestError, ZooError
 from zoo.options import Configurable, option, require
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.benchmark.contestants import Contestant, Field
@@ -94,7 +94,7 @@ def main() -> None:
 
 def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    progress.log_on_screen()
     interrupted = "Interrupted: nothing of the bench that was under way is kept."
     return guard.run(lambda: _command(list(arguments)), interrupted)
 
@@ -103,20 +103,23 @@ def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
-    return _measure(words.parse(arguments, Request), arguments)
+    with progress.activity():
+        return _measure(words.parse(arguments, Request), arguments)
 
 
 def _measure(request: Request, arguments: list[str]) -> int:
-    from zoo import progress
-    from zoo.benchmark import contestants, display
+    with phase("loading libraries"):
+        from zoo.benchmark import contestants, display
 
     screen = progress.console()
     told: Callable[[str], None] = lambda line: screen.print(line, markup=False, soft_wrap=True)  # noqa: E731
     seeds = [int(part) for part in _parts(request.seeds)]
-    field = contestants.choose(_parts(request.study), _parts(request.models), seeds)
+    with phase("reading the study"):
+        field = contestants.choose(_parts(request.study), _parts(request.models), seeds)
     code = 0
     for device in request.devices:
-        bench, file = measure(field, request, device, ["python", "-m", "zoo.bench", *arguments], told)
+        with phase(f"measuring on {device}"):
+            bench, file = measure(field, request, device, ["python", "-m", "zoo.bench", *arguments], told)
         for table in display.tables(bench, FEWEST):
             screen.print(table)
         for line in display.lines(bench):

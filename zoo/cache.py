@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zoo import guard
 from zoo.errors import StoreError
+from zoo.phases import phase
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(command: str) -> int:
+    from zoo import progress
     from zoo.data.cache import place
 
-    root = place()
+    with progress.activity(), phase("looking for the cache"):
+        root = place()
     if root is None:
         print("The cache is off (ZOO_CACHE=off).")
     elif command == "list":
@@ -39,9 +42,11 @@ def _list(root: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from zoo import progress
     from zoo.data.cache import entries, limit
 
-    found = entries(root)
+    with progress.activity(), phase("reading the cache"):
+        found = entries(root)
     total = f"{len(found)} entries, {_size(sum(entry.bytes for entry in found))} of {_size(limit())} in {root}"
     if found:
         table = Table("encoder", "split", "examples", "size", "last used", "key")
@@ -56,10 +61,13 @@ def _list(root: Path) -> None:
 
 
 def _clear(root: Path) -> None:
+    from zoo import progress
     from zoo.data.cache import clear
 
     try:
-        print(f"Freed {_size(clear(root))} in {root}")
+        with progress.activity(), phase("clearing the cache"):
+            freed = clear(root)
+        print(f"Freed {_size(freed)} in {root}")
     except OSError as error:
         raise StoreError(f"The cache cannot be cleared: {error}") from error
 

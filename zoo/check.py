@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from zoo import guard, interrupts
+from zoo import guard, interrupts, progress
 from zoo.config import check_yaml
 from zoo.errors import PluginError, UnknownName, did_you_mean
+from zoo.phases import phase
 from zoo.plugins import CORE, GROUP, Entry, registry
 from zoo.testing import Finding, examine_dataset, examine_model, examine_task, fresh
 from zoo.testing.findings import Problem, Verdict, describe, perform
@@ -33,19 +34,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check one plugin, print a table, return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.check", description="Check a plugin against its contract.")
     parser.add_argument("plugin", help="distribution or import name of an installed plugin, e.g. zoo-mlp")
-    return guard.run(lambda: _report(dict(examine_plugin(guard.parsed(parser, arguments).plugin))))
+    return guard.run(lambda: _report(_examined(guard.parsed(parser, arguments).plugin)))
+
+
+def _examined(name: str) -> dict[str, list[Finding]]:
+    """What `examine_plugin` yields, with a line on a terminal that says what is being examined."""
+    with progress.activity():
+        return dict(examine_plugin(name))
 
 
 def examine_plugin(name: str) -> Iterator[tuple[str, list[Finding]]]:
     """Yields (item, findings), e.g. `("model mlp", [...])`, as each item is done.
 
     Raises UnknownName when no such plugin is installed, PluginError when it cannot be loaded."""
-    plugin = _find(name)
-    yield f"plugin {plugin.distribution}", perform("package", "", _package_problems, plugin)
+    with phase("loading plugins"):
+        plugin = _find(name)
+    with phase(f"examining plugin {plugin.distribution}"):
+        findings = perform("package", "", _package_problems, plugin)
+    yield f"plugin {plugin.distribution}", findings
     for kind, entries in registry().entries.items():
         for entry in entries.values():
             if entry.distribution == plugin.distribution:
-                yield f"{kind} {entry.name}", examine_entry(entry)
+                with phase(f"examining {kind} {entry.name}"):
+                    findings = examine_entry(entry)
+                yield f"{kind} {entry.name}", findings
 
 
 def examine_entry(entry: Entry) -> list[Finding]:

@@ -137,11 +137,15 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """Where argparse, or who else reads words of a command line, ends the process within, `run` returns the code."""
+    """Where argparse, or who else reads words of a command line, ends the process within, `run` returns the code. As
+    Python does it: none is 0, and anything but a number is printed on stderr and means 1."""
     try:
         yield
     except SystemExit as end:
-        raise _Ended(end.code if isinstance(end.code, int) else FINE) from None
+        if end.code is None or isinstance(end.code, int):
+            raise _Ended(end.code or FINE) from None
+        _say(printable(str(end.code)))
+        raise _Ended(FAILED) from None
 
 
 # Code that is not ours

@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 
 from zoo import guard, interrupts, progress
 from zoo.config import Report
-from zoo.errors import ConfigError, Incompatible, StoreError, ZooError
+from zoo.errors import ConfigError, Incompatible, RequestError, StoreError, ZooError
 from zoo.phases import phase
-from zoo.store.disk import write_file, writing
+from zoo.store.disk import replace_file, writing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from zoo.records import Outcome
 
 CELLS = "ZOO_SWEEP_CELLS"  # the environment variable that says how many cells a sweep has
-NOTES = "cell-*.json"  # what each cell leaves in the sweep's folder
+NOTE = re.compile(r"cell-(\d{4,})-(\d{4,})\.json")  # what each cell leaves in the sweep's folder
+NOTE_KEYS = frozenset({"model", "dataset", "task", "seed", "status"})
 
 Cell = dict[str, Any]
 
@@ -42,9 +43,7 @@ def command(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Nothing here uses tokenizers in a process that forks afterwards; without the variable it warns of that.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    shown = _Shown()
-    shown.setLevel(logging.WARNING)  # of the handler: what is less than a warning still goes to a run's events.log
-    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    progress.log_on_screen()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an output that knows ASCII only is no reason to fail
     return guard.run(lambda: _with_activity(list(arguments)))
@@ -53,19 +52,6 @@ def command(arguments: Sequence[str]) -> int:
 def _with_activity(arguments: list[str]) -> int:
     with progress.activity():
         return _command(arguments)
-
-
-class _Shown(logging.StreamHandler[TextIO]):
-    """Shows what is logged on stderr, whatever stands for it at the time: a line of activity must make way."""
-
-    @property
-    def stream(self) -> TextIO:
-        """Where it goes."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _given: TextIO) -> None:
-        """Set by the handler's own making, and of no effect."""
 
 
 def _command(arguments: list[str]) -> int:
@@ -190,7 +176,7 @@ class Watch(Callback):
         words = ("python", "-m", "zoo.run", "-m", *_asked)
         folder = Path(config.hydra.sweep.dir)
         with writing(folder):
-            for note in folder.glob(NOTES):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
+            for note in _notes(folder):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
                 note.unlink()
         _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
 
@@ -221,17 +207,49 @@ def _cell(composed: DictConfig) -> None:
             screen.print(f"Sweep of {cells} cell{'s' * (cells > 1)}.")
         names = {"model": label, "dataset": composed.dataset.name, "task": composed.task.name, "seed": composed.seed}
         told: list[Cell] = [{**names, "status": "interrupted"}]
+        _require_room(Path(hydra.sweep.dir), hydra.job.num)
         try:
             told = sweep_cell(composed, names, screen)
         finally:
             for number, each in enumerate(told):
                 note = Path(hydra.sweep.dir) / f"cell-{hydra.job.num:04d}-{number:04d}.json"
-                write_file(note, [json.dumps(each, indent=2).encode()])
+                replace_file(note, json.dumps(each, indent=2).encode())
         return
     try:
         single(config.typed(composed, plugins.registry(), label), screen)
     except ZooError as error:
         _failure.append(error)  # raised once Hydra has come back, which would wrap it in words of its own
+
+
+def _numbers(file: Path) -> tuple[int, ...] | None:
+    """Cell and replica, where a file has the name of a note."""
+    named = NOTE.fullmatch(file.name)
+    return None if named is None else tuple(map(int, named.groups()))
+
+
+def _note(file: Path) -> Cell | None:
+    """What a file with the name of a note says; None where it is not of a sweep's making."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and told.keys() >= NOTE_KEYS else None
+
+
+def _notes(folder: Path) -> dict[Path, Cell]:
+    """The notes of a sweep in its folder, in the order of the cells. Everything else there is the user's."""
+    files = {file: numbers for file in folder.glob("*.json") if (numbers := _numbers(file)) is not None}
+    told = {file: _note(file) for file in sorted(files, key=files.__getitem__)}
+    return {file: cell for file, cell in told.items() if cell is not None}
+
+
+def _require_room(folder: Path, number: int) -> None:
+    """Raise RequestError where the note of a cell would replace a file of the user's."""
+    for file in folder.glob(f"cell-{number:04d}-*.json"):
+        if _numbers(file) is not None and _note(file) is None:
+            raise RequestError(
+                f"{file} has the name of a sweep's note and is none.\nMove it away, or choose another hydra.sweep.dir."
+            )
 
 
 def single(settled: RunConfig, screen: Console) -> None:
@@ -262,7 +280,7 @@ def _close_replicas(label: str, outcomes: Sequence[Outcome], screen: Console) ->
 
 def cells_of(sweep: Sweep) -> list[Cell]:
     """What each cell of a sweep left, model by model, each in the order of its cells."""
-    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob(NOTES))]
+    cells = list(_notes(sweep.folder).values())
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     return sorted(cells, key=lambda cell: models.index(cell["model"]))
 

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from zoo import guard
 from zoo.errors import RequestError, UnknownName, ZooError, did_you_mean
-from zoo.progress import console, interval
+from zoo.phases import phase
+from zoo.progress import activity, console, interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,12 +37,13 @@ def _command(options: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows ASCII only gets question marks, not an error
     subjects = _chosen(options.subject)
-    screen = _screen()
-    for subject in subjects:
-        if subject == "runs":
-            _show_runs(screen, options.runs_dir)
-        else:
-            _show_installed(screen, subject)
+    with activity():
+        screen = _screen()
+        for subject in subjects:
+            if subject == "runs":
+                _show_runs(screen, options.runs_dir)
+            else:
+                _show_installed(screen, subject)
     return 0
 
 
@@ -74,7 +76,8 @@ def _screen() -> Console:
 def _show_installed(screen: Console, subject: str) -> None:
     from zoo.plugins import registry
 
-    found = registry()
+    with phase("loading plugins"):
+        found = registry()
     screen.print(_TABLES[subject](found))
     if found.broken and subject != "plugins":
         names = ", ".join(sorted({broken.distribution for broken in found.broken}))
@@ -161,7 +164,8 @@ def _show_runs(screen: Console, runs_dir: Path | None) -> None:
             )
         screen.print("No runs yet in ./runs. Another folder: --runs-dir …", markup=False)
         return
-    rows = [_run(run) for run in runs(root)]
+    with phase(f"reading the runs in {root}"):
+        rows = [_run(run) for run in runs(root)]
     columns = ("task", "dataset", "model", "seed", "status", "accuracy (95 %)", "age", "key", "note")
     screen.print(_table(f"{len(rows)} runs in {root}", columns, rows))
 

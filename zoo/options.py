@@ -271,6 +271,12 @@ def fields_of(cls: type[Any]) -> list[dataclasses.Field[Any]]:
     return [item for item in dataclasses.fields(cls) if item.init]
 
 
+def choices_of(item: dataclasses.Field[Any]) -> tuple[Any, ...]:
+    """The values that an option is declared to take, where they are few; empty where they are not."""
+    allowed = item.metadata.get(ALLOWED)
+    return allowed.choices if isinstance(allowed, Allowed) else ()
+
+
 def describe(cls: type[Any]) -> list[Description]:
     """The options of a dataclass, in order. Raises PluginError for a type that cannot be read."""
     hints = field_types(cls)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -45,6 +47,27 @@ def console() -> Console:
     return made if made.is_terminal else Console(highlight=False, width=WIDE)
 
 
+def log_on_screen() -> None:
+    """Show warnings and errors of the log on stderr, above a line of activity. What is less than a warning may still go
+    elsewhere, to a run's events.log."""
+    shown = _Shown()
+    shown.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+
+
+class _Shown(logging.StreamHandler[TextIO]):
+    """Shows what is logged on stderr, whatever stands for it at the time: a line of activity must make way."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Where it goes."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _given: TextIO) -> None:
+        """Set by the handler's own making, and of no effect."""
+
+
 # Some calls let no other thread of Python run for seconds: loading a large library, drawing a chart. So a process of
 # its own speaks where this one has not been heard of for a second, with what it heard last. It has the same terminal,
 # and ends with this process, or when its input does.
@@ -72,6 +95,8 @@ class _Standby:
         with contextlib.suppress(OSError):
             command = [sys.executable, "-I", "-S", "-c", STANDBY]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+            assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)  # it may be stopped, and its pipe full
 
     def hear(self, line: str, seconds: float) -> None:
         """What is being done, and for how long. An empty line: somebody else speaks."""
@@ -80,11 +105,16 @@ class _Standby:
                 self._process.stdin.write(f"{seconds:.1f} {line}\n".encode())
 
     def close(self) -> None:
-        """Let it end."""
-        if self._process is not None and self._process.stdin is not None:
+        """End it. Afterwards it prints nothing, and nothing is left of it.
+
+        It is killed: a process that was forked meanwhile holds its input open, so that it would see no end, and it may
+        itself be stopped."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.kill()
+            process.wait()
             with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            self._process.wait()
+                process.stdin.close()
 
 
 _activity: list[tuple[Live, _Standby]] = []
@@ -102,7 +132,7 @@ def activity() -> Iterator[None]:
         live = Live(_Doing(standby), console=screen, transient=True, refresh_per_second=2)
         _activity.append((live, standby))
         try:
-            with live:
+            with live, contextlib.closing(standby):  # in this order: what it printed last is cleared with the line
                 yield
         finally:
             _activity.pop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import re
 import sys
@@ -77,7 +76,7 @@ def command(arguments: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit code."""
     # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    progress.log_on_screen()
     return guard.run(lambda: _shown(list(arguments)))
 
 

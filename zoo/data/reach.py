@@ -7,16 +7,17 @@ a name on the hub. Unasked, only what comes with the installation is read, and w
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from zoo.data.assembly import UserData
 from zoo.data.hub import Hub, HubImages
 from zoo.errors import ConfigError, DataError
-from zoo.options import fields_of, option
+from zoo.options import choices_of, fields_of, option
 
 Reach = Literal["auto", "true", "false"]
 
@@ -24,6 +25,7 @@ MEANING = "true reads whatever data the runs name, false none, auto those of the
 
 _reach: ContextVar[Reach] = ContextVar("reach", default="auto")
 _PLACES = ("path", "root")  # options of the user's own data that say where they lie
+_FETCHES = "download"  # the option of a dataset or model that says whether something may be fetched
 
 
 @contextmanager
@@ -62,23 +64,42 @@ def require_allowed(*parts: object) -> None:
 
 
 def _where(part: object, place: str) -> str:
-    on_hub = isinstance(part, Hub | HubImages) and not os.path.exists(place)
-    return "which is not below the current folder" if not on_hub else "which is a name on the hub"
+    if place == f"{_FETCHES}=true":
+        return "by which something may be fetched"
+    if isinstance(part, Hub | HubImages) and not os.path.exists(place):
+        return "which is a name on the hub"
+    if isinstance(part, UserData) or _is_place(place):
+        return "which is not below the current folder"
+    return "which is no file below the current folder and may be a name on the hub"
 
 
 def stranger(part: object) -> str | None:
-    """The first place outside the current folder, or on the hub, that the options of a dataset or model name; None when
-    there is none. Options left at their defaults are the installation's own."""
+    """The first place outside the current folder, or on the hub, that the options of a dataset or model name, or
+    `download=true`; None when there is none.
+
+    Of the user's own data it is known which options name a place. Of all others any text may name a model or data set
+    on the hub, unless it is the option's default, which is the installation's own, one of its choices, or there."""
     assert dataclasses.is_dataclass(part)
     own, hub = isinstance(part, UserData), isinstance(part, Hub | HubImages)
     for item in fields_of(type(part)):
+        value = getattr(part, item.name)
+        if item.name == _FETCHES and value:
+            return f"{_FETCHES}=true"
         if own and item.name not in _PLACES:
             continue
-        usual = _texts(_default(item))
-        for text in _texts(getattr(part, item.name)):
-            if text and text not in usual and (own or _is_place(text)) and not _is_below(text, must_exist=hub):
+        known = {*_texts(_default(item)), *_texts(choices_of(item))}
+        for text in _texts(value):
+            if text and text not in known and not _is_below(text, must_exist=hub or not own):
                 return text
     return None
+
+
+def without_download(part: Any) -> Any:
+    """A dataset or model of a stored run that fetches nothing, unless `data=true` allows it."""
+    assert dataclasses.is_dataclass(part)
+    if _reach.get() == "true" or not getattr(part, _FETCHES, False):
+        return part
+    return dataclasses.replace(part, **{_FETCHES: False})
 
 
 def places_of(part: object) -> list[str]:
@@ -95,11 +116,15 @@ def _default(item: dataclasses.Field[object]) -> object:
 
 
 def _texts(value: object) -> list[str]:
-    """Every text and path in the value of an option."""
+    """Every text and path in the value of an option. Of the names in a mapping those that may be a place: the others
+    say what stands there."""
+    if isinstance(value, enum.Enum):  # one of few
+        return []
     if isinstance(value, str | os.PathLike):
         return [str(value)]
     if isinstance(value, Mapping):
-        return [text for pair in value.items() for part in pair for text in _texts(part)]
+        names = [text for name in value for text in _texts(name) if _is_place(text)]
+        return names + [text for each in value.values() for text in _texts(each)]
     if isinstance(value, list | tuple | set | frozenset):
         return [text for part in value for text in _texts(part)]
     return []

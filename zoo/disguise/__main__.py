@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import guard
+from zoo import guard, progress
 from zoo.disguise import chain
 from zoo.disguise.place import DEFAULT, require_apart
 from zoo.errors import ConfigError, RequestError, did_you_mean, printable
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.disguise.publishing import Disguised, Request
@@ -52,9 +52,7 @@ def command(arguments: Sequence[str]) -> int:
     # Waiting threads of OpenMP burn the core that the others need; the variable counts only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    shown = logging.StreamHandler()
-    shown.setLevel(logging.WARNING)
-    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[shown])
+    progress.log_on_screen()
     return guard.run(lambda: _command(list(arguments)))
 
 
@@ -62,7 +60,8 @@ def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(usage())
         return 0 if arguments else RequestError.exit_code
-    _show(parse(arguments))
+    with progress.activity():
+        _show(parse(arguments))
     return 0
 
 
@@ -105,11 +104,14 @@ def _seed(text: str) -> int:
 
 
 def _show(request: Request) -> None:
-    from zoo import plugins, progress
-    from zoo.disguise.publishing import disguise
+    from zoo import plugins
 
+    with phase("loading libraries"):
+        from zoo.disguise.publishing import disguise
+
+        installed = plugins.registry()
     screen = progress.console()
-    made = disguise(request, plugins.registry(), screen)
+    made = disguise(request, installed, screen)
     for line in told(made):
         screen.print(printable(line), soft_wrap=True, markup=False)
 
@@ -118,16 +120,16 @@ def told(made: Disguised) -> list[str]:
     """What was done and what it did to the answers, a line each."""
     from scipy.stats import binomtest
 
-    from zoo.progress import interval
-
     record, metrics = made.outcome.record, made.outcome.metrics
     lines = [f"{record['parent']['label']}, seed {record['seed']} → {record['label']}"]
     lines += [_step(step) for step in record["parent"]["steps"]]
     n = metrics["accuracy"]["n"]
-    lines.append(f"accuracy {interval(made.parent['accuracy'])} → {interval(metrics['accuracy'])}, n = {n}")
+    lines.append(
+        f"accuracy {progress.interval(made.parent['accuracy'])} → {progress.interval(metrics['accuracy'])}, n = {n}"
+    )
     span = binomtest(made.same, made.examples).proportion_ci(method="wilson")
     share = {"value": made.same / made.examples, "low": span.low, "high": span.high}
-    lines.append(f"same answer as the parent: {interval(share)} of {made.examples} test examples")
+    lines.append(f"same answer as the parent: {progress.interval(share)} of {made.examples} test examples")
     if made.outcome.reused:
         lines.append("This run was complete already and was not made again.")
     lines.append(f"Results: {made.outcome.folder}")

@@ -17,6 +17,7 @@ from zoo.disguise import chain, parent
 from zoo.disguise.place import DEFAULT
 from zoo.errors import Incompatible
 from zoo.models import TorchModel
+from zoo.phases import phase
 from zoo.store.disk import chosen_with
 from zoo.store.places import kept
 from zoo.store.schema import DISGUISE, PARENT, WEIGHTS
@@ -67,7 +68,7 @@ def disguise(request: Request, registry: Registry, screen: Console) -> Disguised
     from zoo import records
 
     steps = chain.parse(request.how)
-    with reach.allowing(request.data):
+    with phase("reading the run and its data"), reach.allowing(request.data):
         origin = parent.open(request.run, request.device, registry)
     jobs, config = _planned(origin, steps, registry)
     config = dataclasses.replace(config, runs_dir=request.out, label=chain.label(config.label, steps))
@@ -130,12 +131,14 @@ def _made(
     with records.recording(config, plan, registry) as draft:
         subject = parent.rebuild(origin, registry, records.observers(plan, registry, screen))
         for place, job in enumerate(jobs):
-            subject, facts = apply(subject, job, generator(request.seed, place))
+            with phase(job.step.text):
+                subject, facts = apply(subject, job, generator(request.seed, place))
             plan.record[PARENT]["steps"].append({"step": job.step.text, **facts})
         kept = fitting.Kept(config.probe, weights=True)
         answers = fitting.answer(subject.ready, origin.splits, kept, subject.trainer.batch_size, subject.trained)
         answers = dataclasses.replace(answers, history=[dict(row) for row in subject.history])
-        scores = metrics.score(config.task, origin.splits.test, answers.test)
+        with phase("computing the metrics and their intervals"):
+            scores = metrics.score(config.task, origin.splits.test, answers.test)
         return records.write(draft, plan, origin.splits, answers, scores)
 
 

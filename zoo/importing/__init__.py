@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import guard
+from zoo import guard, progress
 from zoo.errors import DataError, RequestError, did_you_mean
+from zoo.phases import phase
 
 if TYPE_CHECKING:
     from zoo.importing.publishing import Imported
@@ -53,9 +54,10 @@ def read(files: Sequence[Path], runs_dir: Path, options: Options | None = None) 
     options = options or Options()
     sheets = []
     for path in files:
-        reader = samples if samples.is_log(path) else tables
-        sheets.append(reader.read(path, options))
-    with chosen_with("--runs-dir"), kept(files):
+        with phase(f"reading {path.name}"):
+            reader = samples if samples.is_log(path) else tables
+            sheets.append(reader.read(path, options))
+    with chosen_with("--runs-dir"), kept(files), phase("writing the runs"):
         return [publishing.publish(one, runs_dir, options.task) for one in answers.gather(sheets, options)]
 
 
@@ -77,7 +79,9 @@ def _command(given: argparse.Namespace) -> int:
         task=_named("--task", given.task),
         dataset=given.dataset,
     )
-    for done in read(given.files, given.runs_dir, options):
+    with progress.activity():
+        imported = read(given.files, given.runs_dir, options)
+    for done in imported:
         state = "there already" if done.reused else "written"
         print(f"{done.folder}  {done.examples:,} examples, accuracy {done.accuracy:.3f}, {state}")
         for note in done.notes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import logging
 import os
 import sys
 from collections import Counter
@@ -13,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import guard
+from zoo import guard, progress
 from zoo.data import reach
 from zoo.data.reach import Reach
 from zoo.errors import ConfigError, RequestError, StoreError, did_you_mean, printable
 from zoo.lineage.multiple import ENOUGH_REPLICAS
+from zoo.phases import phase
 from zoo.store.disk import chosen_with, place_of
 from zoo.store.places import kept, require_apart
 from zoo.store.schema import PREDICTIONS, RUN
@@ -65,7 +65,7 @@ def command(arguments: Sequence[str]) -> int:
     # A run's data set may be one of the hub's: it is read from the cache or not at all.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    progress.log_on_screen()
     return guard.run(lambda: _command(list(arguments)))
 
 
@@ -73,7 +73,11 @@ def _command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0 if arguments else RequestError.exit_code
-    request = parse(arguments)
+    with progress.activity():
+        return _compare(parse(arguments))
+
+
+def _compare(request: Request) -> int:
     out = place_of(request.out, "out") if request.out else None
     with chosen_with("out=…"), kept(_read_by(request)):
         if out is not None:
@@ -162,19 +166,22 @@ def _is_true(said: Mapping[str, str], name: str, default: bool) -> bool:
 def compare_paths(request: Request) -> Comparison:
     """Open everything that is asked for and compare it. Raises what `open_weights` raises, and RequestError for a
     pattern of replicas that finds no run."""
-    from zoo.lineage.comparison import compare
-    from zoo.lineage.dead import looking
-    from zoo.lineage.weights import open_weights, without_weights
+    with phase("loading libraries"):
+        from zoo.lineage.comparison import compare
+        from zoo.lineage.dead import looking
+        from zoo.lineage.weights import open_weights, without_weights
 
-    unweighted = [without_weights(path) if request.answers else None for path in request.paths]
-    opened = [one or open_weights(path) for one, path in zip(unweighted, request.paths, strict=True)]
-    models = _told_apart(opened)
-    replicas = [open_weights(path) for pattern in request.replicas for path in _replica_paths(pattern)]
-    with reach.allowing(request.data):
+    with phase("reading the weights"):
+        unweighted = [without_weights(path) if request.answers else None for path in request.paths]
+        opened = [one or open_weights(path) for one, path in zip(unweighted, request.paths, strict=True)]
+        models = _told_apart(opened)
+        replicas = [open_weights(path) for pattern in request.replicas for path in _replica_paths(pattern)]
+    with phase(f"comparing {len(models)} models"), reach.allowing(request.data):
         comparison = compare(models, replicas, None if request.data == "false" else looking())
     return _with_answers(comparison, request) if request.answers else comparison
 
 
+@phase("comparing the answers")
 def _with_answers(comparison: Comparison, request: Request) -> Comparison:
     from zoo.lineage.answers import read_answers
     from zoo.lineage.behaviour import with_answers
@@ -242,13 +249,12 @@ def _told_apart(models: Sequence[Weights]) -> list[Weights]:
 
 def show(comparison: Comparison) -> None:
     """Print a verdict for each pair, and the tree."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from zoo.lineage.document import told, told_of_answers, told_of_record
 
-    screen = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    screen = progress.console()
     answered = any(judged.behaviour is not None for judged in comparison.pairs)
     more = ("answers (B1, B2)",) if answered else ()
     table = Table(
@@ -296,4 +302,4 @@ def write(comparison: Comparison, file: Path) -> None:
             replace_file(Path(os.path.realpath(file)), content)
     except OSError as error:
         raise StoreError(f"Cannot write {file}: {error.strerror}. Choose another with out=…") from error
-    print(printable(f"Written: {file}"))
+    progress.console().print(printable(f"Written: {file}"), soft_wrap=True, markup=False, emoji=False)

@@ -79,8 +79,10 @@ def _fitting(groups: tuple[Units, ...], shapes: Shapes, reasons: list[str]) -> t
 
 def _declared(weights: Weights) -> tuple[tuple[Units, ...], str]:
     """What the run's plugin declares, or why it declares nothing that can be used."""
+    from zoo.data.reach import without_download
+
     try:
-        model = model_of(weights.record or {})
+        model = without_download(model_of(weights.record or {}))
     except ZooError as error:
         return (), str(error).splitlines()[0]
     if not isinstance(model, TorchModel):

@@ -1,14 +1,18 @@
 """A report's folder changes from the old report to the new one, whatever happens meanwhile.
 
-The new one is written beside it, in `.<name>.new`. Then the old one is renamed to `.<name>.former`, the new one to its
-place, and the old one is deleted. A process that dies between the two renames leaves no report in place: then the next
-one that writes or reads this report puts the old one back (`restore`). A lock file, `.<name>.lock`, is held meanwhile,
-so that what lies in the two folders while nobody holds it was left behind.
+The new one is written beside it, in `.<name>.new-<pid>-<random>`. Then the old one is renamed to
+`.<name>.former-<pid>-<random>`, the new one to its place, and the old one is deleted. A process that dies between the
+two renames leaves no report in place: then the next one that writes or reads this report puts the old one back
+(`restore`). A lock file, `.<name>.lock`, is held meanwhile, so that what lies in such folders while nobody holds it was
+left behind. Their names are nobody else's: a folder `.<name>.new` of the user's stays.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,21 +45,23 @@ def replace(parts: Mapping[str, bytes], target: Path) -> None:
     """Put the files of a report, by their path within it, in the place of the one that is there.
 
     What a file manager or an editor left in the old folder (`zoo.data.litter`) is taken over, and so are charts and
-    tables of the user's. Raises RequestError when something else than a report lies there, OSError and StoreError when
-    it cannot be written; then the old one stays.
+    tables of the user's. Raises RequestError when something else than a report lies there or no disk takes its name,
+    StoreError when it cannot be written; then the old one stays.
     """
     target = Path(os.path.realpath(target))
-    disk.make_folders(target.parent)
-    lock = disk.Lock.acquire(_beside(target, "lock"))
-    try:
-        _settle(target)
-        refuse_foreign(target, parts)
-        _write(parts, _beside(target, "new"))
-        _swap(target, parts)
-    finally:
-        with suppress(OSError):
-            _settle(target, parts)
-        lock.release()
+    with disk.writing(target):
+        disk.make_folders(target.parent)
+        lock = disk.Lock.acquire(_lock_of(target))
+        try:
+            _settle(target)
+            refuse_foreign(target, parts)
+            draft = _beside(target, "new")
+            _write(parts, draft)
+            _swap(draft, target)
+        finally:
+            with suppress(OSError):
+                _settle(target, parts)
+            _release(lock)
 
 
 def restore(target: Path) -> None:
@@ -63,14 +69,14 @@ def restore(target: Path) -> None:
     it may not be done."""
     target = Path(os.path.realpath(target))
     with suppress(OSError):
-        if not any(_beside(target, what).exists() for what in ("former", "new", "lock")):
+        if not (_lock_of(target).exists() or _left(target, "former") or _left(target, "new")):
             return
-        lock = disk.Lock.try_acquire(_beside(target, "lock"))
+        lock = disk.Lock.try_acquire(_lock_of(target))
         if lock is not None:
             try:
                 _settle(target)
             finally:
-                lock.release()
+                _release(lock)
 
 
 def refuse_foreign(target: Path, parts: Mapping[str, bytes] | None = None) -> None:
@@ -98,16 +104,34 @@ def _foreign(folder: Path, parts: frozenset[str]) -> list[str]:
 
 
 def _within(folder: Path) -> list[str]:
-    """What lies in a report's folder; of the folders that a report has, what lies in these."""
+    """What lies in a report's folder; of the folders that a report has, what lies in these. A link to a folder is not
+    looked into: what lies there is the user's, and so is the link."""
     names = os.listdir(folder)
-    inner = [name for name in names if name in _KINDS and (folder / name).is_dir()]
+    inner = [name for name in names if name in _KINDS and (folder / name).is_dir() and not (folder / name).is_symlink()]
     return [name for name in names if name not in inner] + [
         f"{name}/{file}" for name in inner for file in os.listdir(folder / name)
     ]
 
 
+def _lock_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
+
+
+def _release(lock: disk.Lock) -> None:
+    """Ours is empty; a file of the user's by that name stays."""
+    lock.release(remove=not lock.read())
+
+
 def _beside(target: Path, what: str) -> Path:
-    return target.with_name(f".{target.name}.{what}")
+    """A name beside a report that nobody has: what is "new" or "former"."""
+    return target.with_name(f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _left(target: Path, what: str) -> list[Path]:
+    """The folders that `_beside` named, sorted."""
+    ours = re.compile(rf"{re.escape(f'.{target.name}.{what}')}-\d+-[0-9a-f]{{8}}")
+    found = (path for path in target.parent.iterdir() if ours.fullmatch(path.name))
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
 def _write(parts: Mapping[str, bytes], draft: Path) -> None:
@@ -119,24 +143,23 @@ def _write(parts: Mapping[str, bytes], draft: Path) -> None:
         disk.sync(written)
 
 
-def _swap(target: Path, parts: Mapping[str, bytes]) -> None:
+def _swap(draft: Path, target: Path) -> None:
     if target.exists():
         os.rename(target, _beside(target, "former"))
-    os.rename(_beside(target, "new"), target)
+    os.rename(draft, target)
     disk.sync(target.parent)
 
 
 def _settle(target: Path, parts: Mapping[str, bytes] | None = None) -> None:
     """Leave one report in place, the old one where the new one is not there yet, and nothing beside it."""
-    former, draft = _beside(target, "former"), _beside(target, "new")
-    if former.is_dir():
+    for former in _left(target, "former"):
         if target.exists():
             _take_over(former, target, frozenset(parts or ()))
             shutil.rmtree(former)
         else:
             os.rename(former, target)
             disk.sync(target.parent)
-    if draft.is_dir():
+    for draft in _left(target, "new"):
         shutil.rmtree(draft)
 
 
@@ -146,4 +169,14 @@ def _take_over(former: Path, target: Path, parts: frozenset[str]) -> None:
     for name in _within(former):
         if name not in PARTS | parts and not os.path.lexists(target / name):
             (target / name).parent.mkdir(exist_ok=True)
-            os.rename(former / name, target / name)
+            _move(former / name, target / name)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename, or copy and delete where a folder of the old report is on a disk of its own. Raises OSError."""
+    try:
+        os.rename(old, new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(old, new)

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import RequestError, StoreError
-from zoo.store.disk import Lock, sync
+from zoo.store.disk import Lock, make_folders, sync
 from zoo.store.drafts import remove
 from zoo.store.keys import RunPlace, escape
 from zoo.store.places import require_apart
 from zoo.store.reading import read_record
-from zoo.store.schema import DRAFTS, FAILED_SUFFIX, PREDICTIONS, PUBLISH_LOCK, REPLACED_SUFFIX
+from zoo.store.schema import DRAFTS, FAILED_SUFFIX, PUBLISH_LOCK, REPLACED_SUFFIX
 
 log = logging.getLogger("zoo")
 
@@ -36,12 +36,13 @@ def retire(root: Path, place: RunPlace, request: str, keep: Path) -> list[Path]:
             continue
         try:
             require_apart(folder)
-            _delete(root, folder, f"{escape(place.key)}-{os.getpid()}-{secrets.token_hex(4)}{REPLACED_SUFFIX}1")
+            name = f"{escape(place.key)}-{os.getpid()}-{secrets.token_hex(4)}{REPLACED_SUFFIX}1"
+            deleted = _delete(root, folder, request, name)
         except (OSError, RequestError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
             log.warning("The failed run %s is out of date and cannot be deleted: %s", folder, why)
         else:
-            gone.append(folder)
+            gone += [folder] if deleted else []
     return gone
 
 
@@ -49,25 +50,31 @@ def _of_request(parent: Path, request: str) -> Iterator[Path]:
     """The runs of a request in a model's folder that did not complete."""
     with suppress(OSError):
         for folder in sorted(parent.iterdir()):
-            if (
-                folder.name.startswith(".") or (folder / PREDICTIONS).exists()
-            ):  # complete, and spares reading the record
-                continue
-            with suppress(StoreError):
-                record = read_record(folder)
-                if record.get("status") in ("failed", "skipped") and record.get("request") == request:
-                    yield folder
+            if not folder.name.startswith(".") and _did_not_complete(folder, request):
+                yield folder
 
 
-def _delete(root: Path, folder: Path, name: str) -> None:
+def _did_not_complete(folder: Path, request: str) -> bool:
+    """Whether a run of this request lies there that failed or was skipped. Its files do not tell: a run may fail after
+    its predictions were written."""
+    with suppress(StoreError):
+        record = read_record(folder)
+        return record.get("status") in ("failed", "skipped") and record.get("request") == request
+    return False
+
+
+def _delete(root: Path, folder: Path, request: str, name: str) -> bool:
+    """Whether the folder was there to be deleted still: another process may have put a complete run in its place."""
+    make_folders(root / DRAFTS)  # not there where runs were copied
     # Held as for a publication, so that no run is put there between the look and the renaming.
     turn = Lock.acquire(root / DRAFTS / PUBLISH_LOCK)
     try:
-        if (folder / PREDICTIONS).exists():
-            return
+        if not _did_not_complete(folder, request):
+            return False
         os.rename(folder, root / DRAFTS / name)
     finally:
         turn.release(remove=False)
     sync(folder.parent)
     with suppress(OSError):
         remove(root / DRAFTS / name)
+    return True
