@@ -333,27 +333,38 @@ def test_one_weak_model_buys_no_interval_for_those_that_hardly_fail():
     assert found.effective_models.low is None
 
 
-@pytest.mark.parametrize("seldom", [9, 10])
-def test_ten_failures_of_the_model_that_fails_most_rarely_are_enough(seldom):
+@pytest.mark.parametrize("seldom", [4, 5])
+def test_five_failures_of_the_model_that_fails_most_rarely_are_enough(seldom):
     random = np.random.default_rng(0)
     wrong = np.array([random.permutation(1000) < count for count in (seldom, 100, 100)])
     found = h.headline(panel_of(wrong), PLAN)
-    assert found.few_failures == (seldom < 10)
-    assert (found.effective_models.low is None) == (seldom < 10)
+    assert found.few_failures == (seldom < 5)
+    assert (found.effective_models.low is None) == (seldom < 5)
+
+
+def intervals_of(accuracies: tuple[float, ...], examples: int) -> tuple[int, float]:
+    """How many of 150 panels have an interval, and the share of those that hold the truth, that of a large sample."""
+    truth = Truth(len(accuracies), 1, examples, 4, accuracies)
+    true = h.headline(simulate(replace(truth, examples=400_000), 99), EXACT).effective_models.value
+    found = [h.headline(simulate(truth, seed), PLAN).effective_models for seed in range(150)]
+    held = [one.low <= true <= one.high for one in found if one.low is not None]
+    return len(held), float(np.mean(held))
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "examples", "difficulty"),
-    [((0.99, 0.99, 0.99, 0.9), 1000, 0.3), ((0.98, 0.97, 0.95, 0.6), 360, 0.3), ((0.98,) * 5 + (0.5,), 400, 0.3),
-     ((0.99, 0.99, 0.99, 0.6), 300, 0.3)],
-)  # fmt: skip
-def test_intervals_beside_a_weak_model_hold_the_truth(accuracies, examples, difficulty):
-    """Those that there are: of 150 panels, at 95 % intended. The truth is that of a large sample."""
-    truth = Truth(len(accuracies), 1, examples, 4, accuracies, difficulty)
-    true = h.headline(simulate(replace(truth, examples=400_000), 99), EXACT).effective_models.value
-    found = [h.headline(simulate(truth, seed), PLAN).effective_models for seed in range(150)]
-    known = [one for one in found if one.low is not None]
-    assert sum(one.low <= true <= one.high for one in known) >= 0.9 * len(known)
+    ("accuracies", "examples"),
+    [((0.99, 0.99, 0.99, 0.9), 1000), ((0.98, 0.97, 0.95, 0.6), 360), ((0.98,) * 5 + (0.5,), 600)],
+)
+def test_intervals_beside_a_weak_model_hold_the_truth(accuracies, examples):
+    """.95 less what a binomial of 100 loses."""
+    count, held = intervals_of(accuracies, examples)
+    assert count >= 100
+    assert held > 0.88
+
+
+def test_where_strong_models_fail_three_times_next_to_no_panel_has_an_interval():
+    """Without the rule 133 of 150 have one, and 73 % of those hold the truth."""
+    assert intervals_of((0.99, 0.99, 0.99, 0.6), 300)[0] <= 5
 
 
 @pytest.mark.parametrize("runs", [1, 2])
