@@ -199,8 +199,9 @@ def warned(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
         }
         for code in get_args(WarningCode)
     ]
-    made["headline"]["left_out"] = [{"model": 0, "why": "constant"}, {"model": 1, "why": "perfect"}]
-    made["headline"]["models"] -= 2
+    reasons = ("constant", "perfect", "always_wrong")
+    made["headline"]["left_out"] = [{"model": model, "why": why} for model, why in enumerate(reasons)]
+    made["headline"]["models"] -= 3
     return made
 
 

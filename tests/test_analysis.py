@@ -294,17 +294,18 @@ def test_a_model_with_one_run_moves_all_pairs_to_one_scale(study):
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_constant_and_perfect_models_are_named_and_change_nothing_that_is_about_all_together(tmp_path, seeds):
+def test_models_that_do_not_count_are_named_and_change_nothing_that_is_about_all_together(tmp_path, seeds):
     alone = one_run_each(tmp_path / "alone")
     both = shutil.copytree(alone, tmp_path / "both")
     labels = np.random.default_rng(1).integers(0, 3, 200)
     for seed in range(seeds):
         write_run(both, "always_cat", seed, np.zeros(200, np.int64), labels)
         write_run(both, "knows", seed, labels, labels)
+        write_run(both, "misses", seed, (labels + 1 + np.arange(200) % 2) % 3, labels)
     before, after = analyse([alone], QUICK), analyse([both], QUICK)
     names = [model["name"] for model in after["models"]]
     assert [(names[left["model"]], left["why"]) for left in after["headline"]["left_out"]] == [
-        ("always_cat", "constant"), ("knows", "perfect"),
+        ("always_cat", "constant"), ("knows", "perfect"), ("misses", "always_wrong"),
     ]  # fmt: skip
     for key in ("models", "effective_models", "joint_failure", "warnings"):
         assert after["headline"][key] == before["headline"][key]
@@ -317,7 +318,7 @@ def test_constant_and_perfect_models_are_named_and_change_nothing_that_is_about_
 
     assert story.first_lines(after, Words())[2:] == [
         "Left out of all numbers about the models together: always_cat (one answer to every example), "
-        "knows (never wrong)."
+        "knows (never wrong), misses (never right)."
     ]
 
 

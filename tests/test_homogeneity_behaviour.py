@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pairs_of_runs import between_runs
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
 
@@ -31,7 +32,7 @@ def panel() -> SimulatedPanel:
 
 @pytest.fixture(scope="module")
 def runs(panel) -> dict[str, np.ndarray]:
-    return b.between_runs(b.Answers.of(panel))
+    return between_runs(b.Answers.of(panel))
 
 
 @pytest.mark.parametrize(("i", "j"), PAIRS)
@@ -64,7 +65,7 @@ def test_label_kappa_of_independent_models_grows_with_accuracy_and_error_consist
     """The values the methods' text warns of: .24, .48, .81 for accuracies .5, .7, .9 and 100 classes."""
     for accuracy, kappa in ((0.5, 0.24), (0.7, 0.48), (0.9, 0.81)):
         truth = Truth(models=2, replicas=1, examples=40_000, classes=100, accuracy=accuracy, difficulty=0.0)
-        found = b.between_runs(b.Answers.of(simulate(truth, 1)))
+        found = between_runs(b.Answers.of(simulate(truth, 1)))
         assert found["label_kappa"][0, 1] == pytest.approx(kappa, abs=0.02)
         assert abs(found["error_consistency"][0, 1]) < 0.02
         assert abs(found["capa_discrete"][0, 1]) < 0.02
@@ -73,7 +74,7 @@ def test_label_kappa_of_independent_models_grows_with_accuracy_and_error_consist
 def test_tiles_do_not_change_a_value(panel, runs, monkeypatch):
     monkeypatch.setattr(b, "_ELEMENTS", 300)
     monkeypatch.setattr(b, "_BLOCK", 3)
-    tiled = b.between_runs(b.Answers.of(panel))
+    tiled = between_runs(b.Answers.of(panel))
     for name, values in runs.items():
         np.testing.assert_allclose(tiled[name], values, atol=1e-12)
     plan = Bootstrap(draws=5)
@@ -85,7 +86,7 @@ def test_tiles_do_not_change_a_value(panel, runs, monkeypatch):
 
 def test_single_precision_of_large_panels_is_close_enough(panel, runs, monkeypatch):
     monkeypatch.setattr(b, "_EXACT_WORK", 0)
-    single = b.between_runs(b.Answers.of(panel))
+    single = between_runs(b.Answers.of(panel))
     np.testing.assert_allclose(single["capa"], runs["capa"], atol=1e-6)
     np.testing.assert_array_equal(single["agreement"], runs["agreement"])
 
@@ -263,11 +264,11 @@ SELF = {"agreement": 1, "label_kappa": 1, "error_consistency": 1, "error_correla
 @given(answer_tables(), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_symmetry_range_self_likeness_and_order(answers, random):
-    found = b.between_runs(answers)
+    found = between_runs(answers)
     order = list(range(len(answers.labels)))
     random.shuffle(order)
     assert answers.probabilities is not None
-    shuffled = b.between_runs(
+    shuffled = between_runs(
         b.Answers(answers.labels[order], answers.predictions[:, order], answers.classes, answers.owner,
                   answers.probabilities[:, order])
     )  # fmt: skip
@@ -287,7 +288,7 @@ def test_symmetry_range_self_likeness_and_order(answers, random):
 @settings(max_examples=40, deadline=None)
 def test_against_counting_by_hand(answers):
     """Q, φ and κ from the four cells, as the textbook writes them; undefined exactly where those divide by 0."""
-    found = b.between_runs(answers)
+    found = between_runs(answers)
     right = answers.predictions == answers.labels
     for i, j in itertools.combinations(range(len(right)), 2):
         n11, n00 = (right[i] & right[j]).sum(), (~right[i] & ~right[j]).sum()
@@ -309,7 +310,7 @@ def test_against_counting_by_hand(answers):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_same_on_cuda(panel, runs):
-    there = b.between_runs(b.Answers.of(panel), Bootstrap(draws=0, device="cuda"))
+    there = between_runs(b.Answers.of(panel), "cuda")
     for name, values in runs.items():
         np.testing.assert_allclose(there[name], values, atol=1e-6, err_msg=name)
     plan = Bootstrap(draws=10)

@@ -14,6 +14,7 @@ from zoo.homogeneity import failures as f
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import LEFT_OUT, TOO_FEW_LEFT, effective_models
+from zoo.homogeneity.leaderboard import best_model
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 PLAN = Bootstrap(draws=200)
@@ -78,13 +79,13 @@ def test_failure_counts_sum_to_one_and_end_in_systemic_failure(panel):
 def test_ambiguity_and_discrepancy_by_hand():
     """The best is m0. It differs from m1 on one example of five, from m2 on two, from either on three."""
     panel = panel_of([[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0]], [0] * 5, (0, 1, 2), 2)
-    assert f.best_model(panel) == 0
+    assert best_model(panel) == 0
     assert f.ambiguity(panel, PLAN).value == pytest.approx(3 / 5)
     assert f.discrepancy(panel, PLAN).value == pytest.approx(2 / 5)
 
 
 def test_ambiguity_is_the_mean_over_all_choices_of_replicas(panel):
-    best = f.best_model(panel)
+    best = best_model(panel)
     shares = [
         (panel.predictions[list(chosen)] != panel.predictions[chosen[best]]).any(axis=0).mean()
         for chosen in choices(panel)
@@ -176,7 +177,10 @@ def test_what_a_model_adds_to_the_effective_number_is_the_difference_of_the_numb
 def test_a_model_that_does_not_count_adds_nothing_to_the_effective_number_and_takes_nothing():
     panel = simulate(Truth(models=4, replicas=1, examples=300), 3)
     alone = f.marginal_diversity(without(panel, 2), PLAN).parts["effective"]
-    for answers, why in ((np.zeros_like(panel.labels), "constant"), (panel.labels, "perfect")):
+    for answers, why in (
+        (np.zeros_like(panel.labels), "constant"), (panel.labels, "perfect"),
+        ((panel.labels + 1) % 4, "always_wrong"),
+    ):  # fmt: skip
         panel.predictions[2] = answers
         found = f.marginal_diversity(panel, PLAN).parts["effective"]
         assert found.reasons == {2: LEFT_OUT[why]}

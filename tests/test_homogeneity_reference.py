@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pairs_of_runs import between_runs
 
 from zoo.homogeneity import behaviour as b
 from zoo.homogeneity.bootstrap import Bootstrap
@@ -13,7 +14,7 @@ from zoo.homogeneity.leaderboard import paired_p_values
 from zoo.homogeneity.simulate import Truth, simulate
 
 PANEL = simulate(Truth(models=5, replicas=1, examples=300, accuracy=(0.5, 0.6, 0.7, 0.8, 0.9)), 0, probabilities=True)
-RUNS = b.between_runs(b.Answers.of(PANEL))
+RUNS = between_runs(b.Answers.of(PANEL))
 PAIRS = [(0, 1), (1, 4), (2, 3)]
 
 

@@ -13,10 +13,11 @@ from scipy.stats import norm
 from zoo import shares
 from zoo.homogeneity import behaviour, failures, kinship, selection
 from zoo.homogeneity.bootstrap import WIDE, Bootstrap
-from zoo.homogeneity.leaderboard import leaderboard
+from zoo.homogeneity.leaderboard import best_model, leaderboard
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 PLAN = Bootstrap(draws=300)
+EXACT = Bootstrap(draws=0)
 
 
 def pairs_of(panel: SimulatedPanel, related: bool):
@@ -198,6 +199,33 @@ def test_the_best_of_perfect_models_is_wilsons(examples):
     assert (found.value, found.low, found.high) == (1, pytest.approx(float(low), abs=1e-4), float(high))
     assert found.reason == WIDE
     assert selection.best_accuracy(panel, Bootstrap(draws=0))[1].low is None
+
+
+def test_of_equally_accurate_models_all_take_the_first():
+    """Means of shares of three runs may differ in the last bit where the numbers of right answers are the same."""
+    differ = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        wrong = np.stack([random.permutation(3 * 101) < 80 for _ in range(4)]).reshape(4, 3, 101)
+        panel = SimulatedPanel(
+            ("a", "b", "c", "d"), tuple(np.repeat(range(4), 3).tolist()), (0, 1, 2) * 4, tuple(map(str, range(101))),
+            ("x", "y"), np.zeros(101, np.int64), wrong.reshape(12, 101).astype(np.int64), None,
+        )  # fmt: skip
+        differ += len(set(wrong.mean(axis=1).mean(axis=1))) > 1
+        assert best_model(panel) == leaderboard(panel).order[0] == selection.best_accuracy(panel, EXACT)[0] == 0
+    assert differ > 0
+
+
+def test_errors_of_a_model_that_is_nearly_always_wrong_have_no_bounded_correlation():
+    """One right answer of thirty: its standard deviation is not this far from 0, and there are no replicas to blame."""
+    wrong = np.stack([np.arange(30) != 3, np.arange(30) % 3 > 0])
+    panel = SimulatedPanel(
+        ("a", "b"), (0, 1), (0, 0), tuple(map(str, range(30))), ("x", "y"), np.zeros(30, np.int64),
+        wrong.astype(np.int64), None,
+    )  # fmt: skip
+    (only,) = chosen(panel, related=False)
+    assert only.number.low is None
+    assert only.number.reason.endswith("may be always right or always wrong, so there is no interval")
 
 
 def test_the_vote_of_few_differences_has_no_interval():

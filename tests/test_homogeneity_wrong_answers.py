@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from zoo.homogeneity import wrong_answers as w
 from zoo.homogeneity.behaviour import TWO_CLASSES
 from zoo.homogeneity.bootstrap import Bootstrap, tiles
+from zoo.homogeneity.results import NONE_WRONG
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 from zoo.shares import UNSEEN
 
@@ -26,15 +28,12 @@ def by_hand(labels, predictions, options, a: int, b: int) -> tuple[float, float,
         wrong = {m: answer for m, answer in given if answer != label}
         if a not in wrong or b not in wrong:
             continue
-        share = {answer: 1 / (offered - 1) for answer in range(offered) if answer != label}
-        for m, answer in wrong.items():
-            if m not in (a, b):
-                share[answer] += 1
-        total = sum(share.values())
-        chance = sum((part / total) ** 2 for part in share.values())
+        others = [answer for m, answer in wrong.items() if m not in (a, b)]
+        coincide = [one == two for one, two in itertools.combinations(others, 2)]
+        chance = sum(coincide) / len(coincide) if coincide else 1 / (offered - 1)
         above += (wrong[a] == wrong[b]) - chance
         below += 1 - chance
-        spread += chance * (1 - chance)
+        spread += ((wrong[a] == wrong[b]) - chance) ** 2
         chances += chance
         count += 1
     return above / below, above / math.sqrt(spread), count, chances / count
@@ -126,7 +125,7 @@ def test_replicas_are_means_of_the_sums_over_sets_of_runs():
         sum(part(one) for one in sets) / 2
         for part in (
             lambda one: one.agree - one.expected, lambda one: one.both - one.expected,
-            lambda one: one.expected - one.squares, lambda one: one.both,
+            lambda one: one.squares, lambda one: one.both,
         )
     )  # fmt: skip
     found = w.shared_wrong_answers(panel, PLAN)
@@ -152,6 +151,30 @@ def test_a_pair_that_copies_stands_out_and_popular_answers_do_not():
     assert np.abs(rest).max() < 0.08
     agree, both = (part[2:, 2:][np.triu_indices(models - 2, k=1)] for part in (found.agree, found.both))
     assert (agree / both).min() > 0.3  # far above 1/(C − 1) = .14, by popularity alone
+
+
+@pytest.mark.parametrize("models", [4, 20])
+@pytest.mark.parametrize("tempting", [0.0, 0.5])
+def test_of_independent_answers_r_is_zero_and_z_standard(models, tempting):
+    """Every model wrong on every example, all wrong options alike or one of them for half of the answers: e is not
+    raised by an answer that coincides with itself, and z has mean 0 and deviation 1 also where e is 0 or 1."""
+    r, z = [], []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        said = random.integers(1, 8, size=(models, 400))
+        said = np.where(random.random(said.shape) < tempting, random.integers(1, 8, size=400), said)
+        found = w.sums(np.zeros(400, dtype=np.int64), said, np.full(400, 8))
+        r.append(found.likeness()[0, 1])
+        z.append(found.z()[0, 1])
+    assert abs(np.mean(r)) < 0.02
+    assert abs(np.mean(z)) < 0.45  # 3.5 standard errors
+    assert 0.65 < np.std(z) < 1.35
+
+
+def test_with_fewer_than_two_others_wrong_chance_is_that_of_any_wrong_option():
+    labels, said = np.zeros(6, dtype=np.int64), np.array([[1] * 6, [1] * 6, [0, 0, 1, 1, 0, 0], [0] * 6])
+    found = w.sums(labels, said, np.array([3, 5, 3, 5, 2, 4]))
+    assert found.expected[0, 1] == pytest.approx(1 / 2 + 1 / 4 + 1 / 2 + 1 / 4 + 1 + 1 / 3)
 
 
 def test_all_wrong_answers_shared_is_one():
@@ -195,7 +218,7 @@ class TestUndefined:
         panel.predictions[1] = panel.labels
         found = w.shared_wrong_answers(panel, PLAN)
         assert np.isnan(found.value[0, 1])
-        assert found.reasons[0, 1] == w.NONE_WRONG
+        assert found.reasons[0, 1] == NONE_WRONG
         assert found.n[0, 1] == 0
         assert np.isfinite(found.value[0, 2])
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pairs_of_runs import against_references
 
 from zoo.errors import DamagedRun
 from zoo.lineage import answers
 from zoo.lineage.answers import Behaviour, Calibration, compare_all, compare_answers, read_answers
 from zoo.lineage.behaviour import judge_answers
-from zoo.lineage.blackbox import Residual, against_references
+from zoo.lineage.blackbox import Residual
 from zoo.lineage.command import command
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace

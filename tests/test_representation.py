@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,8 +25,10 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from zoo.homogeneity import representation
-from zoo.homogeneity.layers import NAMES, Grid, Null, compare
+from zoo.homogeneity.layers import Grid, Name, Null, compare
 from zoo.homogeneity.representation import Undefined
+
+NAMES = get_args(Name)
 
 SHAPES = [(60, 5, 8), (60, 40, 50), (30, 100, 20), (20, 64, 96)]
 MEASURES = {

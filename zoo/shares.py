@@ -16,8 +16,8 @@ _RARE = 3
 FEW_EXAMPLES = 30
 """With fewer test examples nothing can be concluded: 29 of 29 right may be a model that fails one example in nine."""
 
-UNSEEN = "it is the same in every draw of the bootstrap, which says nothing about other examples"
-"""Why a number that is no share has no interval where resampling cannot change it."""
+UNSEEN = "it is the same whichever of these examples are taken, which says nothing about other examples"
+"""Why a number that is no share has no interval where neither draws nor leaving examples out can change it."""
 
 
 def quantile(confidence: float) -> float:

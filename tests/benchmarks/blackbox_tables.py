@@ -97,7 +97,8 @@ def _repeats(answers: Answered, references: Sequence[str]) -> Scores:
     def repeated(suspect: str, trained: str) -> float | None:
         if answers.labels is None:
             return None
-        return blackbox.repeated_errors(answers.labels, said[trained], said[suspect]).value
+        wrong, again = blackbox.repetitions(answers.labels, np.stack([said[trained], said[suspect]]))
+        return blackbox.repeated(int(again[0, 1]), int(wrong[0]), len(answers.labels)).value
 
     def scores(trained: str, suspects: Sequence[str]) -> Sequence[Sequence[float | None]]:
         return [[repeated(suspect, one) for one in (trained, *references)] for suspect in suspects]

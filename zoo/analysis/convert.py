@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from zoo.homogeneity.results import UNDEFINED
 from zoo.reporting.schema import Number, number
 
 if TYPE_CHECKING:
     from zoo.homogeneity.results import Pairs, PerModel, Scalar
 
 # Reasons are English clauses; `zoo/reporting/languages` has them in the other languages.
-UNDEFINED = "it is undefined on these examples"
-ONE_MODEL = "two models at least are needed, and there is one"
-NO_PAIR = "no two models that are neither constant nor perfect have a defined likeness"
+NO_PAIR = "no two models that are neither constant nor always right nor always wrong have a defined likeness"
 SOME_PAIR = "the likeness of some pair is undefined"
 
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from zoo import __version__, guard
 from zoo.analysis import content, costs, first, lineage, sections
-from zoo.analysis.convert import UNDEFINED, finite, from_models, from_scalar
+from zoo.analysis.convert import finite, from_models, from_scalar
 from zoo.homogeneity import headline as numbers
 from zoo.homogeneity import kinship
 from zoo.homogeneity.bootstrap import Bootstrap
 from zoo.homogeneity.layers import Grid, Null, compare
 from zoo.homogeneity.leaderboard import Leaderboard, leaderboard
 from zoo.homogeneity.macro_f1 import macro_f1
-from zoo.homogeneity.results import Pairs, PerModel, Result, Scalar
+from zoo.homogeneity.results import UNDEFINED, Pairs, PerModel, Result, Scalar
 from zoo.plugins import registry
 from zoo.reporting import schema
 from zoo.reporting.lineage_schema import Lineage

@@ -12,7 +12,6 @@ import numpy as np
 
 from zoo.analysis.convert import (
     NO_PAIR,
-    ONE_MODEL,
     SOME_PAIR,
     finite,
     from_models,
@@ -22,7 +21,7 @@ from zoo.analysis.convert import (
 from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
-from zoo.homogeneity.results import NO_REPLICAS
+from zoo.homogeneity.results import NO_REPLICAS, ONE_MODEL
 from zoo.homogeneity.selection import best_accuracy
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined

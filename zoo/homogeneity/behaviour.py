@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +58,6 @@ class Answers:
         """From a panel."""
         owner = np.asarray(panel.runs, dtype=np.int64)
         return cls(panel.labels, panel.predictions, len(panel.classes), owner, panel.probabilities)
-
-
-def between_runs(
-    answers: Answers, plan: Bootstrap | None = None, names: Collection[str] = tuple(FORMULAS)
-) -> dict[str, np.ndarray]:
-    """These measures between every two runs: name -> (R, R) float64, NaN where undefined; the diagonal is a run with
-    itself. Measures of probabilities are left out when there are none."""
-    formulas = {name: formula for name, formula in _formulas(answers).items() if name in names}
-    sums = moments(answers, plan or Bootstrap(draws=0), divergence="js_divergence" in formulas)
-    return {name: _numpy(formula.of(sums)) for name, formula in formulas.items()}
 
 
 def _formulas(answers: Answers) -> dict[str, Formula]:

@@ -162,18 +162,20 @@ def signed_interval(value: Any, draws: np.ndarray, examples: int, plan: Bootstra
 def jackknife_interval(value: float, without: np.ndarray, logs: float, confidence: float) -> tuple[float, float]:
     """The interval of a smooth function x of means over examples, from its values without each example: no draws.
 
-    value: x; without: (N,) float64, NaN where undefined, which does not count; confidence: in (0, 1). logs: B where x
+    value: x; without: (N,) float64, NaN where undefined; confidence: in (0, 1). logs: B where x
     moves as −B ln(mean) with the mean that matters most, such as the share of examples that fail together.
 
     x ± standard error × t, with two corrections for few failures, whose influence is skewed. The degrees of freedom are
     those of the variance itself, 2N/(kurtosis − 1) (after Satterthwaite 1946); both ends are moved by how the error
     of x goes with that of its variance, skewness/6 × (1 + 2t²)/√N (Johnson 1978, Hall 1992), and by the bend of the
-    logarithm. Returns NaN where x without one example is always the same. What it covers: see reports/coverage."""
+    logarithm. Returns NaN where x without one example is always the same, or undefined for any example.
+    What it covers: see reports/coverage."""
     from scipy.stats import t
 
-    known = without[np.isfinite(without)]
-    examples = len(known)
-    influence = (examples - 1) * (known.mean() - known) if examples > 1 else np.zeros(1)
+    examples = len(without)
+    if examples < 2 or not np.isfinite(without).all():
+        return np.nan, np.nan
+    influence = (examples - 1) * (without.mean() - without)
     spread = float((influence**2).mean())
     if not np.isfinite(value) or np.sqrt(spread) <= _NO_WIDTH * max(1.0, abs(value)):
         return np.nan, np.nan

@@ -33,7 +33,8 @@ from zoo.homogeneity.bootstrap import (
 )  # fmt: skip
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
-from zoo.homogeneity.results import MIN_EXAMPLES, PerModel, Scalar
+from zoo.homogeneity.leaderboard import best_model
+from zoo.homogeneity.results import MIN_EXAMPLES, ONE_MODEL, UNDEFINED, PerModel, Scalar
 from zoo.homogeneity.selection import highest_mean
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class _Drawn:
     value: float
     draws: np.ndarray
 
-    def scalar(self, examples: int, plan: Bootstrap, reason: str = "it is undefined on these examples") -> Scalar:
+    def scalar(self, examples: int, plan: Bootstrap, reason: str = UNDEFINED) -> Scalar:
         return scalar(self.value, self.draws, examples, plan, reason)
 
     def share(self, examples: int, plan: Bootstrap) -> Scalar:
@@ -157,11 +158,6 @@ def _answer_shares(panel: Panel) -> np.ndarray:
     return _by_model(panel.predictions[:, :, None] == np.arange(len(panel.classes)), panel)
 
 
-def best_model(panel: Panel) -> int:
-    """The most accurate model, the first of equals."""
-    return int(failure_shares(panel).mean(axis=1).argmin())
-
-
 def ambiguity(panel: Panel, plan: Bootstrap) -> Scalar:
     """Share of examples on which some model differs from the most accurate one (Marx et al. 2020), in [0, 1]."""
     examples = len(panel.labels)
@@ -191,7 +187,7 @@ def _too_small(panel: Panel) -> Scalar | None:
     if examples < MIN_EXAMPLES:
         return undefined(examples, too_few(examples))
     if models < 2:
-        return undefined(examples, "two models at least are needed, and there is one")
+        return undefined(examples, ONE_MODEL)
     return None
 
 
@@ -313,7 +309,7 @@ def vote_gain(panel: Panel, plan: Bootstrap) -> Scalar:
         "vote": found["vote"].share(examples, plan),
         "independent": found["independent"].signed(examples, plan),
     }
-    ahead, best = 1 - shares - credit, int(shares.mean(axis=1).argmin())
+    ahead, best = 1 - shares - credit, best_model(panel)
     low, high = (None if math.isnan(end) else -end for end in highest_mean(ahead, best, plan)[::-1])
     reason = FEW_DIFFER if low is None and plan.draws else ""
     return Scalar(-float(ahead[best].mean()), low, high, examples, reason, parts)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zoo.homogeneity.results import ALWAYS, NONE_WRONG, UNDEFINED
+
 if TYPE_CHECKING:
     import torch
 
@@ -135,7 +137,7 @@ class Formula:
     is a mean over examples of numbers in [0, 1], whose interval has a width at 0 and at 1, too."""
 
     of: Callable[[Moments], Any]
-    why: str = "it is undefined on these examples"
+    why: str = UNDEFINED
     probabilities: bool = False
     parts: Mapping[str, Callable[[Moments], Any]] | None = None
     share: bool = False
@@ -150,10 +152,10 @@ FORMULAS: Mapping[str, Formula] = {
         "both models are always right or both always wrong, so agreement is certain",
         parts={"maximum": error_consistency_maximum},
     ),
-    "error_correlation": Formula(error_correlation, "one of the models is always right or always wrong"),
+    "error_correlation": Formula(error_correlation, ALWAYS),
     "capa": Formula(capa, "both models are certain and always right", probabilities=True),
     "capa_discrete": Formula(capa_discrete, "the agreement expected by chance is 1"),
-    "both_wrong_agreement": Formula(both_wrong_agreement, "no example is wrong in both models", share=True),
+    "both_wrong_agreement": Formula(both_wrong_agreement, NONE_WRONG, share=True),
     "double_fault": Formula(double_fault, share=True),
     "q_statistic": Formula(q_statistic, "0/0: one of the models is always right, or always wrong"),
     "js_divergence": Formula(js_divergence, probabilities=True, share=True),

@@ -22,7 +22,7 @@ from zoo.homogeneity.bootstrap import (
     undefined_share,
     unseen_reasons,
 )  # fmt: skip
-from zoo.homogeneity.results import MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
+from zoo.homogeneity.results import ALWAYS, MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -35,7 +35,6 @@ _ELEMENTS = 2**22  # loadings held at a time
 _FITTED = 100  # models up to which every pair is left out by a fit of its own
 _FITTED_DRAWS = 32  # the same for the draws, of which there are a thousand
 
-ALWAYS = "one of the models is always right or always wrong"
 NO_EXCESS_WITH_ITSELF = "a model has no excess with itself"
 _FEW_FOR_EXCESS = f"{MIN_FOR_EXCESS} models at least are needed to tell what all share, and there are {{}}"
 _NO_RELIABILITY = "the replicas of {} do not fail together, so there is nothing to measure its kinship against"

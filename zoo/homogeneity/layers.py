@@ -65,7 +65,6 @@ class Null:
 
 
 Name = Literal["cka", "biased_cka", "procrustes", "rsa", "mutual_knn", "svcca"]
-NAMES: tuple[Name, ...] = ("cka", "biased_cka", "procrustes", "rsa", "mutual_knn", "svcca")
 
 
 def compare(

@@ -62,7 +62,19 @@ class Accuracies:
         replicas = np.bincount(owner, minlength=models)
         per_example = np.stack([correct[owner == m].mean(axis=0) for m in range(models)])
         seeds = np.array([_seed_variance(correct[owner == m]) for m in range(models)])
-        return cls(per_example.mean(axis=1), per_example, seeds, replicas)
+        # Of the answers, a whole number over a whole number: equal accuracies are then equal to the last bit.
+        mean = np.array([correct[owner == m].mean() for m in range(models)])
+        return cls(mean, per_example, seeds, replicas)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The models, the most accurate first; of equals the first."""
+        return tuple(int(m) for m in np.argsort(-self.mean, kind="stable"))
+
+
+def best_model(panel: Panel) -> int:
+    """The most accurate model, the first of equals."""
+    return Accuracies.of(panel).order[0]
 
 
 def _seed_variance(correct: np.ndarray) -> float:
@@ -91,7 +103,7 @@ def leaderboard(panel: Panel, level: float = LEVEL, confidence: float = 0.95) ->
     p = paired_p_values(panel, found)
     adjusted = adjusted_pairs(p)
     better = (found.mean[:, None] > found.mean[None, :]) & (adjusted < level)
-    order = tuple(int(m) for m in np.argsort(-found.mean, kind="stable"))
+    order = found.order
     tied = letters(better | better.T, order) if models <= MOST_LETTERED else ("",) * models
     note = "" if examples >= MIN_EXAMPLES else f"{examples} test examples: too few to tell any models apart"
     return Leaderboard(

@@ -274,7 +274,7 @@ class SharedWrongAnswers(Measure):
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     higher_is: ClassVar[Direction] = "more alike"
     range: ClassVar[tuple[float, float]] = (-math.inf, 1.0)
-    chance: ClassVar[str] = "0 beside many other models; with few it is below 0"
+    chance: ClassVar[str] = "0"
     accuracy_adjusted: ClassVar[bool] = True
     source: ClassVar[str] = "Σ(agree − e)/Σ(1 − e), e from the wrong answers of the other models"
     scope: ClassVar[Scope] = "pairs"

@@ -17,8 +17,13 @@ examples and with more: see reports/coverage."""
 MIN_EXAMPLES = 4
 """With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""
 
+# Reasons that several measures have, once each, so that a page can say them once.
+UNDEFINED = "it is undefined on these examples"
+ONE_MODEL = "two models at least are needed, and there is one"
+NONE_WRONG = "no example is wrong in both models"
+ALWAYS = "one of the models is always right or always wrong"
 NO_REPLICAS = "it needs two runs or more of each model"
-"""Why a number that is measured against replicas is undefined: one reason for all, so that a page can say it once."""
+"""Why a number that is measured against replicas is undefined."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ CONTENDERS = 500
 FEW = f"fewer than {FEW_SHARED} examples that both would fail by chance are too few failures for an interval"
 NO_SPREAD = "one of the models is always right or always wrong in some run, so there is no interval"
 UNBOUNDED = "the replicas of the two may not fail together at all, so there is no interval"
+UNBOUNDED_ERRORS = "within noise one of the two may be always right or always wrong, so there is no interval"
 
 _NO_WIDTH = 1e-6  # standard errors below it are rounding of float32
 
@@ -66,7 +67,7 @@ def best_accuracy(panel: Panel, plan: Bootstrap) -> tuple[int, Scalar]:
     from scipy.stats import norm, t
 
     found = Accuracies.of(panel)
-    examples, best = found.per_example.shape[1], int(np.argsort(-found.mean, kind="stable")[0])
+    examples, best = found.per_example.shape[1], found.order[0]
     value = float(found.mean[best])
     if not plan.draws:
         return best, Scalar(value, None, None, examples)
@@ -177,7 +178,8 @@ def _without(found: Pairs, pair: np.ndarray, reason: str | None) -> ChosenPair:
 class _Contest:
     """Pairs that compete to be the most or the least alike: the most extreme of those whose models have both kinds of
     answers in every run. pairs: (K, 2), most alike first; share: K over all; top, bottom: (K,) of the ratios, each with
-    its influence (K, N); influence: of the ratios; deviations: (draws, K), see `studentised`."""
+    its influence (K, N); influence: of the ratios; deviations: (draws, K), see `studentised`; kinship: whether the
+    ratios are kinships, over reliabilities, or correlations of errors, over standard deviations."""
 
     pairs: np.ndarray
     share: float
@@ -187,6 +189,7 @@ class _Contest:
     bottom_influence: np.ndarray
     influence: np.ndarray
     deviations: np.ndarray
+    kinship: bool
 
     @classmethod
     def of(cls, runs: _Runs, pairs: np.ndarray, kinship: bool, plan: Bootstrap) -> _Contest:
@@ -198,7 +201,9 @@ class _Contest:
         top, top_influence, bottom, bottom_influence = runs.ratios(kept, kinship)
         influence = (top_influence - (top / bottom)[:, None] * bottom_influence) / bottom[:, None]
         deviations = studentised(influence, plan)
-        return cls(kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations)
+        return cls(
+            kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations, kinship
+        )
 
 
 def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: Bootstrap) -> ChosenPair:
@@ -215,7 +220,7 @@ def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: 
         fieller(float(contest.top[place]), float(contest.bottom[place]), spread, errors) for errors in (-below, above)
     )
     if math.isinf(low) or math.isinf(high):
-        return _without(found, pair, UNBOUNDED)
+        return _without(found, pair, UNBOUNDED if contest.kinship else UNBOUNDED_ERRORS)
     return ChosenPair(a, b, Scalar(value, low, high, n, told))
 
 

@@ -24,7 +24,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )
 from zoo.homogeneity.failures import sets_of_runs
-from zoo.homogeneity.results import MIN_EXAMPLES, Pairs
+from zoo.homogeneity.results import MIN_EXAMPLES, NONE_WRONG, Pairs
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 MIN_FOR_POPULAR = 4
 FEW_OTHERS = f"{MIN_FOR_POPULAR} models at least are needed to tell which wrong answers are popular, and there are {{}}"
 WITH_ITSELF = "a model shares all its wrong answers with itself"
-NONE_WRONG = "no example is wrong in both models"
 NOTHING_TO_SHARE = "the other models' wrong answers leave nothing that only two could share"
 
 _ELEMENTS = 2**24  # floats of one tile
@@ -44,7 +43,7 @@ _ELEMENTS = 2**24  # floats of one tile
 class Sums:
     """Over the examples that both models of a pair answer wrongly, (M, M) float64, the diagonal 0.
 
-    both: their number; agree: how many get the same wrong answer; expected: Σ e; squares: Σ e²."""
+    both: their number; agree: how many get the same wrong answer; expected: Σ e; squares: Σ (agree − e)²."""
 
     both: np.ndarray
     agree: np.ndarray
@@ -56,9 +55,10 @@ class Sums:
         return _ratio(self.agree - self.expected, self.both - self.expected)
 
     def z(self) -> np.ndarray:
-        """Σ(agree − e)/√Σ e(1 − e): in standard errors of independent answers. NaN where those have no spread."""
-        spread = self.expected - self.squares
-        return _ratio(self.agree - self.expected, np.sqrt(np.where(spread > 1e-9, spread, 0.0)))
+        """Σ(agree − e)/√Σ(agree − e)²: in standard errors, of which those of e are a part: of independent answers its
+        mean is 0 and its deviation 1. √Σ e(1 − e) would leave them out: with two other wrong answers e is 0 or 1. NaN
+        where nothing has a spread."""
+        return _ratio(self.agree - self.expected, np.sqrt(np.where(self.squares > 1e-9, self.squares, 0.0)))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -70,21 +70,24 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Examples:
-    """Some examples; c_k: wrong answers k of all models, u: one pseudo-count over the wrong options.
+    """Some examples; c_k: wrong answers k of all models, T: their sum but two, the wrong answers of the models outside
+    a pair that is wrong both.
 
-    wrong: (M, n) 0 or 1; answers: (M, n) int64, 0 where not wrong; squared: (n,), Σ_k (c_k + u)² + 2; popular: (M, n),
-    c + u of a model's wrong answer; scale: (n,), 1/(number of wrong answers but two + 1)². Float64 but for answers."""
+    wrong: (M, n) 0 or 1; answers: (M, n) int64, 0 where not wrong; pairs: (n,), Σ_k c_k(c_k − 1); popular: (M, n),
+    c − 1 of a model's wrong answer; scale: (n,), 1/(T(T − 1)); again: (n,), the same. Where T < 2: pairs 1, popular
+    and again 0, and scale 1/(wrong options). Float64 but for answers."""
 
     wrong: torch.Tensor
     answers: torch.Tensor
-    squared: torch.Tensor
+    pairs: torch.Tensor
     popular: torch.Tensor
     scale: torch.Tensor
+    again: torch.Tensor
 
     def chance(self, a: torch.Tensor, b: torch.Tensor, agree: torch.Tensor) -> torch.Tensor:
-        """e of the pairs (a, b), (p, n): Σ_k p_k², p the others' shares. Taking one answer each out of c_k lowers
-        (c_k + u)² by 2(c_k + u) − 1, and where both are the same one by 2 less than twice that."""
-        return (self.squared - 2 * (self.popular[a] + self.popular[b]) + 2 * agree) * self.scale
+        """e of the pairs (a, b), (p, n): Σ_k t_k(t_k − 1)/(T(T − 1)), t the others' wrong answers. Taking one answer
+        out of c_k lowers c_k(c_k − 1) by 2(c_k − 1), and taking two out of one c_k by 2 less than twice that."""
+        return (self.pairs - 2 * (self.popular[a] + self.popular[b])) * self.scale + 2 * agree * self.again
 
 
 def _examples(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, device: str) -> _Examples:
@@ -96,12 +99,12 @@ def _examples(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, 
     answers = said.where(wrong > 0, torch.zeros_like(said))
     counts = torch.zeros(len(labels), int(options.max()), dtype=torch.float64, device=device)
     counts.scatter_add_(1, answers.T.contiguous(), wrong.T.contiguous())
-    pseudo = 1 / (offered - 1).to(torch.float64)
-    total = wrong.sum(dim=0)
-    squared = (counts**2).sum(dim=1) + 2 * pseudo * total + pseudo
-    popular = (counts.gather(1, answers.T).T + pseudo) * wrong
-    # Of a pair that is wrong both are among the total, so that the others and the pseudo-count make total − 1.
-    return _Examples(wrong, answers, squared + 2, popular, 1 / (total - 1).clamp(min=1) ** 2)
+    others = wrong.sum(dim=0) - 2
+    enough = others >= 2
+    pairs = (counts * (counts - 1)).sum(dim=1).where(enough, torch.ones_like(others))
+    popular = (counts.gather(1, answers.T).T - 1) * wrong * enough
+    again = enough / (others * (others - 1)).where(enough, torch.ones_like(others))
+    return _Examples(wrong, answers, pairs, popular, again.where(enough, 1 / (offered - 1).to(torch.float64)), again)
 
 
 def _tiled(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, device: str) -> Iterator[_Examples]:
@@ -116,9 +119,9 @@ def sums(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, devic
 
     labels: (N,) int64; predictions: (M, N) int64, of which those outside [0, options) are no answer and so neither
     right nor a shared wrong one; options: (N,) int64 ≥ 2, how many answers each example offers. e is the chance that
-    two draws from the wrong answers that the models outside the pair gave to the example coincide, with one
-    pseudo-count spread over the wrong options. An example of two options adds nothing: its only wrong answer is shared
-    for sure."""
+    two different ones of the wrong answers that the models outside the pair gave to the example coincide; with fewer
+    than two of them, that of wrong options taken at random. An example of two options adds nothing: its only wrong
+    answer is shared for sure."""
     import torch
 
     models = len(predictions)
@@ -130,11 +133,11 @@ def sums(labels: np.ndarray, predictions: np.ndarray, options: np.ndarray, devic
 
 
 def _products(part: _Examples, classes: int) -> torch.Tensor:
-    """both, agree, Σ e and Σ e² of these examples, (4, M, M): e = x + 2 h agree, x = h(A − 2 g_a − 2 g_b), multiplied
-    out; h, A and g are `scale`, `squared` and `popular`."""
+    """both, agree, Σ e and Σ (agree − e)² of these examples, (4, M, M): e = x + 2 k agree, x = h(A − 2 g_a − 2 g_b),
+    multiplied out; h, k, A and g are `scale`, `again`, `pairs` and `popular`."""
     import torch
 
-    w, h, a, g = part.wrong, part.scale, part.squared, part.popular
+    w, h, k, a, g = part.wrong, part.scale, part.again, part.pairs, part.popular
     hot = torch.zeros(*w.shape, classes, dtype=torch.float64, device=w.device)
     hot.scatter_(2, part.answers.unsqueeze(2), w.unsqueeze(2))
 
@@ -147,10 +150,11 @@ def _products(part: _Examples, classes: int) -> torch.Tensor:
         product = feature @ w.T
         return product + product.T
 
-    expected = (w * h * a) @ w.T - 2 * one(g * h) + 2 * alike(h)
+    expected = (w * h * a) @ w.T - 2 * one(g * h) + 2 * alike(k)
     squares = (w * h**2 * a**2) @ w.T + one(4 * h**2 * g * (g - a)) + 8 * (g * h) @ (g * h).T
-    # Where the two agree g is the same: e² − x² = 4h(x + h) = 4h²(A − 4g + 1).
-    squares += alike(4 * h**2 * (a - 4 * g + 1))
+    # So far Σ x². Where the two agree g is the same, and x = h(A − 4g).
+    same = h * (a - 4 * g)
+    squares += alike((1 - same - 2 * k) ** 2 - same**2)
     return torch.stack([w @ w.T, alike(torch.ones_like(h)), expected, squares])
 
 
@@ -191,11 +195,14 @@ def _features(whole: list[_Examples], a: torch.Tensor, b: torch.Tensor) -> tuple
 def shared_wrong_answers(panel: Panel, plan: Bootstrap) -> Pairs:
     """r of every two models, at most 1, with the bootstrap's interval over examples; n: examples that both get wrong.
 
-    parts: `z`, r in standard errors of independent answers; `expected`, the mean of e; `n`, the examples again. Where
-    models have replicas, the sums are means over the sets that take the t-th run of every model, and z is that of one
-    set. Undefined for two classes and for fewer than four models. With few other models e is too high, because a draw
-    coincides with itself: r of unrelated models is then below 0. Strong models share wrong answers also because labels
-    are wrong."""
+    parts: `z`, r in standard errors; `expected`, the mean of e; `n`, the examples again. Where models have replicas,
+    the sums are means over the sets that take the t-th run of every model, and z is that of one set. Undefined for two
+    classes and for fewer than four models.
+
+    e is unbiased where two other models are wrong; so r and z of unrelated models are 0 on average. Where fewer are,
+    nothing tells which wrong answers are popular, and r of unrelated models is above 0 if some are: among four models
+    that fall for one wrong answer half of the time and are right on half of the examples r is about .2. Strong models
+    share wrong answers also because labels are wrong."""
     models, examples = len(panel.models), len(panel.labels)
     if (cause := _why_not(panel)) is not None:
         return undefined_pairs(models, examples, cause)

@@ -42,17 +42,12 @@ class Repeated:
     reason: str = ""
 
 
-def repeated_errors(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Repeated:
-    """How many of the wrong answers of the first model the second gives, too: the same wrong class. labels, first,
-    second: (examples,) int, classes. Published fingerprints of models hardly tell more than this does."""
-    wrong, again = repetitions(labels, np.stack([first, second]))
-    return repeated(int(again[0, 1]), int(wrong[0]), len(labels))
-
-
 def repetitions(labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of every two models at once. labels: (examples,) int; predictions: (models, examples) int. Returns the
-    wrong answers of each, (models,) int64, and how many of each row's the model of each column gives, too, (models,
-    models) int64."""
+    """How many wrong answers of each model every other gives, too: the same wrong class. Published fingerprints of
+    models hardly tell more than this does.
+
+    labels: (examples,) int; predictions: (models, examples) int. Returns the wrong answers of each, (models,) int64,
+    and how many of each row's the model of each column gives, too, (models, models) int64."""
     wrong = predictions != labels
     again = [
         (predictions[:, missed] == own[missed]).sum(axis=1) for own, missed in zip(predictions, wrong, strict=True)
@@ -211,23 +206,13 @@ def _correlations(suspects: np.ndarray, same_kind: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(found, -1, 1))
 
 
-def against_references(suspect: np.ndarray, trained: np.ndarray, references: np.ndarray) -> Residual:
-    """Is the suspect more like one model than like others that were trained as that one was?
-
-    trained: (examples, classes), answers of a model of the references' recipe and data; references: (m, examples,
-    classes). p = (1 + #{r: S(suspect, r) ≥ S(suspect, trained)}) / (m + 1). When `trained` was trained independently of
-    the suspect, it is one more reference, and the scores treat it as one: its rank is uniform whatever the suspect is
-    and wherever it comes from, so that p is exact (full conformal prediction, Vovk et al. 2005).
-    Raises ValueError for fewer than 2 references or values that are not finite."""
-    if len(references) < FEWEST_REFERENCES or not all(
-        np.isfinite(part).all() for part in (suspect, trained, references)
-    ):
-        raise ValueError(f"{len(references)} references, or answers that are not finite")
-    return ranked(scores(suspect[None], trained, references)[0].tolist(), 0, len(suspect))
-
-
 def ranked(found: Sequence[float], place: int, n: int, kinds: int = 1) -> Residual:
-    """One of a suspect's scores, as `scores` gives them, among the others, which are then its references'."""
+    """One of a suspect's scores, as `scores` gives them, among the others, which are then its references'.
+
+    Is the suspect more like one model than like others that were trained as that one was? p = (1 + #{r: S(suspect, r) ≥
+    S(suspect, trained)}) / (m + 1). When `trained` was trained independently of the suspect, it is one more reference,
+    and the scores treat it as one: its rank is uniform whatever the suspect is and wherever it comes from, so that p is
+    exact (full conformal prediction, Vovk et al. 2005)."""
     others = [*found[:place], *found[place + 1 :]]
     return Residual(found[place], conformal(found[place], others), max(others), len(others), n, kinds)
 

@@ -76,7 +76,10 @@ class LeftOutModel(TypedDict):
     """A model that does not count in the headline."""
 
     model: Annotated[int, "index of the model"]
-    why: Annotated[Literal["constant", "perfect"], "it answers the same on every example, or it is never wrong"]
+    why: Annotated[
+        Literal["constant", "perfect", "always_wrong"],
+        "it answers the same on every example, it is never wrong, or it is never right",
+    ]
 
 
 class HeadlineWarning(TypedDict):
@@ -95,7 +98,7 @@ class HeadlineWarning(TypedDict):
 
 class Headline(TypedDict):
     """What the report says first. The two numbers are of the models that count: those that are neither constant nor
-    perfect."""
+    always right nor always wrong."""
 
     models: Annotated[int, "M, the number of models that count"]
     effective_models: Annotated[
@@ -188,7 +191,7 @@ class Pair(TypedDict):
     z: NotRequired[
         Annotated[
             float,
-            "of `shared_wrong_answers`: agreements beyond the expected, in standard errors of independent answers; "
+            "of `shared_wrong_answers`: agreements beyond the expected, in standard errors; "
             "missing where that measure is undefined",
         ]
     ]
