@@ -264,7 +264,7 @@ def read(folder: Path) -> Document:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise guard.too_long(file) from error
+            raise  # the guard has words for it
         raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(_no_report(file, error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ def earlier(folder: Path) -> Earlier | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise  # the guard of the command has words for it
         raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{file} is no report: {error!r}\nMove it away, or name another folder.") from error
