@@ -318,6 +318,40 @@ class TestLanguages:
         clauses += [analysis.NO_WEIGHTS, analysis.SEED_CHANGES_NOTHING, analysis.ONE_CHECKPOINT, analysis.ONE_START]
         assert [clause for clause in clauses if Words("zh").translate(clause) == clause] == []
 
+    def test_what_the_measures_say_has_a_chinese_wording(self) -> None:
+        from zoo import shares
+        from zoo.analysis import convert
+        from zoo.homogeneity import headline, results, selection
+
+        clauses = [headline.FEW, headline.FEW_OF_SOME, headline.NOT_WITHOUT, headline.AVOIDING, headline.TOO_FEW_LEFT]
+        clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
+        clauses += [selection.FEW, selection.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
+        clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]
+        clauses += [convert.NO_PAIR, convert.SOME_PAIR]
+        assert [clause for clause in clauses if Words("zh").translate(clause) == clause] == []
+
+    def test_no_reason_is_written_twice(self) -> None:
+        """Reasons are told apart by their words, so that what is written twice sooner or later differs."""
+        import ast
+
+        written = [
+            node.value
+            for path in [*(CHECKOUT / "zoo" / "homogeneity").glob("*.py"), CHECKOUT / "zoo" / "analysis" / "convert.py"]
+            if path.name != "measures.py"  # it declares what each measure is, each in words of its own
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") >= 4
+        ]
+        assert len(written) > 100
+        assert sorted({text for text in written if written.count(text) > 1}) == []
+
+    @pytest.mark.parametrize(
+        ("language", "once"), [("en", "1 for copies with one run each"), ("zh", "各只有一次运行的副本")]
+    )
+    def test_copies_are_one_model_only_where_each_has_one_run(self, language: str, once: str) -> None:
+        words = Words(language)
+        assert once in words("methods.effective")
+        assert once in words("methods.relate")
+
     def test_an_unknown_language_is_refused_with_those_there_are(self) -> None:
         with pytest.raises(ConfigError, match=r"language=de\. Written: en, zh\."):
             Words("de")

@@ -26,7 +26,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )  # fmt: skip
 from zoo.homogeneity.formulas import FORMULAS, Formula, Moments
-from zoo.homogeneity.results import FEW_SHARED, MIN_EXAMPLES, NO_REPLICAS, Pairs
+from zoo.homogeneity.results import FEW_SHARED, MIN_EXAMPLES, NO_PROBABILITIES, NO_REPLICAS, Pairs, sampled
 
 if TYPE_CHECKING:
     import torch
@@ -472,7 +472,7 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     """One behaviour measure between all models of the panel, by its name in `FORMULAS`."""
     models, examples = len(panel.models), len(panel.labels)
     if FORMULAS[name].probabilities and panel.probabilities is None:
-        return undefined_pairs(models, examples, "it needs the probabilities of every run, and some run has none")
+        return undefined_pairs(models, examples, NO_PROBABILITIES)
     if examples < MIN_EXAMPLES:
         return undefined_pairs(models, examples, too_few(examples))
     found = behaviour(panel, plan)
@@ -482,7 +482,7 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
         n = np.nan_to_num(np.rint(found.both_wrong)).astype(np.int64)
     if name == "js_divergence" and found.sampled < examples:
         n[:] = found.sampled
-        note = f"from a random sample of {found.sampled} of {examples} examples"
+        note = sampled(found.sampled, examples)
     if name == "error_correlation":
         note = few_shared(panel)
     if FORMULAS[name].probabilities and not panel.calibrated:

@@ -34,7 +34,7 @@ from zoo.homogeneity.bootstrap import (
 from zoo.homogeneity.capacity import capacity
 from zoo.homogeneity.headline import AVOIDING, LEFT_OUT, TOO_FEW_LEFT, failure_shares, left_out, lost_rows, votes_lost
 from zoo.homogeneity.leaderboard import best_model
-from zoo.homogeneity.results import MIN_EXAMPLES, ONE_MODEL, UNDEFINED, PerModel, Scalar
+from zoo.homogeneity.results import MIN_EXAMPLES, NO_PROBABILITIES, ONE_MODEL, UNDEFINED, PerModel, Scalar, sampled
 from zoo.homogeneity.selection import highest_mean
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def rashomon_capacity(panel: Panel, plan: Bootstrap) -> Scalar:
     if (gap := _too_small(panel)) is not None:
         return gap
     if panel.probabilities is None:
-        return undefined(examples, "it needs the probabilities of every run, and some run has none")
+        return undefined(examples, NO_PROBABILITIES)
     sets = sets_of_runs(panel)
     models = len(panel.models)
     most = int(_CAPACITY_WORK / (models * max(models, len(panel.classes)) * len(sets)))
@@ -397,7 +397,7 @@ def rashomon_capacity(panel: Panel, plan: Bootstrap) -> Scalar:
         given = panel.probabilities[np.ix_(chosen, taken)].transpose(1, 0, 2).astype(np.float64)
         answers += 2 ** capacity(given / given.sum(axis=2, keepdims=True), plan.device) / len(sets)
     draws = drawn_means(answers[None], plan)[:, 0]
-    note = f"from a random sample of {len(taken)} of {examples} examples" if len(taken) < examples else ""
+    note = sampled(len(taken), examples) if len(taken) < examples else ""
     return _joined(scalar(float(answers.mean()), draws, len(taken), plan, ""), {}, note)
 
 

@@ -21,9 +21,15 @@ MIN_EXAMPLES = 4
 UNDEFINED = "it is undefined on these examples"
 ONE_MODEL = "two models at least are needed, and there is one"
 NONE_WRONG = "no example is wrong in both models"
+NO_PROBABILITIES = "it needs the probabilities of every run, and some run has none"
 ALWAYS = "one of the models is always right or always wrong"
 NO_REPLICAS = "it needs two runs or more of each model"
 """Why a number that is measured against replicas is undefined."""
+
+
+def sampled(taken: int, examples: int) -> str:
+    """What to mind about a number that was computed from some of the examples."""
+    return f"from a random sample of {taken} of {examples} examples"
 
 
 @dataclass(frozen=True)
