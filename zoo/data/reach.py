@@ -96,7 +96,8 @@ def stranger(part: object) -> str | None:
 
 def without_download(part: Any) -> Any:
     """A dataset or model of a stored run that fetches nothing, unless `data=true` allows it."""
-    assert dataclasses.is_dataclass(part) and not isinstance(part, type)
+    assert dataclasses.is_dataclass(part)
+    assert not isinstance(part, type)
     if _reach.get() == "true" or not getattr(part, _FETCHES, False):
         return part
     return dataclasses.replace(part, **{_FETCHES: False})
