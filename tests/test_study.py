@@ -238,7 +238,14 @@ def test_an_older_shorter_answer_sheet_costs_no_examples(tmp_path):
     found = compared(tmp_path)
     assert newer in [member.run.folder for member in found.members]
     assert set(found.ids) == set(IDS)
-    assert [left.why for left in found.left_out] == ["one model twice with one seed"]
+    assert [left.code for left in found.left_out] == ["replaced_by_others"]
+
+
+def test_a_shorter_sheet_with_the_same_answers_has_no_other_answers(tmp_path):
+    write(tmp_path, ids=IDS[:30], logits=False, truth=dict.fromkeys(IDS, "bad"), versions={"torch": "2.7"}, validation=0)
+    folder = write(tmp_path, ids=IDS, logits=False, versions={"torch": "2.8"}, validation=0)
+    found = compared(tmp_path)
+    assert [member.run.folder for member in found.members] == [folder]
 
 
 def test_other_classes_are_left_out(tmp_path):
