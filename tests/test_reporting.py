@@ -40,6 +40,7 @@ from zoo.reporting.markdown import markdown
 from zoo.reporting.page import LIMIT, Budget, page, script_json
 from zoo.reporting.schema import check, describe, estimate, number, undefined
 from zoo.reporting.words import Words, catalogue, clean, languages, translations
+from zoo.shares import UNSEEN
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -536,7 +537,7 @@ class TestHeadline:
         made["headline"] |= {"models": 4, "left_out": [{"model": 0, "why": "constant"}]}
         told = story.recipes(check(made), Words())
         assert told[0].startswith("4 models have a recipe diversity")
-        assert not [line for line in told if "5" in line]
+        assert "4 when no two are alike" in " ".join(told)
 
     def test_a_tile_says_what_to_mind_about_its_number(self) -> None:
         made = document()
@@ -807,6 +808,22 @@ class TestPage:
         made["lineage"]["listed"][1]["explained"] = None
         made["lineage"]["pairs"][1]["unexplained"] = 1
         assert kin.verdict(check(made), Words())[0].startswith("Shared weights: mlp and cnn: common ancestor (1 of 9")
+
+    def test_siblings_are_not_counted_with_what_nothing_explains(self) -> None:
+        made = related(document())
+        pair, runs = made["lineage"]["pairs"][2], [run["model"] for run in made["provenance"]["runs"]]
+        one, two = runs.index(pair["a"]), len(runs) - 1 - runs[::-1].index(pair["b"])
+        pair |= {"verdicts": {"common ancestor": 3}, "run_pairs": 3, "unexplained": 1}
+        like = made["lineage"]["listed"][0]
+        siblings = [(one, two), (one, two - 1)]
+        made["lineage"]["listed"] += [
+            {**like, "a": a, "b": b, "verdict": "common ancestor", "explained": "one seed"} for a, b in siblings
+        ]
+        told = kin.sentence(check(made), Words())
+        names = story.names(made)
+        among = f"{names[pair['a']]} and {names[pair['b']]}"
+        among = f"runs of {names[pair['a']]} among each other" if pair["a"] == pair["b"] else among
+        assert f"{among}: common ancestor (1 of 3 pairs of runs)" in told
 
     @pytest.mark.parametrize(
         ("changed", "said"),

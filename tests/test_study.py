@@ -242,10 +242,9 @@ def test_an_older_shorter_answer_sheet_costs_no_examples(tmp_path):
 
 
 def test_a_shorter_sheet_with_the_same_answers_has_no_other_answers(tmp_path):
-    write(tmp_path, ids=IDS[:30], logits=False, truth=dict.fromkeys(IDS, "bad"), versions={"torch": "2.7"}, validation=0)
-    folder = write(tmp_path, ids=IDS, logits=False, versions={"torch": "2.8"}, validation=0)
-    found = compared(tmp_path)
-    assert [member.run.folder for member in found.members] == [folder]
+    older = write(tmp_path, ids=IDS[:30], versions={"torch": "2.7"})
+    write(tmp_path, versions={"torch": "2.8"})
+    assert [(left.folder, left.code) for left in compared(tmp_path).left_out] == [(older, "replaced")]
 
 
 def test_other_classes_are_left_out(tmp_path):
