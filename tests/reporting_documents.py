@@ -119,6 +119,7 @@ def document(models: int = 4, seeds: int = 3, examples: int = 400, **options: An
             {
                 "what": hostile or "mlp, seed 9",
                 "folder": hostile or "runs/sentiment/rotten_tomatoes/mlp/0f3c",
+                "code": "incomplete",
                 "why": hostile or "not complete: failed",
                 "reason": hostile or "TrainingError: the loss is not finite",
             }
@@ -193,8 +194,8 @@ def warned(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
     made["headline"]["warnings"] = [
         {
             "code": code,
-            "count": 12,
-            "names": names if code in ("damaged", "not_comparable", "fewer_examples") else [],
+            "count": None if code == "few_failures" else 12,
+            "names": names if code in ("damaged", "replaced", "fewer_examples", "not_comparable") else [],
             "runs": [0, 4] if code in ("made_from", "imported") else [],
         }
         for code in get_args(WarningCode)

@@ -13,13 +13,13 @@ from zoo.analysis import convert, sections
 from zoo.analysis import lineage as on_weights
 from zoo.analysis.document import Options, analyse
 from zoo.errors import RequestError
-from zoo.homogeneity.results import Scalar
+from zoo.homogeneity.results import NO_REPLICAS, Scalar
 from zoo.reporting.schema import check
 from zoo.reporting.words import Words
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace
 from zoo.store.panel import Panel
-from zoo.store.schema import FEATURES, METRICS, WEIGHTS
+from zoo.store.schema import FEATURES, METRICS, RUN, WEIGHTS
 from zoo.store.tables import PredictionTable
 
 CLASSES = ("cat", "dog", "eel")
@@ -429,12 +429,98 @@ def test_a_study_of_imported_runs_alone_has_no_warning_of_them(tmp_path):
     assert warnings_of(tmp_path) == {}
 
 
+def test_runs_without_what_a_report_needs_are_not_called_damaged(study):
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    write_run(study, "silent", 0, labels[:0], labels[:0])
+    told = warnings_of(study)
+    assert told == {"not_comparable": (1, ["no test examples"])}
+    (item,) = analyse([study], QUICK)["left_out"]
+    assert (item["code"], item["why"]) == ("no_test_examples", "no test examples")
+
+
+def test_a_run_that_another_with_other_answers_replaces_is_told_of(study):
+    folder = next(study.rglob("first0"))
+    again = shutil.copytree(folder, folder.with_name("copied"))
+    later(again)
+    assert warnings_of(study) == {}  # the same answers: either may go
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    other = write_run(study / "more", "first", 0, (labels + 1) % 3, labels)
+    later(other, 9)
+    code, (count, names) = warnings_of(study).popitem()
+    assert (code, count) == ("replaced", 2)
+    assert all(name.startswith("first, seed 0 (") for name in names)
+
+
+def later(folder: Path, by: int = 1) -> None:
+    """Let a run have ended later than the others."""
+    record = json.loads((folder / RUN).read_text("utf-8"))
+    record["ended"] = f"{2100 + by}-01-01T00:00:00Z"
+    (folder / RUN).write_text(json.dumps(record), "utf-8")
+
+
+def test_with_one_model_left_nothing_is_said_of_several(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    write_run(tmp_path, "one", 0, np.where(np.arange(200) < 120, labels, (labels + 1) % 3), labels)
+    write_run(tmp_path, "always_cat", 0, np.zeros(200, np.int64), labels)
+    write_run(tmp_path, "knows", 0, labels, labels)
+    document = analyse([tmp_path], QUICK)
+    reason = document["headline"]["effective_models"]["reason"]
+    assert document["headline"]["models"] == 1
+    diversity = document["diversity"]
+    together = [*document["set_measures"].values(), *(document["failures"][key] for key in ("observed", "log_ratio"))]
+    together += [diversity[key] for key in ("vote", "oracle", "vote_gain", "oracle_gap", "vote_independent")]
+    assert len(together) > 8
+    assert {(number["value"], number["reason"]) for number in together} == {(None, reason)}
+    assert (document["failures"]["total"], diversity["contributions"]) == (0, [])
+    assert document["models"][diversity["best_model"]]["name"] == "knows"
+    from zoo.reporting import story
+
+    assert story.best_key(document) == "best"
+    assert reason in story.no_failures(document, Words())
+    assert untranslated(document) == []
+
+
+def test_what_is_minded_of_joint_failures_is_minded_of_the_oracle(study):
+    document = analyse([study], QUICK)
+    assert document["diversity"]["oracle"]["reason"] == document["failures"]["observed"]["reason"]
+    share = {"value": 0.01, "low": None, "high": None, "n": 9, "reason": "few"}
+    assert sections._complement(share)["reason"] == "few"
+
+
+def test_a_claim_that_is_untested_has_the_reason_of_its_measure(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    rng = np.random.default_rng(1)
+    for seed in (0, 1):
+        write_run(tmp_path, "knows", seed, labels, labels)
+        write_run(tmp_path, "one", seed, np.where(rng.random(200) < 0.3, (labels + 1) % 3, labels), labels)
+    pair = next(pair for pair in analyse([tmp_path], QUICK)["pairs"] if pair["p_values"])
+    claim = pair["p_values"]["less_than_independent"]
+    assert claim["corrected"] is None
+    assert claim["reason"] == pair["measures"]["error_correlation"]["reason"] != NO_REPLICAS
+    assert pair["p_values"]["more_alike_than_replicas"]["reason"] == pair["measures"]["kinship"]["reason"]
+
+
+def test_replicas_that_answer_the_same_have_a_seed_that_changes_nothing(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    rng = np.random.default_rng(1)
+    fixed = np.where(rng.random(200) < 0.3, (labels + 1) % 3, labels)
+    for seed in (0, 1):
+        write_run(tmp_path, "linear", seed, fixed, labels)
+        write_run(tmp_path, "one", seed, np.where(rng.random(200) < 0.3, (labels + 1) % 3, labels), labels)
+    document = analyse([tmp_path], QUICK)
+    found = {model["name"]: model["reliability"] for model in document["models"]}
+    assert found["linear"]["value"] == 1
+    assert found["linear"]["reason"] == "its seed changes nothing"
+    assert found["one"]["reason"] != "its seed changes nothing"
+    assert untranslated(document) == []
+
+
 def test_few_failures_are_told_of(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)
     for model in ("one", "two"):
         write_run(tmp_path, model, 0, np.where(rng.random(200) < 0.05, (labels + 1) % 3, labels), labels)
-    assert "few_failures" in warnings_of(tmp_path)
+    assert warnings_of(tmp_path)["few_failures"] == (None, [])
 
 
 def test_nothing_there_is_a_wrong_request(tmp_path):

@@ -625,6 +625,32 @@ def test_the_default_is_outside_the_study_and_one_disguise_may_lie_beside_anothe
     assert command([str(mlp.folder), "how=permute", "out=runs"]) == 2  # through a link, too
 
 
+def test_no_way_leads_a_disguise_in_among_trained_runs(
+    mlp: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, relative = tmp_path / "all" / "runs", mlp.folder.relative_to(mlp.folder.parents[3])
+    shutil.copytree(mlp.folder, study / relative)
+    moved = shutil.copytree(mlp.folder, tmp_path / "moved" / "one")
+    apart = tmp_path / "disguised"
+    assert command([str(study / relative), "how=permute", f"out={apart}"]) == 0
+    (made,) = reading.runs(apart)
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    for given_, out in (
+        (made.folder, study),  # a disguise of a disguise
+        (made.folder, study / "more"),
+        (made.folder, tmp_path / "all"),
+        (study / relative, tmp_path / "all"),  # above the study
+        (moved, study),  # a run in no place of its own
+        (moved, tmp_path / "moved"),
+    ):
+        assert command([str(given_), "how=permute", "seed=5", f"out={out}"]) == 2, (given_, out)
+        assert "would count the copy as one more model" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert command([str(made.folder), "how=permute", "seed=5", f"out={apart}"]) == 0
+    assert command([str(moved), "how=permute", "seed=6", f"out={apart}"]) == 0
+
+
 def test_a_run_that_was_moved_out_of_its_place_has_no_study_around_it(mlp: Outcome, tmp_path: Path) -> None:
     record = json.loads((mlp.folder / schema.RUN).read_text("utf-8"))
     assert place.root_of(mlp.folder, record) == mlp.folder.parents[3].resolve()

@@ -40,6 +40,7 @@ from zoo.reporting.markdown import markdown
 from zoo.reporting.page import LIMIT, Budget, page, script_json
 from zoo.reporting.schema import check, describe, estimate, number, undefined
 from zoo.reporting.words import Words, catalogue, clean, languages, translations
+from zoo.shares import UNSEEN
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -189,6 +190,9 @@ def every_kind() -> Iterator[dict[str, Any]]:
     told["failures"]["log_ratio"] = number(20.0, n=400)
     told["recipe_diversity"] = undefined("a kinship is undefined")
     yield told
+    unknown = document(4)
+    unknown["headline"]["effective_models"] = estimate(None, n=400, reason="the failures avoid each other")
+    yield unknown
     told = document(4)
     told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     told["headline"]["most_alike"]["likeness"] = number(0.5, n=400, reason="no spread")
@@ -296,8 +300,19 @@ class TestLanguages:
     def test_reasons_are_translated_with_what_stands_in_them(self) -> None:
         words = Words("zh")
         said = words.reason("from a random sample of 5 of 9 examples; a model is never wrong")
-        assert said == "取自 9 个样本中随机抽取的 5 个; 有一个模型从不出错"
+        assert said == "取自 9 个样本中随机抽取的 5 个；有一个模型从不出错"
         assert words.reason("something nobody foresaw") == "something nobody foresaw"
+        assert words.reason("a model is never wrong; nobody foresaw") == "有一个模型从不出错；nobody foresaw"
+
+    def test_no_chinese_text_has_the_commas_or_the_spaces_of_another_script(self) -> None:
+        texts = {**catalogue("zh"), **{text: text for _, text in translations("zh")}}
+        assert not [text for text in texts.values() if re.search(r"[，。；：）」”] |\d,[A-Z]|[\u4e00-\u9fff],", text)]
+        made = document()
+        for given in (estimate(1.5, n=9), estimate(1.5, 1.2, 1.9, 9)):
+            made["headline"] |= {"effective_models": given, "joint_failure": given}
+            for line in story.first_lines(check(made), Words("zh")):
+                assert "） " not in line
+                assert "1.5" in line
 
     def test_statements_on_weights_are_translated_sentence_by_sentence(self) -> None:
         said = "Every number is the other's, renumbered and pruned. Nobody foresaw this. No test finds shared weights."
@@ -368,6 +383,15 @@ class TestWords:
             (number(-0.1, -0.2, 0.0), "plain", "−0.10\u00a0(−0.20 to 0.00)"),
             (number(0.8214, 0.8031, 0.8387), "percent", "82.1 %\u00a0(80.3–83.9)"),
             (number(-0.001), "plain", "0.00"),
+            (number(0.9999, 0.99977, 0.99996), "percent", "99.990 %\u00a0(99.977–99.996)"),
+            (number(0.0001, 0.00004, 0.00023), "percent", "0.010 %\u00a0(0.004–0.023)"),
+            (number(0.0, 0.0, 0.0004), "percent", "0.000 %\u00a0(0.000–0.040)"),
+            (number(1.0, 0.9996, 1.0), "percent", "100.000 %\u00a0(99.960–100.000)"),
+            (number(0.5, 0.49999, 0.50001), "percent", "50.000 %\u00a0(49.999–50.001)"),
+            (number(0.021, 0.0003, 0.06), "percent", "2.1 %\u00a0(0.0–6.0)"),
+            (number(1 - 1e-7), "percent", "more than 99.9999 %"),
+            (number(1e-7), "percent", "less than 0.0001 %"),
+            (number(1.0), "percent", "100.0 %"),
             (undefined("0/0"), "plain", "—"),
         ],
     )
@@ -437,13 +461,14 @@ class TestHeadline:
         told = story.cautions(made, words)
         assert len(told) == len(made["headline"]["warnings"]) + 1
         assert "mlp, seed 3" in told[0]
-        assert words("lineage.run", model="cnn", seed=1) in told[3]
+        made_from = next(line for line in told if line.startswith(words("warnings.made_from", names="").rstrip(".。")))
+        assert words("lineage.run", model="cnn", seed=1) in made_from
         assert all(name in told[-1] for name in ("mlp", "cnn", words("answer.always_wrong", model="").strip()))
         drawn = figures(made, words)
         for text in (plain(markdown(made, words, drawn)), unmarked(page(made, words, drawn))):
             places = [text.index(line.replace("\u00a0", " ")) for line in story.first_lines(made, words)]
             assert places == sorted(places)
-            assert places[-1] < text.index(words("tiles.best"))
+            assert places[-1] < text.index(words("tiles.best_counted"))
             assert not [
                 line for line in story.verdict(made, words) if text.index(line.replace("\u00a0", " ")) < places[-1]
             ]
@@ -452,14 +477,15 @@ class TestHeadline:
         made = document()
         none = estimate(1.6, n=9, reason="fewer than 30 failures a model are too few failures for an interval")
         made["headline"] |= {"effective_models": none, "joint_failure": none}
-        made["headline"]["warnings"] = [{"code": "few_failures", "count": 0, "names": [], "runs": []}]
+        made["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
         made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason="too few failures for an interval")
-        made["diversity"]["best"] = number(0.9, n=9)
+        made["diversity"]["best"] = number(0.9, n=9, reason="the model is never wrong in some draws")
         told = story.first_lines(check(made), Words())
         assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
         assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
         assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
-        assert story.tiles(made, Words())[0].interval == "(too few failures for an interval)"
+        tile = story.tiles(made, Words())[0]
+        assert (tile.interval, tile.minding) == ("(no interval)", "the model is never wrong in some draws")
 
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []
@@ -477,6 +503,62 @@ class TestHeadline:
         made = document()
         made["headline"]["effective_models"] = estimate((low + high) / 2, low, high, 400)
         assert judged in story.verdict(check(made), Words())[0]
+
+    @pytest.mark.parametrize(
+        ("effective", "judged"),
+        [
+            # Above M failures avoid each other; how far is nothing that has to be known.
+            (estimate(3.7, 3.2, 4.3, 400), "almost independently"),
+            # Copies: nothing varies, so there is no interval, and no doubt either.
+            (estimate(1.0, None, None, 400, UNSEEN), "fail much alike"),
+            (estimate(1.4, None, None, 400, UNSEEN), "does not suffice"),
+        ],
+    )
+    def test_of_two_models_the_judgement_is_of_where_the_number_lies(self, effective: Any, judged: str) -> None:
+        made = document(2)
+        made["headline"]["effective_models"] = effective
+        assert judged in story.verdict(check(made), Words())[0]
+
+    def test_copies_that_fail_too_seldom_are_not_judged(self) -> None:
+        made = document(2)
+        made["headline"]["effective_models"] = estimate(1.0, n=400, reason="too few failures")
+        made["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
+        assert "does not suffice" in story.verdict(check(made), Words())[0]
+
+    def test_what_is_below_is_announced_where_something_is_below(self) -> None:
+        made = check(undefined_everywhere())
+        assert Words()("answer.judge_none") not in story.verdict(made, Words())
+        made = document()
+        made["headline"]["effective_models"] = estimate(None, n=400, reason="nothing")
+        assert story.verdict(check(made), Words())[0] == Words()("answer.judge_none")
+
+    def test_recipes_are_of_the_models_that_count(self) -> None:
+        made = document(5)
+        made["headline"] |= {"models": 4, "left_out": [{"model": 0, "why": "constant"}]}
+        told = story.recipes(check(made), Words())
+        assert told[0].startswith("4 models have a recipe diversity")
+        assert "4 when no two are alike" in " ".join(told)
+
+    def test_a_tile_says_what_to_mind_about_its_number(self) -> None:
+        made = document()
+        made["diversity"]["oracle"] = number(0.99, 0.98, 0.999, 400, "this interval is wider")
+        made["diversity"]["vote_gain"] = number(0.01, n=400, reason="the two differ on few examples")
+        *_, vote, oracle = story.tiles(check(made), Words())
+        assert (vote.interval, vote.minding) == ("(no interval)", "the two differ on few examples")
+        assert (oracle.interval, oracle.minding) == ("(98.0–99.9)", "this interval is wider")
+        for text in (plain(markdown(made, Words(), ())), unmarked(page(made, Words(), {}))):
+            assert "the two differ on few examples" in text
+            assert "this interval is wider" in text
+
+    def test_of_models_that_are_left_out_nothing_is_said_of_the_set(self) -> None:
+        made = document(4)
+        assert story.best_key(check(made)) == "best"
+        made["headline"] |= {"models": 3, "left_out": [{"model": 0, "why": "perfect"}]}
+        example = next(iter(check(made)["examples"].values()))
+        assert [who for who, _ in story.answers(made, example, Words())] == story.names(made)[1:]
+        for text in (plain(markdown(made, Words(), ())), unmarked(page(made, Words(), {}))):
+            assert "Best of the models that count" in text
+            assert "Best single model" not in text
 
     def test_of_few_examples_nothing_is_concluded(self) -> None:
         made = document()
@@ -726,6 +808,22 @@ class TestPage:
         made["lineage"]["listed"][1]["explained"] = None
         made["lineage"]["pairs"][1]["unexplained"] = 1
         assert kin.verdict(check(made), Words())[0].startswith("Shared weights: mlp and cnn: common ancestor (1 of 9")
+
+    def test_siblings_are_not_counted_with_what_nothing_explains(self) -> None:
+        made = related(document())
+        pair, runs = made["lineage"]["pairs"][2], [run["model"] for run in made["provenance"]["runs"]]
+        one, two = runs.index(pair["a"]), len(runs) - 1 - runs[::-1].index(pair["b"])
+        pair |= {"verdicts": {"common ancestor": 3}, "run_pairs": 3, "unexplained": 1}
+        like = made["lineage"]["listed"][0]
+        siblings = [(one, two), (one, two - 1)]
+        made["lineage"]["listed"] += [
+            {**like, "a": a, "b": b, "verdict": "common ancestor", "explained": "one seed"} for a, b in siblings
+        ]
+        told = kin.sentence(check(made), Words())
+        names = story.names(made)
+        among = f"{names[pair['a']]} and {names[pair['b']]}"
+        among = f"runs of {names[pair['a']]} among each other" if pair["a"] == pair["b"] else among
+        assert f"{among}: common ancestor (1 of 3 pairs of runs)" in told
 
     @pytest.mark.parametrize(
         ("changed", "said"),

@@ -238,7 +238,13 @@ def test_an_older_shorter_answer_sheet_costs_no_examples(tmp_path):
     found = compared(tmp_path)
     assert newer in [member.run.folder for member in found.members]
     assert set(found.ids) == set(IDS)
-    assert [left.why for left in found.left_out] == ["one model twice with one seed"]
+    assert [left.code for left in found.left_out] == ["replaced_by_others"]
+
+
+def test_a_shorter_sheet_with_the_same_answers_has_no_other_answers(tmp_path):
+    older = write(tmp_path, ids=IDS[:30], versions={"torch": "2.7"})
+    write(tmp_path, versions={"torch": "2.8"})
+    assert [(left.folder, left.code) for left in compared(tmp_path).left_out] == [(older, "replaced")]
 
 
 def test_other_classes_are_left_out(tmp_path):

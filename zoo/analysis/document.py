@@ -78,12 +78,15 @@ def analyse(
     plan = Bootstrap(options.draws, options.seed, device=options.device)
     kinds = [entry.cls for entry in registry().entries["measure"].values()]
     kinds.sort(key=_core_order)
-    counted = numbers.headline(answers, plan).models
-    every = first.together(answers, counted)
+    counting = numbers.headline(answers, plan)
+    counted, every, gap = counting.models, first.together(answers, counting.models), first.too_few(counting, answers)
     results: dict[str, Result] = {}
     for kind in kinds:
         progress(f"measuring likeness: {kind.title}")
-        results[kind.name] = _measured(kind, every if kind.scope == "set" else answers, plan)
+        if kind.scope == "set" and gap:
+            results[kind.name] = Scalar(None, None, None, len(answers.ids), gap)
+        else:
+            results[kind.name] = _measured(kind, every if kind.scope == "set" else answers, plan)
     board = leaderboard(answers)
     votes = sections.Votes.of(answers)
     progress("comparing representations")
@@ -91,7 +94,7 @@ def analyse(
     kin = lineage.lineage(comparison, answers.models, progress, options.answers) if options.lineage else None
     progress("putting it together")
     gone = _left_out(comparison) if left_out is None else list(left_out)
-    found = _Found(kinds, results, board, votes, grids, plan, kin, counted, every, gone)
+    found = _Found(kinds, results, board, votes, grids, plan, kin, counted, every, gap, gone)
     return _document(comparison, answers, found, options, command)
 
 
@@ -118,6 +121,7 @@ class _Found:
     lineage: Lineage | None
     counted: tuple[int, ...]
     every: Panel
+    gap: str
     left_out: list[schema.LeftOut]
 
     def of_models(self) -> dict[str, PerModel]:
@@ -131,9 +135,12 @@ def _document(
     comparison: Comparison, answers: Panel, found: _Found, options: Options, command: Sequence[str]
 ) -> schema.Document:
     record = comparison.members[0].run.record
-    of_pairs, replicas = found.of_pairs(), np.bincount(found.every.runs).min() > 1
+    of_pairs = found.of_pairs()
+    replicas = not found.gap and np.bincount(found.every.runs).min() > 1
     every = sections.pairs(answers, found.votes, of_pairs, kinship.claims(answers, found.plan))
-    together = sections.failed(found.every, found.plan)
+    together = (
+        sections.failed(found.every, found.plan) if not found.gap else sections.nothing_failed(answers, found.gap)
+    )
     origin = _provenance(comparison, answers, command)
     headline = first.headline(answers, found.plan, of_pairs, found.left_out, origin["runs"])
     document = schema.Document(
@@ -151,7 +158,9 @@ def _document(
         set_measures=_of_set(found),
         map=sections.picture(answers, of_pairs[headline["measure"]], found.counted),
         failures=together,
-        diversity=sections.diversity(found.every, answers.models, found.board, found.plan),
+        diversity=sections.diversity(found.every, answers.models, found.board, found.plan)
+        if not found.gap
+        else sections.no_diversity(answers, found.plan, found.gap),
         representations=found.grids,
         examples=_examples(record, answers, found.votes, _referred(together, every), options.examples),
         left_out=found.left_out,
@@ -218,7 +227,7 @@ def _models(comparison: Comparison, answers: Panel, found: _Found) -> list[schem
                 seeds=[seed for run, seed in zip(answers.runs, answers.seeds, strict=True) if run == index],
                 metrics={"accuracy": sections.accuracy_of(found.board, index), "macro_f1": from_models(f1, index)},
                 rank=int(found.board.rank[index]),
-                reliability=from_models(reliability, index),
+                reliability=sections.reliability_of(reliability, answers, index),
                 cost=_cost(runs),
                 measures={name: from_models(result, index) for name, result in found.of_models().items()},
             )
@@ -339,12 +348,17 @@ def _examples(
 def _left_out(comparison: Comparison) -> list[schema.LeftOut]:
     told = [
         schema.LeftOut(
-            what=item.what, folder=None if item.folder is None else str(item.folder), why=item.why, reason=item.reason
+            what=item.what,
+            folder=None if item.folder is None else str(item.folder),
+            code=item.code,
+            why=item.why,
+            reason=item.reason,
         )
         for item in comparison.left_out
     ]
     return told + [
-        schema.LeftOut(what="note", folder=None, why="compared nevertheless", reason=note) for note in comparison.notes
+        schema.LeftOut(what="note", folder=None, code="note", why="compared nevertheless", reason=note)
+        for note in comparison.notes
     ]
 
 

@@ -26,9 +26,15 @@ NAMED = 4
 KINSHIP: schema.Shown = "kinship"
 ERRORS: schema.Shown = "error_correlation"
 
-_ON_PURPOSE = ("not complete: ", "one model twice with one seed")
-_DAMAGED = ("damaged", "unreadable", "no predictions", "no test examples", "repeated ids")
-_SHORTER = "not answered by all"
+_NO_NEWS: frozenset[schema.LeftOutCode] = frozenset(("note", "incomplete", "replaced", "no_features"))
+"""What was left out and says nothing new: a run that failed was reported where it was made, and of two runs with the
+same answers either may go."""
+_WARNED: Mapping[schema.LeftOutCode, schema.WarningCode] = {
+    "damaged": "damaged",
+    "replaced_by_others": "replaced",
+    "not_answered": "fewer_examples",
+}
+"""What has a warning that names it; all others cannot be compared."""
 
 
 def headline(
@@ -61,8 +67,8 @@ def _estimate(found: numbers.Estimate) -> schema.Estimate:
 
 def together(panel: Panel, counted: Sequence[int]) -> Panel:
     """The panel of the models that count alone, for what is about all models together: next to a model that is never
-    wrong nothing is failed by all. The panel as it is where fewer than two count."""
-    if len(counted) < 2 or len(counted) == len(panel.models):
+    wrong nothing is failed by all. It may have one model, or none: then what is about several is undefined."""
+    if len(counted) == len(panel.models):
         return panel
     runs = [run for run, model in enumerate(panel.runs) if model in counted]
     return replace(
@@ -73,6 +79,12 @@ def together(panel: Panel, counted: Sequence[int]) -> Panel:
         predictions=panel.predictions[runs],
         probabilities=None if panel.probabilities is None else panel.probabilities[runs],
     )
+
+
+def too_few(found: numbers.Headline, panel: Panel) -> str:
+    """Why nothing can be said of the models that count together; empty where at least two do. For a single model that
+    counts, what it fails is known, so there is no such reason."""
+    return found.effective_models.reason if len(found.models) < 2 and len(found.models) < len(panel.models) else ""
 
 
 def shown_measure(panel: Panel, results: Mapping[str, Pairs], counted: Sequence[int]) -> schema.Shown:
@@ -111,31 +123,29 @@ def warnings(
     runs: Sequence[schema.RunOrigin],
 ) -> list[schema.HeadlineWarning]:
     """What changes the headline or its meaning and cannot be seen in it. Empty for a study of nothing but sound runs of
-    its own. A run that failed is no news: it has been reported where it was made."""
-    gone = [item for item in left_out if item["what"] != "note" and not item["why"].startswith(_ON_PURPOSE)]
-    damaged = [item["what"] for item in gone if item["why"] in _DAMAGED]
-    shorter = [item["what"] for item in gone if item["why"] == _SHORTER]
-    others = Counter(item["why"] for item in gone if item["why"] not in (*_DAMAGED, _SHORTER))
+    its own."""
+    named: dict[schema.WarningCode, list[str]] = {code: [] for code in ("damaged", "replaced", "fewer_examples")}
+    others: Counter[str] = Counter()
+    for item in left_out:
+        if code := _WARNED.get(item["code"]):
+            named[code].append(item["what"])
+        elif item["code"] not in _NO_NEWS:
+            others[item["why"]] += 1
     made_from = [place for place, run in enumerate(runs) if run["parent"] is not None]
     imported = [place for place, run in enumerate(runs) if run["imported"]]
-    told = []
-    for code, count, names in (
-        ("damaged", len(damaged), damaged),
-        ("not_comparable", others.total(), list(others)),
-        ("fewer_examples", len(shorter), shorter),
-    ):
-        told += [_warning(code, count, names=names)] if count else []  # type: ignore[arg-type]
+    told = [_warning(code, len(names), names=names) for code, names in named.items() if names]
+    told += [_warning("not_comparable", others.total(), names=list(others))] if others else []
     told += [_warning("made_from", len(made_from), runs=made_from)] if made_from else []
     told += [_warning("imported", len(imported), runs=imported)] if 0 < len(imported) < len(runs) else []
     n = found.effective_models.n
     if n < FEW_EXAMPLES:
         told.append(_warning("few_examples", n))
     elif found.few_failures and found.effective_models.value is not None:
-        told.append(_warning("few_failures", round(found.joint_failures)))
+        told.append(_warning("few_failures", None))
     return told
 
 
 def _warning(
-    code: schema.WarningCode, count: int, names: Sequence[str] = (), runs: Sequence[int] = ()
+    code: schema.WarningCode, count: int | None, names: Sequence[str] = (), runs: Sequence[int] = ()
 ) -> schema.HeadlineWarning:
     return schema.HeadlineWarning(code=code, count=count, names=list(names)[:NAMED], runs=list(runs)[:NAMED])

@@ -12,6 +12,8 @@ import numpy as np
 
 from zoo.analysis.convert import (
     NO_PAIR,
+    NO_SPREAD,
+    SEED_CHANGES_NOTHING,
     SOME_PAIR,
     finite,
     from_models,
@@ -21,14 +23,14 @@ from zoo.analysis.convert import (
 from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
 from zoo.homogeneity.leaderboard import Leaderboard
-from zoo.homogeneity.results import NO_REPLICAS, ONE_MODEL
+from zoo.homogeneity.results import ONE_MODEL
 from zoo.homogeneity.selection import best_accuracy
 from zoo.reporting import schema
 from zoo.reporting.schema import number, undefined
 
 if TYPE_CHECKING:
     from zoo.homogeneity.measures import Measure
-    from zoo.homogeneity.results import Pairs, Result
+    from zoo.homogeneity.results import Pairs, PerModel, Result
     from zoo.store.panel import Panel
 
 LISTED = 12
@@ -88,11 +90,12 @@ def pairs(panel: Panel, votes: Votes, results: Mapping[str, Pairs], claims: kins
     wrong = votes.answers != panel.labels
     for a, b in itertools.combinations_with_replacement(range(models), 2):
         apart, both = votes.answers[a] != votes.answers[b], wrong[a] & wrong[b]
+        numbers = {name: from_pairs(result, a, b) for name, result in results.items()}
         pair = schema.Pair(
             a=a,
             b=b,
-            measures={name: from_pairs(result, a, b) for name, result in results.items()},
-            p_values=None if a == b else _p_values(claims, a, b),
+            measures=numbers,
+            p_values=None if a == b else _p_values(claims, numbers, a, b),
             differing=None if a == b else _listed(panel, apart, listed),
             failed_together=None if a == b else _listed(panel, both, listed),
         )
@@ -113,14 +116,20 @@ def _listed(panel: Panel, chosen: np.ndarray, most: int) -> schema.ExampleList:
     return schema.ExampleList(total=len(rows), ids=[panel.ids[row] for row in rows[:most]])
 
 
-def _p_values(claims: kinship.Claims, a: int, b: int) -> schema.PValues:
-    def claim(raw: np.ndarray, corrected: np.ndarray) -> schema.Claim:
-        value = finite(raw[a, b])
-        return schema.Claim(raw=value, corrected=finite(corrected[a, b]), reason=NO_REPLICAS if value is None else None)
+def _p_values(claims: kinship.Claims, numbers: Mapping[str, schema.Number], a: int, b: int) -> schema.PValues:
+    """numbers: the measures of the pair, which know why a test of it is undefined."""
 
+    def claim(raw: np.ndarray, corrected: np.ndarray, measure: str) -> schema.Claim:
+        value, tested = finite(raw[a, b]), numbers.get(measure)
+        # Beside a value with an interval a reason is something to mind, and does not say why nothing could be tested.
+        known = tested and (tested["value"] is None or tested["low"] is None)
+        reason = (tested["reason"] if tested and known else None) or NO_SPREAD
+        return schema.Claim(raw=value, corrected=finite(corrected[a, b]), reason=reason if value is None else None)
+
+    more, less = claims.more_than_replicas, claims.less_than_independent
     return schema.PValues(
-        more_alike_than_replicas=claim(claims.more_than_replicas, claims.more_than_replicas_adjusted),
-        less_than_independent=claim(claims.less_than_independent, claims.less_than_independent_adjusted),
+        more_alike_than_replicas=claim(more, claims.more_than_replicas_adjusted, "kinship"),
+        less_than_independent=claim(less, claims.less_than_independent_adjusted, "error_correlation"),
     )
 
 
@@ -204,6 +213,12 @@ def failed(panel: Panel, plan: Bootstrap) -> schema.Failures:
     return section
 
 
+def nothing_failed(panel: Panel, reason: str) -> schema.Failures:
+    """The same where fewer than two models count. panel: of all."""
+    none = undefined(reason, len(panel.ids))
+    return schema.Failures(distribution=[], observed=none, expected=none, log_ratio=none, total=0, every_model_fails=[])
+
+
 def against_label(panel: Panel, votes: Votes) -> schema.AgainstLabel:
     """The examples on which more than half of the models give one and the same wrong answer, most models first."""
     counts = np.stack([(votes.answers == answer).sum(0) for answer in range(len(panel.classes))])
@@ -273,6 +288,32 @@ def diversity(panel: Panel, models: Sequence[str], board: Leaderboard, plan: Boo
     )
 
 
+def no_diversity(panel: Panel, plan: Bootstrap, reason: str) -> schema.Diversity:
+    """The same where fewer than two models count: the best is that of all. panel: of all."""
+    best, accuracy = best_accuracy(panel, plan)
+    none = undefined(reason, len(panel.ids))
+    return schema.Diversity(
+        best_model=best,
+        best=from_scalar(accuracy),
+        vote=none,
+        oracle=none,
+        vote_independent=none,
+        oracle_independent=none,
+        vote_gain=none,
+        oracle_gap=none,
+        contributions=[],
+    )
+
+
+def reliability_of(found: PerModel, panel: Panel, model: int) -> schema.Number:
+    """How alike the replicas of a model are; of replicas that answer the same, that its seed changes nothing."""
+    told = from_models(found, model)
+    answers = panel.predictions[np.asarray(panel.runs) == model]
+    if told["value"] is not None and len(answers) > 1 and (answers == answers[:1]).all():
+        told["reason"] = SEED_CHANGES_NOTHING
+    return told
+
+
 def accuracy_of(board: Leaderboard, model: int) -> schema.Number:
     """A model's accuracy with its interval over examples and seeds."""
     return number(float(board.accuracy[model]), finite(board.low[model]), finite(board.high[model]), board.n)
@@ -282,4 +323,4 @@ def _complement(share: schema.Number) -> schema.Number:
     if share["value"] is None:
         return share
     low, high = (None if bound is None else 1 - bound for bound in (share["high"], share["low"]))
-    return number(1 - share["value"], low, high, share["n"])
+    return number(1 - share["value"], low, high, share["n"], share["reason"])

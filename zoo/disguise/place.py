@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import RequestError, StoreError
-from zoo.store.keys import RunPlace
+from zoo.store.keys import RunPlace, escape
 from zoo.store.reading import read
 from zoo.store.schema import PARENT
+from zoo.store.study import run_folders
 
 DEFAULT = "disguised"
 """The folder for disguised runs, beside `runs`: reports on the latter do not look into it."""
@@ -27,16 +28,52 @@ def root_of(folder: Path, record: Mapping[str, Any]) -> Path | None:
 
 
 def require_apart(run: Path, out: Path) -> None:
-    """Refuse to write among the runs that a run was trained with. What was made out of another itself may have more
-    made out of it beside it. Raises RequestError; what cannot be read is for the reader of the run to tell."""
-    try:
-        record = read(run, verify=False).record
-    except (RequestError, StoreError, OSError):
+    """Refuse to write among runs that were trained, of the task and dataset of the run to be disguised: in a folder
+    that such runs lie in, or one above them. Runs that were made out of others themselves may have more made out of
+    them beside them. Raises RequestError; what cannot be read is for the reader of the run to tell."""
+    record, out = _record(run), out.resolve()
+    if record is None:
         return
     root = None if record.get(PARENT) else root_of(run, record)
-    if root is not None and out.resolve().is_relative_to(root):
-        raise RequestError(
-            f"out={out} is in {root}, where the run to be disguised is.\n"
-            "A report on these runs would count the copy as one more model, and its headline would change.\n"
-            f"Choose a folder outside, e.g. out={DEFAULT}; a report takes both: study={root},{DEFAULT}"
-        )
+    if root is not None and out.is_relative_to(root):
+        raise RequestError(_refusal(f"out={out} is in {root}, where the run to be disguised is.", root))
+    data = (record.get("task"), record.get("dataset"))
+    above, below = _around(out, *map(str, data)), [run.resolve()] if out in run.resolve().parents else []
+    for folder in (*above, *below, *_below(out)):
+        found = _record(folder)
+        if found is not None and not found.get(PARENT) and (found.get("task"), found.get("dataset")) == data:
+            study = out if out in folder.parents else folder.parents[3]
+            where = (
+                "has a trained run of the same data in it" if study == out else f"is in {study}, beside a trained run"
+            )
+            raise RequestError(_refusal(f"out={out} {where}: {folder}", study))
+
+
+def _refusal(first: str, study: Path) -> str:
+    return (
+        f"{first}\n"
+        "A report on these runs would count the copy as one more model, and its headline would change.\n"
+        f"Choose a folder outside, e.g. out={DEFAULT}; a report takes both: study={study},{DEFAULT}"
+    )
+
+
+def _around(out: Path, task: str, dataset: str) -> Iterator[Path]:
+    """The runs of a task and dataset in the stores that a folder lies in, its own included."""
+    if task and dataset:
+        for place in (out, *out.parents):
+            yield from sorted((place / escape(task) / escape(dataset)).glob("*/*"))
+
+
+def _below(out: Path) -> list[Path]:
+    """The runs that a report on a folder would find."""
+    try:
+        return run_folders(out) if out.is_dir() else []
+    except RequestError:  # there is none
+        return []
+
+
+def _record(run: Path) -> Mapping[str, Any] | None:
+    try:
+        return read(run, verify=False).record
+    except (RequestError, StoreError, OSError):
+        return None

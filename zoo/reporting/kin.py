@@ -200,11 +200,18 @@ def _none(found: Lineage, words: Words) -> str:
 
 
 def _named(document: Document, pair: LineagePair, among: Sequence[str], words: Words) -> str:
-    names = story.names(document)
+    """How many pairs of runs of two models have each of some verdicts, and nothing explains it."""
+    names, owners = story.names(document), _owners(document)
+    known = Counter[str](
+        one["verdict"]
+        for one in document["lineage"]["listed"]
+        if one["explained"] is not None and _models(one, owners) == (pair["a"], pair["b"])
+    )
+    news = {name: pair["verdicts"].get(name, 0) - known[name] for name in among}
     told = [
-        words("lineage.counted", verdict=words.translate(name), count=pair["verdicts"][name], pairs=pair["run_pairs"])
-        for name in among
-        if name in pair["verdicts"]
+        words("lineage.counted", verdict=words.translate(name), count=count, pairs=pair["run_pairs"])
+        for name, count in news.items()
+        if count > 0
     ]
     verdicts = words("lineage.comma").join(told)
     if pair["a"] == pair["b"]:

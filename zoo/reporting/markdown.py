@@ -81,7 +81,12 @@ def _head(document: Document, words: Words) -> list[str]:
         words("page.classes", count=words.count(len(study["classes"]))),
     ]
     tiles = [
-        (tile.label, f"{tile.value} {tile.interval}", escape(tile.detail)) for tile in story.tiles(document, words)
+        (
+            tile.label,
+            f"{tile.value} {tile.interval}",
+            "<br>".join(escape(text) for text in (tile.detail, tile.minding) if text),
+        )
+        for tile in story.tiles(document, words)
     ]
     return [
         f"# {escape(document['title'])}",
@@ -192,7 +197,7 @@ def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
         *_shown(rows.failures(document, words)),
         *_picture("failures", words("failures.caption"), drawn),
         f"### {words('failures.list')}",
-        how if found["total"] else words("failures.nothing"),
+        how if found["total"] else escape(story.no_failures(document, words)),
         *(["\n".join(examples)] if examples else []),
     ]
 

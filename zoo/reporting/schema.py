@@ -24,9 +24,27 @@ Shown = Literal["kinship", "error_correlation"]
 """The measures that pairs, map and tree may be shown in."""
 
 WarningCode = Literal[
-    "damaged", "not_comparable", "fewer_examples", "made_from", "imported", "few_examples", "few_failures"
+    "damaged", "replaced", "fewer_examples", "not_comparable", "made_from", "imported", "few_examples", "few_failures"
 ]
 """What may have to be known before the headline is used."""
+
+LeftOutCode = Literal[
+    "note",
+    "incomplete",
+    "damaged",
+    "unreadable",
+    "no_predictions",
+    "no_test_examples",
+    "repeated_ids",
+    "other_classes",
+    "other_labels",
+    "other_examples",
+    "replaced",
+    "replaced_by_others",
+    "not_answered",
+    "no_features",
+]
+"""Why something is not compared: as `zoo.store.study.Code`, and `note` for what is compared nevertheless."""
 
 
 class Number(TypedDict):
@@ -87,11 +105,12 @@ class HeadlineWarning(TypedDict):
 
     code: Annotated[
         WarningCode,
-        "runs left out as damaged; runs left out as not comparable; examples left out that some run did not answer; "
-        "runs that count and were made from another run, by their own record; runs that count and were made elsewhere, "
-        "beside others that were not; fewer than 30 test examples; too few failures for an interval to be relied on",
+        "runs left out as damaged; runs left out because a newer one of the same recipe and seed has other answers; "
+        "examples left out that some run did not answer; runs left out as not comparable; runs that count and were "
+        "made from another run, by their own record; runs that count and were made elsewhere, beside others that were "
+        "not; fewer than 30 test examples; too few failures for an interval to be relied on",
     ]
-    count: Annotated[int, "how many runs or examples; of `few_failures` how many examples all models fail"]
+    count: Annotated[int | None, "how many runs or examples; null for `few_failures`"]
     names: Annotated[list[str], "what was left out, or of `not_comparable` why: a bounded number of them"]
     runs: Annotated[list[int], "of `made_from` and `imported`: indices in `provenance.runs`, a bounded number of them"]
 
@@ -366,7 +385,8 @@ class LeftOut(TypedDict):
 
     what: Annotated[str, "a run, or some examples, in words"]
     folder: Annotated[str | None, "of the run"]
-    why: Annotated[str, "why, in a few words that are the same for all of one kind"]
+    code: Annotated[LeftOutCode, "why"]
+    why: Annotated[str, "the same in a few words"]
     reason: Annotated[str, "the particulars, in a sentence"]
 
 

@@ -59,17 +59,20 @@ _TABLE_MEASURES = (
 )
 _OF_ERRORS = frozenset(("error_correlation", "excess_error_correlation"))
 _MOST_TIMES = 1000
+_ALIKE, _APART = 0.25, 0.75  # shares of the way from 1 to M: below it all of the interval, or above it
 _NEEDS_MORE = 0.5  # width of the interval, as a share of all that it could be, beyond which nothing is said
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure that stands beside the answer: what it is, the figure, its interval or nothing, and what it means."""
+    """One figure that stands beside the answer: what it is, the figure, its interval or that there is none, what it
+    means, and what to mind about it, or nothing."""
 
     label: str
     value: str
     interval: str
     detail: str
+    minding: str
 
 
 def names(document: Document) -> list[str]:
@@ -167,7 +170,7 @@ def recipes(document: Document, words: Words) -> list[str]:
     found = document.get("recipe_diversity")
     if found is None:
         return []
-    models = len(document["models"])
+    models = document["headline"]["models"]
     if found["value"] is None:
         return [words("recipes.unknown", reason=words.reason(found["reason"])), words("recipes.how", models=models)]
     said = words("recipes.sentence", models=models, value=words.number(found))
@@ -279,7 +282,7 @@ def effective_number(document: Document, key: Literal["effective_models", "joint
     plain = Number(value=number["value"], low=low, high=high, n=number["n"], reason=number["reason"])
     text = words.number(plain, digits=2 if narrow else 1)
     if low is not None and high is not None:
-        return text
+        return words("answer.with_interval", number=text)
     return words("answer.few_for_interval" if _warned(document, "few_failures") else "answer.no_interval", number=text)
 
 
@@ -300,7 +303,7 @@ def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str],
     named = [words.translate(name) for name in warning["names"]]
     named += [words("lineage.run", model=shown[run["model"]], seed=run["seed"]) for run in runs]
     listed = words("numbers.comma").join(named)
-    if warning["count"] > len(named) > 0 and warning["code"] != "not_comparable":
+    if (warning["count"] or 0) > len(named) > 0 and warning["code"] != "not_comparable":
         listed += words("numbers.and_more")
     return words(f"warnings.{warning['code']}", count=words.count(warning["count"]), names=listed)
 
@@ -315,7 +318,8 @@ def verdict(document: Document, words: Words) -> list[str]:
     """The headline explained to somebody who decides: one sentence an entry, honest about what is not known."""
     if len(document["models"]) < 2:
         return []
-    told = [_judgement(document, words), *_minding(document, words)]
+    judged = _judgement(document, words)
+    told = [*([judged] if judged else []), *_minding(document, words)]
     # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
     replicas = any(len(model["seeds"]) > 1 for model in document["models"])
     without = without_kinship(document, words) if replicas else ""
@@ -331,18 +335,24 @@ def _minding(document: Document, words: Words) -> list[str]:
 
 
 def _judgement(document: Document, words: Words) -> str:
+    """What the first number means; empty where nothing on the page could help."""
     found = document["headline"]
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
-        return words("answer.judge_none")
-    if effective["low"] is None or effective["high"] is None or _warned(document, "few_examples"):
+        below = _defined(document) or document["failures"]["observed"]["value"] is not None
+        return words("answer.judge_none") if below else ""
+    if _warned(document, "few_examples") or _warned(document, "few_failures"):
         return words("answer.judge_wide")
+    if effective["low"] is None or effective["high"] is None:
+        # Exact copies: no example could be drawn that tells them apart, so nothing varies.
+        return words("answer.judge_alike" if math.isclose(effective["value"], 1) else "answer.judge_wide")
     low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
-    if high - low > _NEEDS_MORE:
-        return words("answer.judge_wide")
-    if high < 0.25:
+    # Where the interval lies comes before how wide it is: it may pass M, and then it is wide on one side only.
+    if high < _ALIKE:
         return words("answer.judge_alike")
-    return words("answer.judge_apart" if low > 0.75 else "answer.judge_between")
+    if low > _APART:
+        return words("answer.judge_apart")
+    return words("answer.judge_wide" if high - low > _NEEDS_MORE else "answer.judge_between")
 
 
 def _warned(document: Document, code: WarningCode) -> bool:
@@ -381,7 +391,7 @@ def tiles(document: Document, words: Words) -> list[Tile]:
     diversity, failures = document["diversity"], document["failures"]
     found = []
     if diversity["best"]["value"] is not None:
-        found.append(_tile("best", diversity["best"], words, names(document)[diversity["best_model"]]))
+        found.append(_tile(best_key(document), diversity["best"], words, names(document)[diversity["best_model"]]))
     if len(document["models"]) < 2:
         return found
     if failures["observed"]["value"] is not None:
@@ -398,7 +408,23 @@ def tiles(document: Document, words: Words) -> list[Tile]:
 def _tile(key: str, number: Number, words: Words, detail: str) -> Tile:
     told = points(number, words) if key == "vote" else words.number(number, "percent")
     value, _, interval = told.partition("\u00a0(")
-    return Tile(words(f"tiles.{key}"), value, f"({interval}" if interval else words("tiles.no_interval"), detail)
+    minding = words.reason(number["reason"]) if number["reason"] else ""
+    interval = f"({interval}" if interval else words("tiles.no_interval")
+    return Tile(words(f"tiles.{key}"), value, interval, detail, minding)
+
+
+def best_key(document: Document) -> Literal["best", "best_counted"]:
+    """How the best model is called, which need not be the best of all: a model that is left out may be better."""
+    found = document["headline"]
+    return "best_counted" if found["left_out"] and found["models"] > 1 else "best"
+
+
+def no_failures(document: Document, words: Words) -> str:
+    """Why no example is listed that every model fails: there is none, or nothing to say it of."""
+    found = document["failures"]["observed"]
+    if found["value"] is not None:
+        return words("failures.nothing")
+    return words("failures.undefined", reason=words.reason(found["reason"]))
 
 
 def points(number: Number, words: Words) -> str:
@@ -428,10 +454,15 @@ def shortened(text: str) -> str:
 
 
 def answers(document: Document, example: Example, words: Words) -> list[tuple[str, str]]:
-    """Who answered what: each model; or of many models, how many gave each answer, the most frequent first."""
-    said = [words("numbers.no_answer") if answer is None else clean(answer) for answer in example["predictions"]]
+    """Who of the models that count answered what: each model; or of many models, how many gave each answer, the most
+    frequent first."""
+    gone = {left["model"] for left in document["headline"]["left_out"]}
+    counted = [index for index in range(len(document["models"])) if index not in gone]
+    given = [example["predictions"][index] for index in counted]
+    said = [words("numbers.no_answer") if answer is None else clean(answer) for answer in given]
     if len(said) <= _NAMED_ANSWERS:
-        return list(zip(names(document), said, strict=True))
+        shown = names(document)
+        return [(shown[index], answer) for index, answer in zip(counted, said, strict=True)]
     return [(words("failures.models", count=count), answer) for answer, count in Counter(said).most_common()]
 
 

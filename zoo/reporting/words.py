@@ -18,6 +18,9 @@ _MISLEADING = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 _MINUS = "−"
+_MOST_DIGITS = 4
+_LEAST = 1e-6
+"""The smallest share that is shown, with `_MOST_DIGITS` after the point of its percentage, and the largest below 1."""
 
 _FORMULAS = {
     "agreement": "mean[ŷ₁ = ŷ₂]",
@@ -122,10 +125,11 @@ class Words:
         """An English clause of the analysis in this language, or as it is when the catalogue does not know it."""
         # Two things to mind about one number stand as two clauses, and a {placeholder} would take both for one.
         parts = [self._known(part) for part in clause.split("; ")]
-        if whole := "; ".join(part for part in parts if part) if all(parts) else self._known(clause):
+        joint = self._texts["table.semicolon"]
+        if whole := joint.join(parts) if all(parts) else self._known(clause):
             return whole
         first, semicolon, rest = clause.partition("; ")
-        return f"{self.translate(first)}; {self.translate(rest)}" if semicolon else clean(clause)
+        return f"{self.translate(first)}{joint}{self.translate(rest)}" if semicolon else clean(clause)
 
     def _known(self, clause: str) -> str:
         """The translation of a clause; empty when the catalogue has none."""
@@ -151,10 +155,10 @@ class Words:
         if number["value"] is None:
             return "—"
         percent = style == "percent"
-        digits = _percent_digits(number["value"]) if percent else digits
-        text = self.value(number["value"], style, digits)
-        if number["low"] is None or number["high"] is None or (percent and _is_tiny(number["value"])):
-            return text
+        if number["low"] is None or number["high"] is None or (percent and _is_at_the_edge(number["value"])):
+            return self.value(number["value"], style, digits)
+        digits = _shared_digits(number["value"], number["low"], number["high"]) if percent else digits
+        text = self._percent(number["value"], digits) if percent else self.value(number["value"], style, digits)
         scale = 100 if percent else 1
         low, high = (_fixed(end * scale, digits) for end in (number["low"], number["high"]))
         # A dash between negative numbers reads as another minus.
@@ -172,11 +176,14 @@ class Words:
         if value is None:
             return "—"
         if style == "percent":
-            percent = self._texts["numbers.percent"]
-            if _is_tiny(value):
-                return self._texts["numbers.less"].format(value=percent.format(value="0.0001"))
-            return percent.format(value=_fixed(value * 100, _percent_digits(value)))
+            if _is_at_the_edge(value):
+                key, edge = ("less", _LEAST) if value < 0.5 else ("more", 1 - _LEAST)
+                return self._texts[f"numbers.{key}"].format(value=self._percent(edge, _MOST_DIGITS))
+            return self._percent(value, _percent_digits(value))
         return _fixed(value, digits)
+
+    def _percent(self, share: float, digits: int) -> str:
+        return self._texts["numbers.percent"].format(value=_fixed(share * 100, digits))
 
     def count(self, value: float | None) -> str:
         """A count, or three significant digits of a measurement, with thousands grouped: `1,234`, `0.512`."""
@@ -241,16 +248,25 @@ def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     return entries
 
 
-def _is_tiny(share: float) -> bool:
-    """Whether a share is above 0 and yet below all that is shown of it."""
-    return 0 < share < 1e-6
+def _is_at_the_edge(share: float) -> bool:
+    """Whether a share is neither 0 nor 1 and yet nearer to it than all that is shown of it."""
+    return 0 < share < _LEAST or 1 - _LEAST < share < 1
 
 
 def _percent_digits(share: float) -> int:
-    """Digits after the point of a share in percent: one, and of a share below 0.1 % so many that it is not shown as 0:
-    `4 %, by chance 0.0 %` would not agree with how many times the one is the other."""
-    percent = abs(share) * 100
-    return 1 if percent == 0 or percent >= 0.1 else min(4, 1 - math.floor(math.log10(percent)))
+    """Digits after the point of a share in percent: one, and of a share within 0.1 % of 0 or of 100 % so many that it
+    is not shown as that: `4 %, by chance 0.0 %` would not agree with how many times the one is the other."""
+    percent = round(min(abs(share), abs(1 - share)) * 100, 9)
+    return 1 if percent == 0 or percent >= 0.1 else min(_MOST_DIGITS, 1 - math.floor(math.log10(percent)))
+
+
+def _shared_digits(share: float, low: float, high: float) -> int:
+    """Digits of a share and both ends of its interval: those of the share, of 0 and 1 those of the ends, and more where
+    two ends that differ would be shown as one number."""
+    digits = max(map(_percent_digits, (low, high) if share in (0, 1) else (share,)))
+    while low != high and digits < _MOST_DIGITS and _fixed(low * 100, digits) == _fixed(high * 100, digits):
+        digits += 1
+    return digits
 
 
 def _fixed(value: float, digits: int) -> str:

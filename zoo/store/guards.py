@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import RequestError, StoreError
 from zoo.store.recipes import Recipe, names
 from zoo.store.schema import PREDICTIONS
-from zoo.store.study import LeftOut, Study, describe
+from zoo.store.study import Code, LeftOut, Study, describe
 
 if TYPE_CHECKING:
     from zoo.store.reading import Run
@@ -119,8 +119,8 @@ class _Answers:
 def _read(run: Run, kept: dict[Any, Any]) -> _Answers | LeftOut:
     """What a run answered on the test split. kept: equal rows are held once, however many runs there are."""
 
-    def leave(why: str, reason: str) -> LeftOut:
-        return LeftOut(describe(run.record, run.folder), why, reason, run.folder)
+    def leave(code: Code, reason: str) -> LeftOut:
+        return LeftOut(describe(run.record, run.folder), code, reason, run.folder)
 
     record = run.record
     data, files = record.get("data"), record.get("files")
@@ -129,7 +129,7 @@ def _read(run: Run, kept: dict[Any, Any]) -> _Answers | LeftOut:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or type(seed) is not int:
         return leave("damaged", "run.json does not say which classes and which seed the run had")
     if not isinstance(files, Mapping) or PREDICTIONS not in files:
-        return leave("no predictions", f"it holds no {PREDICTIONS}")
+        return leave("no_predictions", f"it holds no {PREDICTIONS}")
     try:
         table = run.predictions().only("test")
     except StoreError as error:
@@ -137,11 +137,11 @@ def _read(run: Run, kept: dict[Any, Any]) -> _Answers | LeftOut:
     if len(set(classes)) < len(classes) or table.logits.shape[1] != len(classes):
         return leave("damaged", f"run.json names {len(classes)} classes and the answers have {table.logits.shape[1]}")
     if not len(table):
-        return leave("no test examples", "its predictions hold no example of the test split")
+        return leave("no_test_examples", "its predictions hold no example of the test split")
     ids = table.ids.tolist()
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
-        return leave("repeated ids", f"the example id '{twice}' stands more than once, so nothing can be joined by it")
+        return leave("repeated_ids", f"the example id '{twice}' stands more than once, so nothing can be joined by it")
     rows = tuple(zip(ids, (classes[label] for label in table.labels.tolist()), strict=True))
     answers = sorted(zip(ids, (classes[index] for index in table.predictions.tolist()), strict=True))
     label = str(record.get("label") or record.get("model") or "model")
@@ -209,15 +209,15 @@ def _why_outside(answers: _Answers, group: _Group) -> LeftOut:
     wanted = group.answers[0].classes
     if set(answers.classes) != set(wanted):
         reason = f"its classes are {_few(answers.classes)}; the others have {_few(wanted)}"
-        return LeftOut(answers.what, "other classes", reason, answers.folder)
+        return LeftOut(answers.what, "other_classes", reason, answers.folder)
     shared = len(group.common & answers.block.keys)
     ids = {item for item, _ in group.common}
     relabelled = len(ids & {item for item, _ in answers.block.keys}) - shared
     reason = f"it has {shared:,} of the {len(group.common):,} test examples that the others have in common"
     if relabelled > shared:
         reason = f"{relabelled:,} of the test examples it shares with the others have another label there"
-        return LeftOut(answers.what, "other labels", reason, answers.folder)
-    return LeftOut(answers.what, "other test examples", reason, answers.folder)
+        return LeftOut(answers.what, "other_labels", reason, answers.folder)
+    return LeftOut(answers.what, "other_examples", reason, answers.folder)
 
 
 def _newest(group: Sequence[_Answers]) -> tuple[list[_Answers], list[LeftOut]]:
@@ -229,13 +229,28 @@ def _newest(group: Sequence[_Answers]) -> tuple[list[_Answers], list[LeftOut]]:
         left_out += [
             LeftOut(
                 answers.what,
-                "one model twice with one seed",
+                "replaced" if _same_answers(answers, newest) else "replaced_by_others",
                 f"{newest.folder} has the same recipe and seed and is newer{_other_versions(answers, newest)}",
                 answers.folder,
             )
             for answers in older
         ]
     return kept, left_out
+
+
+def _same_answers(one: _Answers, other: _Answers) -> bool:
+    """Whether two runs gave the same answer to every example that both answered."""
+    if one.digest == other.digest:
+        return True
+    first, second = _answered(one), _answered(other)
+    return all(first[item] == second[item] for item in first.keys() & second.keys())
+
+
+def _answered(answers: _Answers) -> dict[str, str]:
+    """Example id -> the name of the class that was answered."""
+    table = answers.run.predictions().only("test")
+    said = (answers.classes[index] for index in table.predictions.tolist())
+    return dict(zip(table.ids.tolist(), said, strict=True))
 
 
 def _other_versions(one: _Answers, other: _Answers) -> str:
@@ -251,7 +266,7 @@ def _examples_left_out(members: Sequence[_Answers], common: int) -> list[LeftOut
         missing = len(answers.block.keys) - common
         if missing:
             reason = f"{answers.what} answered {len(answers.block.keys):,}, and {common:,} of them all runs answered"
-            entries.append(LeftOut(f"{missing:,} test examples", "not answered by all", reason))
+            entries.append(LeftOut(f"{missing:,} test examples", "not_answered", reason))
     return entries
 
 

@@ -48,7 +48,7 @@ def build(comparison: Comparison) -> Probe:
             found = str(error).splitlines()[0]
         if isinstance(found, str):
             what = describe(member.run.record, member.run.folder)
-            left_out.append(LeftOut(what, "no features", found, member.run.folder))
+            left_out.append(LeftOut(what, "no_features", found, member.run.folder))
         else:
             probed.append((member, *found))
     common = set(comparison.ids).intersection(*(places for _, places, _ in probed)) if probed else set()

@@ -7,21 +7,62 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zoo.errors import DamagedRun, RequestError, StoreError
 from zoo.store.reading import Run, read
 from zoo.store.schema import METRICS, PREDICTIONS, RUN
 
+Code = Literal[
+    "incomplete",
+    "damaged",
+    "unreadable",
+    "no_predictions",
+    "no_test_examples",
+    "repeated_ids",
+    "other_classes",
+    "other_labels",
+    "other_examples",
+    "replaced",
+    "replaced_by_others",
+    "not_answered",
+    "no_features",
+]
+"""Why something is not compared."""
+
+WHY: Mapping[Code, str] = {
+    "incomplete": "not complete: {status}",
+    "damaged": "damaged",
+    "unreadable": "unreadable",
+    "no_predictions": "no predictions",
+    "no_test_examples": "no test examples",
+    "repeated_ids": "repeated ids",
+    "other_classes": "other classes",
+    "other_labels": "other labels",
+    "other_examples": "other test examples",
+    "replaced": "one model twice with one seed",
+    "replaced_by_others": "one model twice with one seed, and with other answers",
+    "not_answered": "not answered by all",
+    "no_features": "no features",
+}
+"""The same in a few words."""
+
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that is not compared. what: a run, or a number of examples, in words; why: in a few words, the same
-    for all of one kind; reason: a sentence with the particulars; folder: of the run, None when it is about examples."""
+    """Something that is not compared. what: a run, or a number of examples, in words; code: why; reason: a sentence
+    with the particulars; folder: of the run, None when it is about examples; status: of an incomplete run."""
 
     what: str
-    why: str
+    code: Code
     reason: str
     folder: Path | None = None
+    status: str = ""
+
+    @property
+    def why(self) -> str:
+        """The code in a few words, the same for all of one kind."""
+        return WHY[self.code].format(status=self.status)
 
 
 @dataclass(frozen=True)
@@ -104,11 +145,11 @@ def _usable(folder: Path) -> Run | LeftOut:
     try:
         run = read(folder, verify=False)
         if run.status != "complete":
-            return LeftOut(describe(run.record, folder), f"not complete: {run.status}", _failure(run), folder)
+            return LeftOut(describe(run.record, folder), "incomplete", _failure(run), folder, run.status)
         run.verify()
     except StoreError as error:
-        why = "damaged" if isinstance(error, DamagedRun) else "unreadable"
-        return LeftOut(describe(run.record if run else {}, folder), why, str(error).splitlines()[0], folder)
+        code: Code = "damaged" if isinstance(error, DamagedRun) else "unreadable"
+        return LeftOut(describe(run.record if run else {}, folder), code, str(error).splitlines()[0], folder)
     return run
 
 
