@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import itertools
+import json
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -17,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from zoo.benchmark import display, intervals, nvml, product, restoring, subjects, summary, timing
+from zoo.benchmark import display, intervals, nvml, product, restoring, subjects, summary, timing, worker
 from zoo.benchmark.turns import Turns
 from zoo.engine import devices
 from zoo.errors import ConfigError
@@ -427,3 +430,47 @@ def test_the_time_to_a_target_counts_the_vectors_of_a_frozen_part(vectors: float
     trained: Any = SimpleNamespace(record=record, run=SimpleNamespace(history=lambda: rows))
     assert summary._to_target(trained, Target(accuracy=0.8, how="as asked for"))["value"] == seconds
     assert summary._to_target(trained, Target(accuracy=0.95, how="as asked for"))["value"] is None
+
+
+# The measuring process
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, turn: Callable[[int], Any]) -> list[dict[str, Any]]:
+    """What a measuring process answers to its job and to one turn, in which this is called."""
+    orders = [{"what": "a run"}, {"do": "turn", "number": 1}]
+    answers = io.StringIO()
+    streams = io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), answers
+    measuring = SimpleNamespace(facts=lambda: {"ready": True}, turn=turn)
+    monkeypatch.setattr("sys.argv", ["worker", "0"])
+    monkeypatch.setattr(worker, "_end_with_caller", lambda caller: None)
+    monkeypatch.setattr(worker, "_own_streams", lambda: streams)
+    monkeypatch.setattr(worker, "prepare", lambda job: measuring)
+    worker.main()
+    return [json.loads(line) for line in answers.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("error", [ValueError("none"), SystemExit("bye"), KeyboardInterrupt("mine"), ConfigError("no")])
+def test_whatever_a_model_raises_is_answered(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def turn(number: int) -> None:
+        raise error
+
+    ready, told = answered(monkeypatch, turn)
+    assert ready == {"ready": True}
+    assert str(error) in told["error"]
+    assert told["exit_code"] == getattr(error, "exit_code", 1)
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_ctrl_c_in_a_measuring_process_is_no_error_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, swallowed: bool
+) -> None:
+    def turn(number: int) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            if swallowed:
+                raise ValueError("no shape") from error
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        answered(monkeypatch, turn)

@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any, TextIO
 
+from zoo import interrupts
 from zoo.errors import ZooError
 
 PRODUCT = "product"
@@ -26,9 +27,14 @@ PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 def main() -> None:
-    """Answer orders until the input ends."""
+    """Answer orders until the input ends. Ctrl-C ends it too; what a plugin raises is an answer, whatever it is."""
     _end_with_caller(int(sys.argv[1]))
     orders, answers = _own_streams()
+    with interrupts.remembered():
+        _answer(orders, answers)
+
+
+def _answer(orders: TextIO, answers: TextIO) -> None:
     measuring: Any = None
     for line in orders:
         order = json.loads(line)
@@ -42,7 +48,8 @@ def main() -> None:
                 told = measuring.adopt(order["search"])
             else:
                 told = {"search": measuring.search, "close": measuring.close}[order["do"]]()
-        except BaseException as error:
+        except BaseException as caught:
+            error = interrupts.not_users(caught)
             traceback.print_exc()
             told = {"error": _in_words(error), "exit_code": getattr(error, "exit_code", 1)}
         answers.write(json.dumps(told) + "\n")
