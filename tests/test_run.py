@@ -445,7 +445,7 @@ def test_weights_and_features_may_be_left_out(command: Callable[..., Done]) -> N
 
 
 def test_a_reader_that_goes_away_leaves_nothing_half_done(tmp_path: Path) -> None:
-    """As in `python -m zoo.run … | head -1`."""
+    """As in `python -m zoo.run … | head -1`: the run goes on to its end."""
     long = ("trainer.threads=1", "trainer.epochs=200", "trainer.patience=200")
     process = subprocess.Popen(
         [sys.executable, "-m", "zoo.run", *ARGUMENTS[:3], *long],
@@ -457,8 +457,8 @@ def test_a_reader_that_goes_away_leaves_nothing_half_done(tmp_path: Path) -> Non
     process.stdout.close()
     told = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
-    assert "Traceback" not in told
+    assert process.wait(timeout=60) == 0
+    assert told == ""
     (left,) = reading.runs(tmp_path / "runs")
-    assert left.status == "failed"
+    assert left.status == "complete"
     left.verify()
