@@ -162,7 +162,7 @@ class _Doing:
         if not doing:
             doing, seconds = ["working"], time.monotonic() - self._began
         line = Text(" · ".join(doing), style="dim", no_wrap=True, overflow="ellipsis")
-        line.truncate(max(options.max_width - 12, 10), overflow="ellipsis")
+        line.truncate(max(options.max_width - 12, 1), overflow="ellipsis")
         self._standby.hear(line.plain, seconds)
         yield line.append(f", {duration(seconds)}")
 
