@@ -789,8 +789,8 @@ class TestPage:
         listed = related(document())["lineage"]["listed"][0]
         start = {"verdict": "common ancestor", "explained": "one seed"}
         made["lineage"]["listed"] = [listed, *({**listed, **start, "a": 0, "b": b} for b in (3, 4, 5))]
-        for pair in made["lineage"]["pairs"][:2]:
-            pair |= {"verdicts": {"common ancestor": 1, "undetermined": pair["run_pairs"] - 1}}
+        for pair, count in zip(made["lineage"]["pairs"], (1, 3), strict=False):
+            pair |= {"verdicts": {"common ancestor": count, "undetermined": pair["run_pairs"] - count}}
         checked = check(made)
         assert kin.verdict(checked, Words()) == story.verdict(checked, Words())
         assert kin.sentence(checked, Words()).startswith("Beyond what is on record or by construction, no pair of runs")
