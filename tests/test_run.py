@@ -227,6 +227,17 @@ def test_no_garbage_is_looked_for_while_torch_is_imported_nor_in_it_later() -> N
     assert done.stdout.split() == ["0", "True", "True", "True"], done.stderr
 
 
+def test_a_peak_that_others_hold_a_part_of_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"VmRSS": 1200.0, "VmHWM": 1300.0}
+    monkeypatch.setattr(memory, "forget_largest", lambda: True)
+    monkeypatch.setattr(memory, "resident", lambda name="VmRSS": sizes[name])
+    monkeypatch.setattr(memory.Peak, "bare", 400.0)
+    with memory.Peak() as peak:
+        assert peak.mib() is None, "800 of 1,300 were there before"
+        sizes["VmHWM"] = 9000.0
+        assert peak.mib() == 9000.0
+
+
 @pytest.mark.parametrize("grows", [True, False])
 def test_where_the_system_forgets_no_size_only_a_larger_one_is_known(
     monkeypatch: pytest.MonkeyPatch, grows: bool

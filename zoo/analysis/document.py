@@ -249,8 +249,15 @@ def _differences(
     return {key: value for key, value in mine.items() if any(other.get(key) != value for other in others)}
 
 
+def _least(runs: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The least of what the runs recorded; None for nothing."""
+    known = [float(value) for run in runs if isinstance(value := run.get(name), int | float)]
+    return finite(min(known)) if known else None
+
+
 def _cost(runs: Sequence[Mapping[str, Any]]) -> schema.Cost:
-    """Medians over a model's runs."""
+    """Medians over a model's runs; of memory the least, because a process that ran other models before holds some of
+    theirs."""
 
     def median(name: str, of: str = "training") -> float | None:
         values = [(run.get(of) or {}).get(name) if of else run.get(name) for run in runs]
@@ -267,7 +274,7 @@ def _cost(runs: Sequence[Mapping[str, Any]]) -> schema.Cost:
         train_seconds=median("train_seconds"),
         train_samples_per_sec=median("train_samples_per_sec"),
         infer_samples_per_sec=median("infer_samples_per_sec"),
-        peak_memory_mib=median("peak_memory_mib", ""),
+        peak_memory_mib=_least(runs, "peak_memory_mib"),
         device=", ".join(where) or None,
     )
 

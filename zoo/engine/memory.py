@@ -12,6 +12,11 @@ from typing import Any, ClassVar, Self
 
 MIB = 2**20
 
+KEPT_BY_OTHERS = 0.1
+LIBRARIES = 128
+"""A peak is not known where earlier work in this process may hold more of it than this share, and than these MiB: so much
+are the libraries that each run imports in its course."""
+
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
@@ -27,6 +32,7 @@ def importing() -> Iterator[None]:
     try:
         yield
         gc.freeze()
+        Peak.bare = resident()
     finally:
         if before:
             gc.enable()
@@ -73,16 +79,20 @@ class Peak:
     """The largest resident size of this process within a `with` block, MiB, what it began with included.
 
     Null rather than a wrong number: two blocks at once in one process (threads) know nothing of their own, and where
-    the system cannot forget an older size, only a larger one is known.
+    the system cannot forget an older size, only a larger one is known. Nor is it where earlier work, such as another
+    model of a sweep, still holds much: its libraries, and what allocators do not give back.
 
     shared: whether others' work is done within, as in a vectorised model that has other seeds too; nothing is known."""
 
     _lock = threading.Lock()
     _open: ClassVar[set[Peak]] = set()
+    bare: ClassVar[float | None] = None
+    """Resident size of this process with torch and before any work, MiB; None when it is not known."""
 
     def __init__(self, shared: bool = False) -> None:
         self._alone, self._forgot = not shared, False
         self._before: float | None = None
+        self._held = 0.0
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -93,6 +103,9 @@ class Peak:
                 return self
         release()  # what an earlier run left would count as this one's
         self._forgot = forget_largest()
+        if "torch" in sys.modules and (size := resident()) is not None:
+            Peak.bare = size if Peak.bare is None else Peak.bare
+            self._held = size - Peak.bare
         self._before = largest_ever()
         if (cuda := _cuda()) is not None:
             cuda.reset_peak_memory_stats()
@@ -107,7 +120,8 @@ class Peak:
         if not self._alone:
             return None
         if self._forgot:
-            return resident("VmHWM")
+            size = resident("VmHWM")
+            return size if size is not None and self._held <= max(LIBRARIES, KEPT_BY_OTHERS * size) else None
         now = largest_ever()
         return now if now is not None and self._before is not None and now > self._before else None
 

@@ -143,7 +143,7 @@ class Cost(TypedDict):
     train_seconds: Annotated[float | None, "seconds of one training"]
     train_samples_per_sec: Annotated[float | None, "examples a second while training"]
     infer_samples_per_sec: Annotated[float | None, "examples a second while predicting"]
-    peak_memory_mib: Annotated[float | None, "peak memory of the process or device, MiB"]
+    peak_memory_mib: Annotated[float | None, "peak memory of the process, the least of its runs, MiB"]
     device: Annotated[str | None, "where it was measured, e.g. `cpu, 2 threads`; times compare only within a device"]
 
 
