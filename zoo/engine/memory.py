@@ -14,8 +14,8 @@ MIB = 2**20
 
 KEPT_BY_OTHERS = 0.1
 LIBRARIES = 128
-"""A peak is not known where earlier work in this process may hold more of it than this share, and than these MiB: so much
-are the libraries that each run imports in its course."""
+"""A peak is not known where earlier work in this process may hold more of it than this share, and than these MiB: as
+much as the libraries that each run imports in its course."""
 
 
 @contextlib.contextmanager
