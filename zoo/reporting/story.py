@@ -278,7 +278,11 @@ def effective_number(document: Document, key: Literal["effective_models", "joint
     """`1.6 (1.4–1.9)`; with two decimals where one would hide the interval."""
     number: Estimate = document["headline"][key]
     low, high = number["low"], number["high"]
-    narrow = low is not None and high is not None and high - low < 0.15
+    narrow = (
+        low is not None
+        and high is not None
+        and any(round(end, 1) == round(number["value"] or 0, 1) for end in (low, high))
+    )
     plain = Number(value=number["value"], low=low, high=high, n=number["n"], reason=number["reason"])
     text = words.number(plain, digits=2 if narrow else 1)
     if low is not None and high is not None:
