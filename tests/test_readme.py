@@ -1,4 +1,5 @@
-"""Every command that the README shows, run as it stands there, one after the other, in an environment of its own."""
+"""Every command that the README and the pages of docs/ show, run as it stands there, one after the other, in an
+environment of its own."""
 
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+DOCS = sorted((CHECKOUT / "docs").glob("*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,12 @@ def test_the_readme_shows_a_csv_a_sweep_a_plugin_and_where_results_lie():
         assert shown in text
 
 
-def test_every_command_of_the_readme_runs(shell):
+def test_every_command_of_the_readme_and_then_of_the_docs_runs(shell):
     printed = {block: shell(block) for block in BLOCKS}
+    for page in DOCS:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            if block not in printed:
+                shell(block)
     runs = printed["python -m zoo.ls runs\n"]
     for expected in ("table-reviews", "digits", "rotten_tomatoes", "bow", "complete"):
         assert expected in runs, runs
@@ -65,3 +71,14 @@ def test_the_readme_names_only_what_is_there():
     for target in re.findall(r"^make (\w+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", make, flags=re.MULTILINE), target
     assert "@" not in re.sub(r"\S+@\S+\.\S+", "", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_a_page_of_the_docs_links_only_what_is_there(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_is_short():
+    assert len((CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
