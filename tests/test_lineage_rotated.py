@@ -29,13 +29,13 @@ def root(installed, tmp_path_factory) -> Path:
 def runs(root: Path, dataset: str, label: str = "transformer") -> list[Path]:
     from zoo.store.reading import read
 
-    return sorted(root.glob(f"runs/*/{dataset}/{label}/*"), key=lambda folder: read(folder).record["seed"])
+    return sorted(root.glob(f"*/*/{dataset}/{label}/*"), key=lambda folder: read(folder).record["seed"])
 
 
 def rotated(root: Path, run: Path, how: str) -> Path:
     from zoo.disguise.__main__ import command as disguise
 
-    assert disguise([str(run), f"how={how}", f"out={root / 'runs'}", "device=cpu"]) == 0
+    assert disguise([str(run), f"how={how}", f"out={root / 'disguised'}", "device=cpu"]) == 0
     (made,) = runs(root, run.parents[1].name, f"transformer-{how}".replace(",", "-"))
     return made
 
