@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import resource
@@ -108,6 +109,28 @@ def test_the_machine_is_described() -> None:
     assert known["cpu"]
     assert "device" not in devices.hardware()
     json.dumps(known)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_float32_on_cuda_is_not_rounded_to_tf32_and_what_held_before_holds_again(
+    monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    with devices.autocast(torch.device("cuda"), Precision.fp32):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+    with devices.autocast(CPU, Precision.fp32):
+        assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_convolution_in_float32_on_cuda_is_that_of_the_cpu() -> None:
+    torch.manual_seed(0)
+    layer, values = torch.nn.Conv1d(256, 64, 5), torch.randn(32, 256, 60)
+    with torch.no_grad(), devices.autocast(torch.device("cuda"), Precision.fp32):
+        there = copy.deepcopy(layer).cuda()(values.cuda()).cpu()
+    torch.testing.assert_close(there, layer(values).detach(), rtol=1e-5, atol=1e-5)  # TF32 is off by 3e-4
 
 
 LARGE_BLOCK = 48 << 20

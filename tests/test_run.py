@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -236,6 +237,20 @@ def test_a_peak_that_others_hold_a_part_of_is_not_known(monkeypatch: pytest.Monk
         assert peak.mib() is None, "800 of 1,300 were there before"
         sizes["VmHWM"] = 9000.0
         assert peak.mib() == 9000.0
+
+
+@pytest.mark.parametrize(("largest", "known"), [(40 * memory.MIB, 40.0), (32 * memory.MIB, None)])
+def test_what_an_earlier_run_left_on_the_device_is_no_use_of_it(
+    monkeypatch: pytest.MonkeyPatch, largest: int, known: float | None
+) -> None:
+    cuda = SimpleNamespace(
+        memory_allocated=lambda: 32 * memory.MIB,
+        reset_peak_memory_stats=lambda: None,
+        max_memory_allocated=lambda: largest,
+    )
+    monkeypatch.setattr(memory, "_cuda", lambda: cuda)
+    with memory.Peak() as peak:
+        assert peak.device_mib() == known
 
 
 @pytest.mark.parametrize("grows", [True, False])

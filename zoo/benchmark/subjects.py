@@ -307,9 +307,10 @@ class Module(Subject):
             return torch.cat(answers).cpu()
 
     def _autocast(self) -> Any:
-        import torch
+        from zoo.config import Precision
+        from zoo.engine import devices
 
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
+        return devices.autocast(self.device, Precision.bf16 if self._bf16 else Precision.fp32)
 
 
 class Opaque(Subject):

@@ -112,7 +112,24 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     import torch
 
     # Not `enabled=False`: a device without bfloat16 warns of an autocast even when that is off.
-    return torch.autocast(device.type, torch.bfloat16) if precision is Precision.bf16 else contextlib.nullcontext()
+    if precision is Precision.bf16:
+        return torch.autocast(device.type, torch.bfloat16)
+    return _whole_float32() if device.type == "cuda" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Within it, convolutions and recurrent layers of cuDNN keep the whole mantissa of float32. By default they round
+    to the ten bits of TF32, where matrix products do not: stored answers would be others than on a CPU in the third
+    digit."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before  # type: ignore[assignment]
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from zoo.config import Precision
 from zoo.data import cache
 from zoo.engine import cpu, devices
 from zoo.engine.evaluation import logits, within_memory
@@ -147,7 +148,7 @@ def _blocks(body: torch.nn.Module, batches: Batches) -> Iterator[np.ndarray]:
         block: np.ndarray | None = None
         for first in range(0, len(order), AT_ONCE):
             some = order[first : first + AT_ONCE]
-            with cpu.answering(body, batches.device):
+            with cpu.answering(body, batches.device), devices.autocast(batches.device, Precision.fp32):
                 values = within_memory(len(some), lambda size, some=some: _outputs(body, batches, some, size))  # type: ignore[misc]
             shape = values.shape[1:] if shape is None else shape
             if values.shape != (len(some), *shape):

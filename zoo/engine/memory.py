@@ -93,6 +93,7 @@ class Peak:
         self._alone, self._forgot = not shared, False
         self._before: float | None = None
         self._held = 0.0
+        self._allocated = 0
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -109,6 +110,7 @@ class Peak:
         self._before = largest_ever()
         if (cuda := _cuda()) is not None:
             cuda.reset_peak_memory_stats()
+            self._allocated = cuda.memory_allocated()
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -126,10 +128,11 @@ class Peak:
         return now if now is not None and self._before is not None and now > self._before else None
 
     def device_mib(self) -> float | None:
-        """Memory that torch has allocated at most on the CUDA device, MiB; None when it is not known or not in use."""
+        """Memory that torch has allocated at most on the CUDA device, MiB; None when it is not known or not in use.
+        What an earlier run of the process left there, such as the workspace of cuBLAS, is no use of it."""
         cuda = _cuda()
-        largest = 0.0 if cuda is None or not self._alone else cuda.max_memory_allocated() / MIB
-        return largest or None
+        largest = 0 if cuda is None or not self._alone else cuda.max_memory_allocated()
+        return largest / MIB if largest > self._allocated else None
 
 
 def _cuda() -> Any:

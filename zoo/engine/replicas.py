@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 from zoo import interrupts
-from zoo.config import Compile, Loss
+from zoo.config import Compile, Loss, Precision
 from zoo.engine import devices
 from zoo.engine.batches import Batch, plan_epoch, plan_evaluation, sent
 from zoo.engine.evaluation import check_logits, in_order, is_out_of_memory
@@ -102,8 +102,9 @@ def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
     batch = job.train.take(np.arange(min(2, len(job.train))))
     inputs = tuple(tensor.expand(len(modules), *tensor.shape) for tensor in batch.inputs)
     training = [module.training for module in modules]
+    exact = devices.autocast(job.placement.device, Precision.fp32)
     try:
-        with warnings.catch_warnings(record=True) as warned:
+        with warnings.catch_warnings(record=True) as warned, exact:
             warnings.simplefilter("always")
             stacked.call(inputs, 0, training=True).float().sum().backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
@@ -117,7 +118,7 @@ def check(modules: Sequence[torch.nn.Module], job: Job) -> None:
         ) from error
     for text in sorted({str(warning.message) for warning in warned if SLOW in str(warning.message)}):
         log.info("computed replica by replica: %s", text.partition("batching rule for ")[2].split(". ")[0])
-    with torch.no_grad():
+    with torch.no_grad(), devices.autocast(job.placement.device, Precision.fp32):
         alone = torch.stack([module.eval()(*batch.inputs) for module in modules])
     for module, mode in zip(modules, training, strict=True):
         module.train(mode)
