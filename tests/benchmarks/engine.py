@@ -13,7 +13,8 @@ Inference, the whole test split a turn: `zoo.engine.evaluation.logits` beside a 
 of examples in a batch.
 
 Prints each ratio with n and its bar, and exits with 1 when a bar is missed. Takes some ten minutes on two cores and
-5 GiB of memory; `--quick` only shows that it works.
+5 GiB of memory; `--quick` only shows that it works. `--device cuda` races the same loops there, where each step is
+waited for, and leaves out the start-up; the bars are those of a CPU. `--models bert` races the loops of these alone.
 """
 
 from __future__ import annotations
@@ -59,11 +60,13 @@ HEAVY = ("torch", "transformers")
 
 @dataclass(frozen=True)
 class Work:
-    """What a contender gets. folder: for what it writes; quick: only a few examples."""
+    """What a contender gets. folder: for what it writes; quick: only a few examples; device: where all of them compute,
+    `cpu` or `cuda`."""
 
     model: str
     folder: str
     quick: bool
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,26 @@ class Bench:
     def bf16(self) -> bool:
         return self.job.placement.precision is Precision.bf16
 
+    @property
+    def device(self) -> torch.device:
+        return self.job.placement.device
+
 
 class Turns:
     """The engine's reporter: gives the turn away after each step, and leaves the evaluation out of the time."""
 
-    def __init__(self, turn: Turn) -> None:
-        self.step, self.epoch = turn.done, turn.restart_clock
+    def __init__(self, turn: Turn, device: torch.device) -> None:
+        self._turn, self._device, self.epoch = turn, device, turn.restart_clock
+
+    def step(self, *_ignored: object) -> None:
+        finish(self._device)
+        self._turn.done()
+
+
+def finish(device: torch.device) -> None:
+    """Wait for what an accelerator was given: else it would be done in another's turn."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def engine(work: Work, turn: Turn) -> None:
@@ -100,7 +117,7 @@ def engine(work: Work, turn: Turn) -> None:
     with devices.threads(bench.job.placement.threads):
         warm_up(bench)
         turn.ready()
-        training.train(bench.module, bench.job, Turns(turn))
+        training.train(bench.module, bench.job, Turns(turn, bench.device))
 
 
 def by_hand(work: Work, turn: Turn) -> None:
@@ -115,7 +132,7 @@ def by_hand(work: Work, turn: Turn) -> None:
         warm_up(bench)
         turn.ready()
         for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bench.bf16):
+            with devices.autocast(bench.device, bench.job.placement.precision):
                 answers = module(*batch.inputs)
             loss = F.cross_entropy(answers.float(), batch.labels)
             loss.backward()
@@ -138,6 +155,7 @@ def plain(work: Work, turn: Turn) -> None:
     warm_up(bench)
     turn.ready()
     for batch in loader:
+        batch = {name: tensor.to(bench.device) for name, tensor in batch.items()}
         optimizer.zero_grad()
         loss = F.cross_entropy(module(batch["input_ids"], batch["attention_mask"]), batch["labels"])
         loss.backward()
@@ -158,6 +176,7 @@ def hugging_face(work: Work, turn: Turn) -> None:
             turn.ready()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            finish(bench.device)
             turn.done()
 
     class WithLoss(torch.nn.Module):
@@ -176,7 +195,7 @@ def hugging_face(work: Work, turn: Turn) -> None:
     grouped = {"train_sampling_strategy": "group_by_length"} if renamed else {"group_by_length": True}
     trainer = bench.trainer
     options = transformers.TrainingArguments(
-        work.folder, use_cpu=True, bf16=bench.bf16, seed=SEED, num_train_epochs=1,
+        work.folder, use_cpu=work.device == "cpu", bf16=bench.bf16, seed=SEED, num_train_epochs=1,
         per_device_train_batch_size=trainer.batch_size, learning_rate=trainer.learning_rate,
         weight_decay=trainer.weight_decay, max_grad_norm=trainer.clip, save_strategy="no", report_to="none",
         disable_tqdm=True, dataloader_pin_memory=False, remove_unused_columns=False, **grouped,
@@ -211,7 +230,10 @@ def loader_answers(work: Work, turn: Turn) -> None:
         loader = torch.utils.data.DataLoader(
             bench.test_examples, batch_size=2 * bench.trainer.batch_size, collate_fn=_collate(bench.pad_id)
         )
-        return torch.cat([module(batch["input_ids"], batch["attention_mask"]) for batch in loader])
+        where = bench.device
+        return torch.cat(
+            [module(batch["input_ids"].to(where), batch["attention_mask"].to(where)) for batch in loader]
+        ).cpu()
 
     answer()
     turn.ready()
@@ -240,14 +262,14 @@ def prepare(work: Work) -> Bench:
     seed_everything(SEED)
     splits, model = zoo.load(RottenTomatoes()), plugins.find("model", work.model).cls()
     encoder = model.encoder(splits.train)
-    trainer = decide(TrainerOptions(epochs=1, device=Device.cpu), model.recipe("text"))
+    trainer = decide(TrainerOptions(epochs=1, device=Device(work.device)), model.recipe("text"))
     count = 4 * trainer.batch_size if work.quick else len(splits.train)
     encoded = [(_first(cache.encode(encoder, split), count), split.labels[:count]) for split in
                (splits.train, splits.validation, splits.test)]  # fmt: skip
-    device = torch.device("cpu")
+    device = devices.choose_device(trainer.device)
     batches = [Batches(part, labels, encoder.spec, device, trainer.resident_mib) for part, labels in encoded]
     seed_everything(SEED)
-    module = model.build(encoder.spec, len(splits.classes))
+    module = model.build(encoder.spec, len(splits.classes)).to(device)
     placement = placed(module, batches[0], trainer)
     job = training.Job(*batches[:2], trainer, placement, len(splits.classes), SEED)
     return Bench(job, batches[2], module, _listed(*encoded[0]), _listed(*encoded[2]), encoder.spec.pad_id)
@@ -269,8 +291,8 @@ def _listed(encoded: zoo.Tokens, labels: np.ndarray) -> list[dict[str, Any]]:
 def warm_up(bench: Bench) -> None:
     """Let torch load and choose what it computes with, in both precisions."""
     batch = bench.job.train.take(np.arange(bench.trainer.batch_size))
-    for bf16 in (True, False):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    for precision in (Precision.bf16, Precision.fp32):
+        with devices.autocast(bench.device, precision):
             answers = bench.module(*batch.inputs)
         answers.float().sum().backward()
     bench.module.zero_grad()
@@ -419,15 +441,24 @@ def main() -> int:
     """Exit code: 0, or 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps: shows that everything runs, measures nothing")
-    quick = parser.parse_args().quick
-    known = devices.hardware()
-    print(f"{', '.join(versions())}\n{known['cpu']}, {known['cores']} cores, {known['system']}", flush=True)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the loops compute")
+    parser.add_argument("--models", default=",".join(PASSES), help="with commas between them")
+    asked = parser.parse_args()
+    quick, device, models = asked.quick, asked.device, asked.models.split(",")
+    if unknown := sorted(set(models) - set(PASSES)):
+        parser.error(f"--models: no {', '.join(unknown)}; there are {', '.join(PASSES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine has no such device")
+    known = devices.hardware(torch.device(device))
+    where = ", ".join(str(known[name]) for name in ("gpu", "cpu") if name in known)
+    print(f"{', '.join(versions())}\n{where}, {known['cores']} cores, {known['system']}", flush=True)
     met = []
     with tempfile.TemporaryDirectory() as folder:
-        met += [train_bars(Work(model, folder, quick)) for model in TRAINING]
-        met += [inference_bars(Work(model, folder, quick)) for model in PASSES]
-        met.append(report_start_up(1 if quick else 5))
-        met.append(report_first_steps(folder, 1 if quick else 5))
+        met += [train_bars(Work(model, folder, quick, device)) for model in TRAINING if model in models]
+        met += [inference_bars(Work(model, folder, quick, device)) for model in PASSES if model in models]
+        if device == "cpu":
+            met.append(report_start_up(1 if quick else 5))
+            met.append(report_first_steps(folder, 1 if quick else 5))
     if quick:
         print("\n--quick: too few steps to judge.")
         return 0
