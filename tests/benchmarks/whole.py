@@ -4,10 +4,10 @@ transformers' Trainer (`whole_trainer.py`) that does the same work.
     python tests/benchmarks/whole.py [--pairs 5] [--epochs 2] [--quick]
 
 Both fine-tune one checkpoint on rotten_tomatoes with one recipe: batch size, epochs, learning rate, schedule, clipping,
-precision; evaluate on validation after each epoch; answer the test split with the best epoch's weights and write these
-answers. A run keeps more than the script: answers of both splits in float32, layer outputs, intervals, checksums. Each
-is a process of its own, its time is that of the clock from before the process until after it; they take turns, and who
-goes first changes from pair to pair. The encoding cache is empty each time.
+precision, device; evaluate on validation after each epoch; answer the test split with the best epoch's weights and
+write these answers. A run keeps more than the script: answers of both splits in float32, layer outputs, intervals,
+checksums. Each is a process of its own, its time is that of the clock from before the process until after it; they take
+turns, and who goes first changes from pair to pair. The encoding cache is empty each time.
 
 Prints each time, the accuracies, and the ratio with its interval and bar; exits with 1 when the bar is missed. Takes
 some twenty minutes on two cores; `--quick` only shows that it works.
@@ -79,6 +79,7 @@ def prepare(data: Path, record: Mapping[str, Any], steps: int) -> None:
         "checkpoint": str(find_checkpoint(DEFAULT_CHECKPOINT).folder),
         "max_length": record["config"]["model"]["max_length"],
         "bf16": training["precision"] == "bf16",
+        "device": training["device"],
         "steps": steps,
         "seed": SEED,
     }
@@ -103,7 +104,10 @@ def main() -> int:
         data.mkdir()
         # The first of all fills the disk's cache and tells the recipe.
         _, folder = of_zoo(Path(given, "first"), [*words, "trainer.steps=1"])
-        prepare(data, json.loads((folder / "run.json").read_text()), 2 if asked.quick else -1)
+        record = json.loads((folder / "run.json").read_text())
+        hardware = record["hardware"]
+        print(hardware.get("gpu", hardware["cpu"]), flush=True)
+        prepare(data, record, 2 if asked.quick else -1)
         for pair in range(1 if asked.quick else asked.pairs):
             for name in ("zoo", "Trainer") if pair % 2 == 0 else ("Trainer", "zoo"):
                 place = Path(given, f"{name}-{pair}")

@@ -45,7 +45,7 @@ def main(data: Path, out: Path) -> None:
     options = TrainingArguments(
         str(out),
         seed=recipe["seed"],
-        use_cpu=True,
+        use_cpu=recipe["device"] == "cpu",
         bf16=recipe["bf16"],
         num_train_epochs=recipe["epochs"],
         max_steps=recipe["steps"],
@@ -63,7 +63,7 @@ def main(data: Path, out: Path) -> None:
         metric_for_best_model="accuracy",
         disable_tqdm=True,
         report_to="none",
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=recipe["device"] != "cpu",
     )
     trainer = Trainer(
         AutoModelForSequenceClassification.from_pretrained(recipe["checkpoint"]),
