@@ -125,11 +125,11 @@ def _whole_float32() -> Iterator[None]:
     import torch
 
     before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False  # type: ignore[assignment]
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before  # type: ignore[assignment]
+        torch.backends.cudnn.allow_tf32 = before
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
