@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from zoo.config import Precision
 from zoo.disguise.reach import order
 from zoo.disguise.structure import Group, Tensors, Trial, find, permuted, scaled
+from zoo.engine import devices
 from zoo.errors import Incompatible
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ def _changed(subject: Subject, state: Tensors, facts: Mapping[str, Any]) -> tupl
 def _logits(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
     training = module.training
     module.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), devices.autocast(inputs[0].device, Precision.fp32):
         answers: torch.Tensor = module(*inputs)
     module.train(training)
     return answers
