@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from zoo.engine import cpu
 from zoo.engine.cpu import MOST_TOKENS, CpuAnswers, CpuTraining, Tables, answering
 
 CPU = torch.device("cpu")
