@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from zoo.engine import cpu
 from zoo.engine.cpu import MOST_TOKENS, CpuAnswers, CpuTraining, Tables, answering
 
 CPU = torch.device("cpu")
@@ -46,6 +48,17 @@ def test_what_is_dropped_has_no_gradient() -> None:
         dropped = F.dropout(given, 0.3)
     dropped.sum().backward()
     torch.testing.assert_close(given.grad * given, dropped)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_mask_has_the_bits_of_its_scale(dtype):
+    """As torch has it when it turns booleans into numbers and multiplies them."""
+    which = np.random.default_rng(0).random(1003) < 0.3
+    scale = 65536 / 58982
+    wanted = torch.from_numpy(which).to(dtype).mul_(scale)
+    found = cpu._either(which, scale, dtype)
+    assert found.dtype is dtype
+    assert torch.equal(found, wanted)
 
 
 def test_neighbours_and_calls_are_dropped_independently() -> None:
