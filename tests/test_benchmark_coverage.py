@@ -112,7 +112,7 @@ def test_the_bar(interval, covered, bound, bound_holds, held, exact, missed, luc
 
 def test_every_cell_is_there_once():
     cells = c.cells()
-    assert len(cells) == len(set(cells)) == 4 * 2 * 2 * 3 * 4 + 3 * 2 * 2 * 3 * 3
+    assert len(cells) == len(set(cells)) == 4 * 2 * 2 * 3 * 5 + 4 * 2 * 2 * 2 + 3 * 2 * 2 * 2 * 3
     assert len({c.Plan().key(cell) for cell in cells}) == len(cells)
 
 

@@ -338,7 +338,9 @@ class TestLanguages:
         from zoo.analysis import convert
         from zoo.homogeneity import headline, results, selection
 
-        clauses = [headline.FEW, headline.FEW_OF_SOME, headline.NOT_WITHOUT, headline.AVOIDING, headline.TOO_FEW_LEFT]
+        clauses = [headline.FEW, headline.FEW_OF_SOME, headline.FEW_SHARED, headline.FEW_RIGHT]
+        clauses += [headline.FEW_RIGHT_OF_SOME, headline.FEW_RIGHT_SHARED, headline.NOT_WITHOUT]
+        clauses += [headline.AVOIDING, headline.TOO_FEW_LEFT]
         clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
         clauses += [selection.FEW, selection.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
         clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]

@@ -39,14 +39,15 @@ often the 95 % interval holds what is true of the population, and where it is le
 - **Truth.** Given what all models share they are independent, so that every truth is an integral over one normal
   variable, by quadrature. Of copies with several runs, one run drawn of each model is the same with the chance 1/runs.
   Of the best model and the most and least alike pair, the truth is that of the model or the pair that is named.
-- **Cells.** 4 kinds, 200 and 1,000 examples, accuracy .6 and .95, 1, 3 and 5 runs a model, 2, 4, 10 and 30 models, 2
-  and 10 classes; with unequal accuracies all kinds but copies, and 2, 4 and 10 models. The numbers of classes share
-  which answers are right, so that only the vote differs between them.
+- **Cells.** 4 kinds, 200 and 1,000 examples, accuracy .6 and .95, 1, 3 and 5 runs a model, 2, 3, 4, 10 and 30 models, 2
+  and 10 classes; unequal accuracies with all kinds but copies, 1 and 3 runs and 2, 4 and 10 models; accuracy .1 with 1
+  and 3 runs and 2 and 4 models. The numbers of classes share which answers are right, so that only the vote differs
+  between them.
 - **What is said.** *Interval*: two ends. *Few*: fewer than 10 examples of the rarer kind, so that the number has a
   bound (joint failure) or an interval that is wider than it need be (shares); it may hold always. *None*: too few
-  failures for an interval, and the report says so: fewer than 30 failures a model (effective models, joint failure),
-  fewer than 10 examples that two models would both fail by chance (pairs), fewer than 10 on which the vote and the best
-  model differ.
+  failures or right answers for an interval, and the report says so: fewer than 30 of either a model, than 5 of one of
+  the models, or than 5 that two models share (effective models, joint failure), fewer than 10 examples that two models
+  would both fail by chance (pairs), fewer than 10 on which the vote and the best model differ.
 - **The bar.** *Covers* is the share of the intervals, *holds* that of intervals and bounds, that hold the truth; the
   standard error of either is .009 for 600 panels. Where most panels have an interval, .92 to .98 of these must cover;
   where most have a bound, .92 of these must hold; and where most say anything, .92 of what they say. An interval that

@@ -42,11 +42,13 @@ OUT, WORK = Path("reports/coverage"), Path("runs/coverage")
 LOW, HIGH = 0.92, 0.98
 FEW = 0.5
 MORE = 4
-EXAMPLES, RUNS, MODELS = (200, 1000), (1, 3, 5), (2, 4, 10, 30)
+EXAMPLES, ACCURACIES, RUNS, MODELS = (200, 1000), (0.6, 0.95), (1, 3, 5), (2, 3, 4, 10, 30)
 SPREADS = {0.6: 0.1, 0.95: 0.04}
 """Accuracy in the middle -> how far the best and the worst model are from it where models differ."""
-UNEQUAL = (2, 4, 10)
-"""Numbers of models of the cells where they differ."""
+UNEQUAL = (1, 3), (2, 4, 10)
+"""Runs and models of the cells where they differ."""
+WEAK = (0.1,), (1, 3), (2, 4)
+"""Accuracies, runs and models of the cells where right answers are rare."""
 NUMBERS = (
     "effective_models", "joint_failure", "most_alike", "least_alike", "best_accuracy", "failed_by_all",
     "one_is_right", "vote_gain_2", "vote_gain_10",
@@ -68,11 +70,14 @@ class Plan:
 
 def cells() -> list[Population]:
     """One a cell, of ten classes; the vote of two is taken from the same right and wrong."""
-    equal = itertools.product(KINDS, EXAMPLES, SPREADS, RUNS, MODELS, [False])
-    unequal = itertools.product([kind for kind in KINDS if kind != "copies"], EXAMPLES, SPREADS, RUNS, UNEQUAL, [True])
+    unequal = [kind for kind in KINDS if kind != "copies"]
+    found = [
+        *itertools.product(KINDS, EXAMPLES, ACCURACIES, RUNS, MODELS, [0.0]),
+        *itertools.product(KINDS, EXAMPLES, *WEAK, [0.0]),
+        *((*cell, SPREADS[cell[2]]) for cell in itertools.product(unequal, EXAMPLES, SPREADS, *UNEQUAL)),
+    ]
     return [
-        Population(kind, n, accuracy, runs, models, spread=SPREADS[accuracy] if apart else 0.0)
-        for kind, n, accuracy, runs, models, apart in itertools.chain(equal, unequal)
+        Population(kind, n, accuracy, runs, models, spread=spread) for kind, n, accuracy, runs, models, spread in found
     ]
 
 

@@ -287,7 +287,8 @@ def effective_number(document: Document, key: Literal["effective_models", "joint
     text = words.number(plain, digits=2 if narrow else 1)
     if low is not None and high is not None:
         return words("answer.with_interval", number=text)
-    return words("answer.few_for_interval" if _warned(document, "few_failures") else "answer.no_interval", number=text)
+    few = "few_right_for_interval" if "right answers" in number["reason"] else "few_for_interval"
+    return words(f"answer.{few if _warned(document, 'few_failures') else 'no_interval'}", number=text)
 
 
 def cautions(document: Document, words: Words) -> list[str]:
