@@ -199,6 +199,8 @@ def every_kind() -> Iterator[dict[str, Any]]:
     yield told
     unlike = document(4)
     unlike["headline"]["measure"] = "error_correlation"
+    unlike["headline"]["effective_models"] = estimate(1.6, n=9, reason=headline.FEW_RIGHT)
+    unlike["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
     yield unlike
     unlike = against_label(document(4))
     unlike["failures"]["against_label"] = {"total": 0, "listed": []}
@@ -486,6 +488,9 @@ class TestHeadline:
         assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
         assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
         assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
+        made["headline"]["effective_models"]["reason"] = headline.FEW_RIGHT
+        told = story.first_lines(check(made), Words())
+        assert told[0] == "4 models count as 1.6 (too few right answers for an interval) independent ones."
         tile = story.tiles(made, Words())[0]
         assert (tile.interval, tile.minding) == ("(no interval)", "the model is never wrong in some draws")
 
