@@ -32,6 +32,7 @@ from reporting_documents import (
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
+from zoo.homogeneity.headline import FEW_RIGHT
 from zoo.homogeneity.results import NO_REPLICAS
 from zoo.reporting import kin, story
 from zoo.reporting.cells import Cell, Column, table
@@ -199,7 +200,7 @@ def every_kind() -> Iterator[dict[str, Any]]:
     yield told
     unlike = document(4)
     unlike["headline"]["measure"] = "error_correlation"
-    unlike["headline"]["effective_models"] = estimate(1.6, n=9, reason=headline.FEW_RIGHT)
+    unlike["headline"]["effective_models"] = estimate(1.6, n=9, reason=FEW_RIGHT)
     unlike["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
     yield unlike
     unlike = against_label(document(4))
@@ -488,7 +489,7 @@ class TestHeadline:
         assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
         assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
         assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
-        made["headline"]["effective_models"]["reason"] = headline.FEW_RIGHT
+        made["headline"]["effective_models"]["reason"] = FEW_RIGHT
         told = story.first_lines(check(made), Words())
         assert told[0] == "4 models count as 1.6 (too few right answers for an interval) independent ones."
         tile = story.tiles(made, Words())[0]
