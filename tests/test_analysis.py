@@ -422,9 +422,9 @@ def test_runs_that_join_or_leave_a_study_are_told_of(study):
 
 
 def test_a_study_of_imported_runs_alone_has_no_warning_of_them(tmp_path):
-    labels = np.random.default_rng(0).integers(0, 3, 100)
+    labels = np.random.default_rng(0).integers(0, 3, 200)
     for seed, model in enumerate(("one", "two")):
-        answers = np.random.default_rng(seed + 1).integers(0, 3, 100)
+        answers = np.random.default_rng(seed + 1).integers(0, 3, 200)
         write_run(tmp_path, model, 0, answers, labels, record={"imported": {"file": "answers.csv"}})
     assert warnings_of(tmp_path) == {}
 

@@ -342,6 +342,47 @@ def test_five_failures_of_the_model_that_fails_most_rarely_are_enough(seldom):
     assert (found.effective_models.low is None) == (seldom < 5)
 
 
+def test_few_failures_that_two_share_give_no_interval():
+    """Two independent models with 33 and 35 failures of 1,000 have one in common, as chance has it."""
+    wrong = np.zeros((2, 1000), dtype=bool)
+    wrong[0, :33] = wrong[1, 32:67] = True
+    found = h.headline(panel_of(wrong), PLAN)
+    assert found.few_failures
+    assert found.effective_models.reason == h.FEW_SHARED
+    assert (found.effective_models.low, found.effective_models.high) == (None, None)
+
+
+@pytest.mark.parametrize("together", [4, 5])
+def test_five_failures_that_two_share_are_enough(together):
+    """Seen, though chance would have one."""
+    wrong = np.zeros((2, 1000), dtype=bool)
+    wrong[0, :33] = wrong[1, 33 - together : 66 - together] = True
+    assert h.headline(panel_of(wrong), PLAN).few_failures == (together < 5)
+
+
+def test_right_answers_count_as_failures_do():
+    """The variance of votes does not know which is which, and so neither do the rules."""
+    wrong = np.zeros((2, 1000), dtype=bool)
+    wrong[0, :33] = wrong[1, 32:67] = True
+    found = h.headline(panel_of(~wrong), PLAN)
+    assert found.effective_models.reason == h.FEW_RIGHT_SHARED
+    assert found.joint_failure.high is None
+    rare = np.zeros((2, 1000), dtype=bool)
+    rare[0, :4] = rare[1, :400] = True
+    assert h.headline(panel_of(~rare), PLAN).effective_models.reason == h.FEW_RIGHT_OF_SOME
+    assert h.headline(panel_of(~rare[:, :200] | ~wrong[:, :200]), PLAN).few_failures
+
+
+@pytest.mark.parametrize("accuracy", [0.02, 0.05, 0.9, 0.97, 0.99])
+@pytest.mark.parametrize("models", [2, 3, 4])
+def test_an_interval_holds_its_own_value(models, accuracy):
+    for seed in range(12):
+        found = h.headline(simulate(Truth(models=models, replicas=1, examples=2000, accuracy=accuracy), seed), PLAN)
+        for number in (found.effective_models, found.joint_failure):
+            if number.high is not None:
+                assert number.low <= number.value <= number.high
+
+
 def intervals_of(accuracies: tuple[float, ...], examples: int) -> tuple[int, float]:
     """How many of 150 panels have an interval, and the share of those that hold the truth, that of a large sample."""
     truth = Truth(len(accuracies), 1, examples, 4, accuracies)

@@ -32,6 +32,7 @@ from reporting_documents import (
 
 import zoo.reporting
 from zoo.errors import ConfigError, RequestError, StoreError
+from zoo.homogeneity.headline import FEW_RIGHT
 from zoo.homogeneity.results import NO_REPLICAS
 from zoo.reporting import kin, story
 from zoo.reporting.cells import Cell, Column, table
@@ -199,6 +200,8 @@ def every_kind() -> Iterator[dict[str, Any]]:
     yield told
     unlike = document(4)
     unlike["headline"]["measure"] = "error_correlation"
+    unlike["headline"]["effective_models"] = estimate(1.6, n=9, reason=FEW_RIGHT)
+    unlike["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
     yield unlike
     unlike = against_label(document(4))
     unlike["failures"]["against_label"] = {"total": 0, "listed": []}
@@ -338,7 +341,9 @@ class TestLanguages:
         from zoo.analysis import convert
         from zoo.homogeneity import headline, results, selection
 
-        clauses = [headline.FEW, headline.FEW_OF_SOME, headline.NOT_WITHOUT, headline.AVOIDING, headline.TOO_FEW_LEFT]
+        clauses = [headline.FEW, headline.FEW_OF_SOME, headline.FEW_SHARED, headline.FEW_RIGHT]
+        clauses += [headline.FEW_RIGHT_OF_SOME, headline.FEW_RIGHT_SHARED, headline.NOT_WITHOUT]
+        clauses += [headline.AVOIDING, headline.TOO_FEW_LEFT]
         clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
         clauses += [selection.FEW, selection.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
         clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]
@@ -484,6 +489,9 @@ class TestHeadline:
         assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
         assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
         assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
+        made["headline"]["effective_models"]["reason"] = FEW_RIGHT
+        told = story.first_lines(check(made), Words())
+        assert told[0] == "4 models count as 1.6 (too few right answers for an interval) independent ones."
         tile = story.tiles(made, Words())[0]
         assert (tile.interval, tile.minding) == ("(no interval)", "the model is never wrong in some draws")
 

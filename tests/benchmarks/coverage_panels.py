@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.homogeneity.failures import vote_wins
+from zoo.homogeneity.failures import poisson_binomial, vote_wins
 from zoo.homogeneity.simulate import SimulatedPanel
 
 RECIPE = 0.6
@@ -26,7 +26,8 @@ KINDS = ("independent", "shared difficulty", "copies", "one recipe")
 
 @dataclass(frozen=True)
 class Population:
-    """`models` models of equal accuracy, `runs` runs each, on `examples` examples with `classes` classes."""
+    """`models` models, `runs` runs each, on `examples` examples with `classes` classes. Accuracies are evenly spaced
+    from `accuracy` − `spread` to `accuracy` + `spread`; those of copies are equal."""
 
     kind: str
     examples: int
@@ -34,18 +35,23 @@ class Population:
     runs: int
     models: int
     classes: int = 10
+    spread: float = 0.0
+
+    def accuracies(self) -> np.ndarray:
+        """(models,) float64, the least accurate model first."""
+        return self.accuracy + self.spread * np.linspace(-1, 1, self.models)
 
 
 @dataclass(frozen=True)
 class Truths:
-    """What is true. effective_models, joint_failure: the headline; together: share failed by all; alike: of every pair
-    of models, kinship with replicas, else error correlation; vote_gain: accuracy of the vote less that of a model."""
+    """What is true. effective_models, joint_failure: the headline; together: share failed by all; alike: (models,
+    models) of every pair, kinship with replicas, else error correlation; vote: accuracy of the vote."""
 
     effective_models: float
     joint_failure: float
     together: float
-    alike: float
-    vote_gain: float
+    alike: np.ndarray
+    vote: float
 
 
 def wrong_answers(population: Population, random: np.random.Generator) -> np.ndarray:
@@ -64,7 +70,8 @@ def wrong_answers(population: Population, random: np.random.Generator) -> np.nda
         latent += np.sqrt(np.float32(shared)) * normal(1, 1, examples)
         if shared < RECIPE:
             latent += np.sqrt(np.float32(RECIPE - shared)) * normal(models, 1, examples)
-    return (latent > _threshold(population.accuracy)).reshape(models * runs, examples)
+    limits = _thresholds(population).astype(np.float32)[:, None, None]
+    return (latent > limits).reshape(models * runs, examples)
 
 
 def panel_of(wrong: np.ndarray, population: Population, random: np.random.Generator) -> SimulatedPanel:
@@ -88,10 +95,12 @@ def _names(examples: int) -> tuple[str, ...]:
     return tuple(f"{i:06d}" for i in range(examples))
 
 
-def _threshold(accuracy: float) -> float:
+def _thresholds(population: Population) -> np.ndarray:
+    """(models,) float64: a run fails where its latent is above that of its model."""
     from scipy.special import ndtri
 
-    return float(ndtri(accuracy))
+    limits: np.ndarray = ndtri(population.accuracies())
+    return limits
 
 
 @functools.cache
@@ -100,41 +109,50 @@ def truths(population: Population) -> Truths:
     drawn from each is the same one with the chance 1/runs."""
     from scipy.stats import binom
 
-    failure, models, runs = 1 - population.accuracy, population.models, population.runs
+    failures, models, runs = 1 - population.accuracies(), population.models, population.runs
     points, weights = np.polynomial.hermite_e.hermegauss(301)
     weights = weights / weights.sum()
-    replicas = _correlation(_given(RECIPE, points, population), weights, failure)
+    replicas = _correlations(_given(RECIPE, points, population), weights, failures)
     if population.kind == "copies":
-        given = _given(RECIPE, points, population)
+        given = _given(RECIPE, points, population)[0]
         alike = 1 / runs + (1 - 1 / runs) * replicas
         failed = np.arange(runs + 1)[:, None]
         together = float((weights * (binom.pmf(failed, runs, given) * (failed / runs) ** models).sum(axis=0)).sum())
-        gain = 0.0
+        vote = population.accuracy
     else:
         given = _given(SHARED[population.kind], points, population)
-        alike = _correlation(given, weights, failure)
-        together = float((weights * given**models).sum())
+        alike = _correlations(given, weights, failures)
+        together = float((weights * given.prod(axis=0)).sum())
         wins = vote_wins(models, population.classes)
-        right = binom.pmf(np.arange(models + 1)[:, None], models, 1 - given)
-        gain = float((weights * (wins[:, None] * right).sum(axis=0)).sum()) - population.accuracy
-    most, independent = np.log(failure), models * np.log(failure)
+        vote = float((weights * (wins[:, None] * poisson_binomial(1 - given)).sum(axis=0)).sum())
+    spread = np.sqrt(failures * (1 - failures))
+    covariance = alike * np.outer(spread, spread)
+    own = float((spread**2).sum())
+    both = own + float(covariance.sum() - np.trace(covariance))
+    most, independent = np.log(failures.min()), np.log(failures).sum()
+    reliability = np.sqrt(np.outer(np.diag(replicas), np.diag(replicas)))
     return Truths(
-        models / (1 + (models - 1) * alike),
+        models * own / both,
         float(1 + (models - 1) * (most - np.log(together)) / (most - independent)),
         together,
-        alike if runs == 1 else alike / replicas,
-        gain,
+        alike if runs == 1 else alike / reliability,
+        vote,
     )
 
 
 def _given(shared: float, points: np.ndarray, population: Population) -> np.ndarray:
-    """The chance to be wrong, given the part of the latent that is shared."""
+    """(models, P): the chance to be wrong, given the part of the latent that is shared, at each of P points."""
     from scipy.special import ndtr
 
-    away = (np.sqrt(shared) * points - _threshold(population.accuracy)) / np.sqrt(1 - shared)
+    away = (np.sqrt(shared) * points - _thresholds(population)[:, None]) / np.sqrt(1 - shared)
     chances: np.ndarray = ndtr(away)
     return chances
 
 
-def _correlation(given: np.ndarray, weights: np.ndarray, failure: float) -> float:
-    return float(((weights * given**2).sum() - failure**2) / (failure * (1 - failure)))
+def _correlations(given: np.ndarray, weights: np.ndarray, failures: np.ndarray) -> np.ndarray:
+    """(models, models): of the failures of runs that share what `given` knows. The diagonal is of two replicas."""
+    variance = failures * (1 - failures)
+    found: np.ndarray = ((given * weights) @ given.T - np.outer(failures, failures)) / np.sqrt(
+        np.outer(variance, variance)
+    )
+    return found

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coverage_panels import KINDS
+
 Row = Mapping[str, Any]
 
 TITLES = {
@@ -31,26 +33,34 @@ often the 95 % interval holds what is true of the population, and where it is le
 
 - **Populations.** Every run is wrong where a normal latent is above the threshold of its accuracy. Latents of runs of
   two models are correlated by 0 (independent), .3 (shared difficulty) or .6 (one recipe), those of two replicas by .6.
-  Copies are the same runs under several names. All models are equally accurate: nothing is harder for a number that is
-  chosen among them, such as the best accuracy. A wrong answer is uniform over the other classes.
+  Copies are the same runs under several names. Models are equally accurate, which is hardest for a number that is
+  chosen among them, such as the best accuracy; or, where the table says ±, their accuracies are evenly spaced that far
+  around the middle. A wrong answer is uniform over the other classes.
 - **Truth.** Given what all models share they are independent, so that every truth is an integral over one normal
   variable, by quadrature. Of copies with several runs, one run drawn of each model is the same with the chance 1/runs.
-- **Cells.** 4 kinds, 200 and 1,000 examples, accuracy .6 and .95, 1, 3 and 5 runs a model, 4, 10 and 30 models, 2 and
-  10 classes. The numbers of classes share which answers are right, so that only the vote differs between them.
+  Of the best model and the most and least alike pair, the truth is that of the model or the pair that is named.
+- **Cells.** 4 kinds, 200 and 1,000 examples, accuracy .6 and .95, 1, 3 and 5 runs a model, 2, 3, 4, 10 and 30 models, 2
+  and 10 classes; unequal accuracies with all kinds but copies, 1 and 3 runs and 2, 4 and 10 models; accuracy .1 with 1
+  and 3 runs and 2 and 4 models. The numbers of classes share which answers are right, so that only the vote differs
+  between them.
 - **What is said.** *Interval*: two ends. *Few*: fewer than 10 examples of the rarer kind, so that the number has a
   bound (joint failure) or an interval that is wider than it need be (shares); it may hold always. *None*: too few
-  failures for an interval, and the report says so: fewer than 30 failures a model (effective models, joint failure),
-  fewer than 10 examples that two models would both fail by chance (pairs), fewer than 10 on which the vote and the best
-  model differ.
-- **Holds** is the share of those panels in which something is said; its own standard error is .009 for 600 panels. What
-  is said in a few panels only is said because of their luck, and judged only where it is said in most.
+  failures or right answers for an interval, and the report says so: fewer than 30 of either a model, than 5 of one of
+  the models, or than 5 that two models share (effective models, joint failure), fewer than 10 examples that two models
+  would both fail by chance (pairs), fewer than 10 on which the vote and the best model differ.
+- **The bar.** *Covers* is the share of the intervals, *holds* that of intervals and bounds, that hold the truth; the
+  standard error of either is .009 for 600 panels. Where most panels have an interval, .92 to .98 of these must cover;
+  where most have a bound, .92 of these must hold; and where most say anything, .92 of what they say. An interval that
+  fewer panels have is shown because of their luck, and not judged: rows outside are named below.
 - **Exact**: the number is the true one in every panel. Copies with one run each have effective models 1, likeness 1 and
   a vote equal to the best model, whatever is drawn: these have no interval, or one that holds always.
 """
 
 
-def write(out: Path, lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> None:
-    """coverage.csv, coverage.json and README.md."""
+def write(
+    out: Path, lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row], lucky: Sequence[Row] = ()
+) -> None:
+    """coverage.csv, coverage.json and README.md. bad: rows that miss their bar; lucky: rows outside, not judged."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "coverage.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
@@ -59,11 +69,11 @@ def write(out: Path, lines: Sequence[Row], about: Mapping[str, Any], bad: Sequen
     rows = ",\n".join(json.dumps({name: _rounded(value) for name, value in line.items()}) for line in lines)
     document = f'{{"about": {json.dumps(about, indent=1)},\n"rows": [\n{rows}\n]}}\n'
     (out / "coverage.json").write_text(document, encoding="utf-8")
-    (out / "README.md").write_text(page(lines, about, bad), encoding="utf-8")
+    (out / "README.md").write_text(page(lines, about, bad, lucky), encoding="utf-8")
 
 
-def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> str:
-    """The page: how, what is outside the bar, and for each number a line a kind, size and accuracy."""
+def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row], lucky: Sequence[Row]) -> str:
+    """The page: how, what is outside the bar, and for each number a line a kind, size, accuracy and spread of it."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts = [INTRODUCTION]
     parts.append(
@@ -73,6 +83,10 @@ def page(lines: Sequence[Row], about: Mapping[str, Any], bad: Sequence[Row]) -> 
         f"Made by `{about['command']}`.\n"
     )
     parts.append(_outside(lines, bad))
+    if lucky:
+        parts.append(
+            f"Not judged, since fewer than half of the panels have them: {len(lucky)} rows.\n\n{_named(lucky)}"
+        )
     for name, title in TITLES.items():
         parts.append(f"## {title}\n")
         parts.append(_table([line for line in lines if line["number"] == name]))
@@ -106,38 +120,49 @@ def _outside(lines: Sequence[Row], bad: Sequence[Row]) -> str:
     exact = sum(line["exact"] for line in lines)
     if not bad:
         return (
-            f"In all {judged} rows that are judged what is said holds in at least .92 of the panels, and where it is\n"
-            f"an interval in most of them, in at most .98. {exact} rows are exact; of the others, too few panels say\n"
-            "anything.\n"
+            f"All {judged} rows that are judged meet the bar. {exact} rows are exact; of the others, too few panels\n"
+            "say anything.\n"
         )
-    told = [f"{len(bad)} of the {judged} rows that are judged are outside .92 to .98 ({exact} others are exact):\n"]
-    told.append("| number | kind | n | accuracy | runs | models | holds |\n|---|---|---|---|---|---|---|")
-    for line in bad:
-        cell = [line[name] for name in ("number", "kind", "n", "accuracy", "runs", "models")]
-        told.append("| " + " | ".join(str(item) for item in [*cell, f"{line['held']:.3f}"]) + " |")
+    return f"{len(bad)} of the {judged} rows that are judged miss the bar ({exact} others are exact):\n\n{_named(bad)}"
+
+
+def _named(lines: Sequence[Row]) -> str:
+    """A table of single rows."""
+    names = ("number", "kind", "n", "accuracy", "spread", "runs", "models")
+    shares = ("interval", "covered", "bound", "bound_holds", "held")
+    told = ["| " + " | ".join([*names, *shares]) + " |", "|---" * (len(names) + len(shares)) + "|"]
+    for line in lines:
+        rounded = ["–" if line[name] is None else f"{line[name]:.3f}" for name in shares]
+        told.append("| " + " | ".join([*(str(line[name]) for name in names), *rounded]) + " |")
     return "\n".join(told) + "\n"
 
 
 def _table(lines: Sequence[Row]) -> str:
     """Over runs and models: lowest and highest of what holds, of bias and width; how many panels say what."""
     told = [
-        "| kind | n | accuracy | interval | few | none | holds | bias | width |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| kind | n | accuracy | interval | covers | few | none | holds | bias | width |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    keys = lambda line: (line["kind"], line["n"], line["accuracy"])  # noqa: E731
-    for (kind, n, accuracy), group in itertools.groupby(lines, keys):
+    keys = lambda line: (line["kind"], line["n"], line["accuracy"], line["spread"])  # noqa: E731
+    for (kind, n, accuracy, spread), group in itertools.groupby(sorted(lines, key=_order), keys):
         cells = list(group)
-        judged = [
-            line["held"] for line in cells if line["held"] is not None and not line["exact"] and line["none"] <= 0.5
-        ]
-        holds = "exact" if all(line["exact"] for line in cells) else _span(judged, 3)
-        shares = [
+        judged = [line for line in cells if not line["exact"] and line["none"] <= 0.5]
+        exact = all(line["exact"] for line in cells)
+        covers = _span([line["covered"] for line in judged if line["interval"] > 0.5], 3)
+        holds = "exact" if exact else _span([line["held"] for line in judged if line["held"] is not None], 3)
+        interval, few, none = (
             f"{100 * sum(line[name] for line in cells) / len(cells):.0f} %" for name in ("interval", "bound", "none")
-        ]
+        )
         bias = _span([line["bias"] for line in cells if line["bias"] is not None], 3)
         width = _span([line["width"] for line in cells if line["width"] is not None], 3)
-        told.append("| " + " | ".join([kind, str(n), str(accuracy), *shares, holds, bias, width]) + " |")
+        around = f"{accuracy} ± {spread}" if spread else str(accuracy)
+        told.append("| " + " | ".join([kind, str(n), around, interval, covers, few, none, holds, bias, width]) + " |")
     return "\n".join(told) + "\n"
+
+
+def _order(line: Row) -> tuple[int, int, float, float]:
+    """Rows that are summed up together stand together, in the order of the cells."""
+    return KINDS.index(line["kind"]), line["n"], line["accuracy"], line["spread"]
 
 
 def _span(values: Sequence[float], digits: int) -> str:

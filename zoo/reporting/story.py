@@ -287,7 +287,10 @@ def effective_number(document: Document, key: Literal["effective_models", "joint
     text = words.number(plain, digits=2 if narrow else 1)
     if low is not None and high is not None:
         return words("answer.with_interval", number=text)
-    return words("answer.few_for_interval" if _warned(document, "few_failures") else "answer.no_interval", number=text)
+    if not _warned(document, "few_failures"):
+        return words("answer.no_interval", number=text)
+    right = "right answers" in (number["reason"] or "")
+    return words("answer.few_right_for_interval" if right else "answer.few_for_interval", number=text)
 
 
 def cautions(document: Document, words: Words) -> list[str]:
