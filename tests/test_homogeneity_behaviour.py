@@ -17,7 +17,7 @@ from zoo.homogeneity import behaviour as b
 from zoo.homogeneity import formulas
 from zoo.homogeneity.bootstrap import Bootstrap, replica_weights, tiles
 from zoo.homogeneity.formulas import FORMULAS
-from zoo.homogeneity.results import NO_REPLICAS
+from zoo.homogeneity.results import NO_REPLICAS, NO_SPREAD
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 
 EXACT = Bootstrap(draws=0)
@@ -162,7 +162,7 @@ def perfect(panel: SimulatedPanel, run: int) -> SimulatedPanel:
 
 
 def test_a_perfect_model_has_no_error_correlation_and_says_so():
-    panel = perfect(simulate(Truth(models=3, replicas=1, examples=50), 0), 1)
+    panel = perfect(simulate(Truth(models=3, replicas=1, examples=200), 0), 1)
     plan = Bootstrap(draws=50)
     phi = b.pairs(panel, "error_correlation", plan)
     assert np.isnan(phi.value[0, 1])
@@ -184,7 +184,8 @@ def test_one_perfect_replica_leaves_the_others_to_count():
     panel = perfect(simulate(Truth(models=2, replicas=2, examples=50), 0), 1)
     phi = b.pairs(panel, "error_correlation", Bootstrap(draws=10))
     assert np.isfinite(phi.value[0, 1])
-    assert phi.reasons[0, 1] == "2 of 4 pairs of runs are undefined and do not count"
+    assert phi.reasons[0, 1] == f"2 of 4 pairs of runs are undefined and do not count; {NO_SPREAD}"
+    assert np.isnan(phi.low[0, 1])
     assert "always right" in phi.reasons[0, 0]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from zoo import shares
-from zoo.homogeneity import behaviour, failures, kinship, selection
+from zoo.homogeneity import behaviour, failures, kinship, results, selection
 from zoo.homogeneity.bootstrap import WIDE, Bootstrap
 from zoo.homogeneity.leaderboard import best_model, leaderboard
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
@@ -92,8 +92,11 @@ def test_of_two_models_there_is_one_pair_and_no_choice():
 
 def test_pairs_without_an_interval_say_why():
     rare = simulate(Truth(models=4, replicas=1, examples=200, accuracy=0.95), 0)
-    most, _ = chosen(rare, False)
-    assert (most.number.low, most.number.reason) == (None, selection.FEW)
+    table = behaviour.pairs(rare, "error_correlation", Bootstrap())
+    for pair in chosen(rare, False):
+        assert (pair.number.low, pair.number.reason) == (None, results.FEW)
+        assert np.isnan(table.low[pair.a, pair.b])
+        assert table.reasons[pair.a, pair.b] == results.FEW
     one = simulate(Truth(models=3, replicas=1, examples=200, accuracy=0.6), 0)
     copies = SimulatedPanel(**{**vars(one), "predictions": np.repeat(one.predictions[:1], 3, axis=0)})
     for pair in chosen(copies, False):

@@ -26,7 +26,17 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )  # fmt: skip
 from zoo.homogeneity.formulas import FORMULAS, Formula, Moments
-from zoo.homogeneity.results import FEW_SHARED, MIN_EXAMPLES, NO_PROBABILITIES, NO_REPLICAS, Pairs, sampled
+from zoo.homogeneity.results import (
+    FEW,
+    FEW_SHARED,
+    MIN_EXAMPLES,
+    NO_PROBABILITIES,
+    NO_REPLICAS,
+    NO_SPREAD,
+    Pairs,
+    sampled,
+)  # fmt: skip
+from zoo.shares import UNSEEN
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +47,7 @@ _ELEMENTS = 2**24  # floats of one tile of features or one-hot columns: 64 MiB a
 _BLOCK = 256  # rows of a block when only the upper triangle of a product is computed
 _EXACT_WORK = 2e10  # multiplications up to which probabilities are summed in float64
 _DIVERGENCE_WORK = 2e8  # (pairs × examples × classes) up to which the Jensen-Shannon divergence takes all examples
+_ROUNDING = 1e-9  # examples: 100 failures of 1,000 each are .1 · .1 · 1,000 of both, which may be a little below 10
 _NOISE_DRAWS = 200  # draws from which the noise in the differences between replicas is read: a mean, so few suffice
 
 TWO_CLASSES = "of two classes, two wrong answers are always the same"
@@ -483,8 +494,6 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     if name == "js_divergence" and found.sampled < examples:
         n[:] = found.sampled
         note = sampled(found.sampled, examples)
-    if name == "error_correlation":
-        note = few_shared(panel)
     if FORMULAS[name].probabilities and not panel.calibrated:
         note = "; ".join(filter(None, [note, "the probabilities are as the models gave them, not calibrated"]))
     value = found.value[name]
@@ -492,19 +501,33 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     blank = np.full_like(value, np.nan)
     parts = {part: Pairs(values, blank, blank, n) for part, values in found.parts[name].items()}
     fixed = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool)))
-    return Pairs(value, low, high, n, fixed | _reasons(panel, found, name), note, parts)
+    whole = Pairs(value, low, high, n, fixed | _reasons(panel, found, name), note, parts)
+    return without_intervals(whole, no_intervals(panel), plan) if FORMULAS[name].failing else whole
 
 
-def few_shared(panel: Panel) -> str:
-    """What to mind about intervals of likeness in failing where two models hardly fail together; "" for nothing."""
+def no_intervals(panel: Panel) -> dict[tuple[int, int], str]:
+    """(i, j), i < j -> why the likeness in failing of two models has no interval: one of them has a run that is always
+    right or always wrong, or there are fewer than `FEW_SHARED` examples that both would fail by chance."""
     wrong = (panel.predictions != panel.labels).mean(axis=1)
     owner = np.asarray(panel.runs)
-    lowest = sorted(float(wrong[owner == m].mean()) for m in range(len(panel.models)))[:2]
-    few = len(lowest) > 1 and lowest[0] * lowest[1] * len(panel.labels) < FEW_SHARED
-    return _FEW_SHARED if few else ""
+    each = [wrong[owner == m] for m in range(len(panel.models))]
+    failures = np.array([rates.mean() for rates in each])
+    fixed = np.array([bool(((rates == 0) | (rates == 1)).any()) for rates in each])
+    few = np.outer(failures, failures) * len(panel.labels) < FEW_SHARED - _ROUNDING
+    at = zip(*np.nonzero(np.triu(few | fixed[:, None] | fixed, k=1)), strict=True)
+    return {(int(i), int(j)): NO_SPREAD if fixed[i] or fixed[j] else FEW for i, j in at}
 
 
-_FEW_SHARED = f"intervals of pairs that would both fail fewer than {FEW_SHARED} examples by chance may be too narrow"
+def without_intervals(found: Pairs, why: Mapping[tuple[int, int], str], plan: Bootstrap) -> Pairs:
+    """The pairs with the intervals of some left out, and the reason beside what is said of those already."""
+    told, low, high = dict(found.reasons), found.low.copy(), found.high.copy()
+    for (i, j), reason in why.items():
+        for end in (low, high):
+            end[i, j] = end[j, i] = np.nan
+        before = told.get((i, j), "")
+        if plan.draws and np.isfinite(found.value[i, j]) and before != UNSEEN:
+            told[i, j] = "; ".join(filter(None, [before, reason]))
+    return replace(found, low=low, high=high, reasons=told)
 
 
 def _interval_of(found: Behaviour, name: str, n: np.ndarray, plan: Bootstrap) -> tuple[np.ndarray, np.ndarray]:

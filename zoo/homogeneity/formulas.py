@@ -134,13 +134,15 @@ def _expected_same(m: Moments) -> torch.Tensor:
 @dataclass(frozen=True)
 class Formula:
     """One measure of pairs. why: the reason when it is undefined; parts: formulas shown beside it; share: whether it
-    is a mean over examples of numbers in [0, 1], whose interval has a width at 0 and at 1, too."""
+    is a mean over examples of numbers in [0, 1], whose interval has a width at 0 and at 1, too; failing: whether it is
+    a likeness in failing beyond chance, whose interval takes as many failures as `results.FEW_SHARED` says."""
 
     of: Callable[[Moments], Any]
     why: str = UNDEFINED
     probabilities: bool = False
     parts: Mapping[str, Callable[[Moments], Any]] | None = None
     share: bool = False
+    failing: bool = False
 
 
 FORMULAS: Mapping[str, Formula] = {
@@ -151,10 +153,11 @@ FORMULAS: Mapping[str, Formula] = {
         error_consistency,
         "both models are always right or both always wrong, so agreement is certain",
         parts={"maximum": error_consistency_maximum},
+        failing=True,
     ),
-    "error_correlation": Formula(error_correlation, ALWAYS),
-    "capa": Formula(capa, "both models are certain and always right", probabilities=True),
-    "capa_discrete": Formula(capa_discrete, "the agreement expected by chance is 1"),
+    "error_correlation": Formula(error_correlation, ALWAYS, failing=True),
+    "capa": Formula(capa, "both models are certain and always right", probabilities=True, failing=True),
+    "capa_discrete": Formula(capa_discrete, "the agreement expected by chance is 1", failing=True),
     "both_wrong_agreement": Formula(both_wrong_agreement, NONE_WRONG, share=True),
     "double_fault": Formula(double_fault, share=True),
     "q_statistic": Formula(q_statistic, "0/0: one of the models is always right, or always wrong"),

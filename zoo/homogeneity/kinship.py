@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.homogeneity.behaviour import behaviour, few_shared, undefined_pairs
+from zoo.homogeneity.behaviour import behaviour, no_intervals, undefined_pairs, without_intervals
 from zoo.homogeneity.bootstrap import (
     Bootstrap,
     interval,
@@ -22,6 +22,7 @@ from zoo.homogeneity.bootstrap import (
     undefined_share,
     unseen_reasons,
 )  # fmt: skip
+from zoo.homogeneity.headline import failure_shares
 from zoo.homogeneity.results import ALWAYS, MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ MIN_FOR_EXCESS = 4
 _SWEEPS = 500
 _MOST = 1.25
 _TOLERANCE = 1e-9
+_NOT_SKEWED = 1e-4  # skewness below which a distribution of type III is normal but for rounding
 _ELEMENTS = 2**22  # loadings held at a time
 _FITTED = 100  # models up to which every pair is left out by a fit of its own
 _FITTED_DRAWS = 32  # the same for the draws, of which there are a thousand
@@ -43,12 +45,14 @@ _NO_RELIABILITY = "the replicas of {} do not fail together, so there is nothing 
 @dataclass(frozen=True)
 class Correlations:
     """φ between models. value: (M, M), the diagonal is the reliability (mean φ of pairs of replicas); draws: (D, M, M);
-    seeds: (D, M, M), what another choice of seeds would add to a draw; replicas: (M,). NaN where undefined."""
+    seeds: (D, M, M), what another choice of seeds would add to a draw; replicas: (M,); mixed: (M,), how many of
+    them are neither always right nor always wrong. NaN where undefined."""
 
     value: np.ndarray
     draws: np.ndarray
     seeds: np.ndarray
     replicas: np.ndarray
+    mixed: np.ndarray
 
     @classmethod
     def of(cls, panel: Panel, plan: Bootstrap) -> Correlations:
@@ -58,7 +62,9 @@ class Correlations:
         draws, seeds = (
             _squares(upper["error_correlation"].astype(np.float64), models) for upper in (found.draws, found.seeds)
         )
-        return cls(found.value["error_correlation"], draws, seeds, np.bincount(panel.runs, minlength=models))
+        right = (panel.predictions == panel.labels).mean(axis=1)
+        counts = [np.bincount(panel.runs, kinds, minlength=models) for kinds in (None, (right > 0) & (right < 1))]
+        return cls(found.value["error_correlation"], draws, seeds, *counts)
 
 
 def _squares(upper: np.ndarray, models: int) -> np.ndarray:
@@ -101,7 +107,8 @@ def kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     reliability = Pairs(own, own_low, own_high, n)
     told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
     told |= _reasons(panel, found, value, draws, reliability)
-    return Pairs(value, low, high, n, told, few_shared(panel), {"reliability": reliability})
+    whole = Pairs(value, low, high, n, told, "", {"reliability": reliability})
+    return without_intervals(whole, no_intervals(panel), plan)
 
 
 def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:
@@ -135,7 +142,8 @@ def _trouble(name: str, found: Correlations, model: int) -> str:
     if found.replicas[model] < 2:
         return NO_REPLICAS
     if np.isnan(found.value[model, model]):
-        return f"{name} is always right or always wrong in all but one of its runs, so its errors cannot be compared"
+        runs = "all but one" if found.mixed[model] else "each"
+        return f"{name} is always right or always wrong in {runs} of its runs, so its errors cannot be compared"
     return _NO_RELIABILITY.format(name) if found.value[model, model] <= 0 else ""
 
 
@@ -269,9 +277,10 @@ def excess_kinship(panel: Panel, plan: Bootstrap) -> Pairs:
         return gap
     found = Correlations.of(panel, plan)
     troubles = [_trouble(panel.models[m], found, m) for m in range(len(panel.models))]
-    return _beyond_all(
+    whole = _beyond_all(
         attenuation_corrected(found.value), attenuation_corrected(found.draws), troubles, len(panel.labels), plan
     )
+    return without_intervals(whole, no_intervals(panel), plan)
 
 
 def excess_error_correlation(panel: Panel, plan: Bootstrap) -> Pairs:
@@ -281,7 +290,8 @@ def excess_error_correlation(panel: Panel, plan: Bootstrap) -> Pairs:
     if (gap := _no_excess(panel)) is not None:
         return gap
     found = Correlations.of(panel, plan)
-    return _beyond_all(found.value, found.draws + found.seeds, [""] * len(panel.models), len(panel.labels), plan)
+    whole = _beyond_all(found.value, found.draws + found.seeds, [""] * len(panel.models), len(panel.labels), plan)
+    return without_intervals(whole, no_intervals(panel), plan)
 
 
 def _no_excess(panel: Panel) -> Pairs | None:
@@ -400,9 +410,14 @@ class Claims:
 
 
 def claims(panel: Panel, plan: Bootstrap) -> Claims:
-    """Tests of φ_AB − sqrt(rel_A rel_B) > 0 and φ_AB < 0: the estimate over its bootstrap standard error, normal.
+    """Tests of φ_AB − sqrt(rel_A rel_B) > 0 and φ_AB < 0.
 
-    Normal and not by counting draws, whose smallest p of 1/(D + 1) would not survive the correction over many pairs.
+    The first: the estimate over its bootstrap standard error, normal, and not by counting draws, whose smallest p of
+    1/(D + 1) would not survive the correction over many pairs. Undefined where too few failures are known for an
+    interval (`behaviour.no_intervals`): of replicas of one recipe under two names it would claim to be more alike in
+    .13 of pairs with half an example that both would fail by chance, and not in .05.
+    The second: `fewer_together`, which holds however few failures there are; where one of the two has several runs, and
+    other seeds might fail elsewhere, no smaller than the normal one that minds seeds, too.
     All undefined without draws. Raises ValueError for a plan of 1 draw."""
     if plan.draws == 1:
         raise ValueError("a standard error needs two draws at least; the plan has 1")
@@ -412,8 +427,63 @@ def claims(panel: Panel, plan: Bootstrap) -> Claims:
         return Claims(blank, blank, blank, blank)
     found = Correlations.of(panel, plan)
     above = _upper_tail(_beyond_replicas(found.value), _beyond_replicas(found.draws))
-    below = _upper_tail(-found.value, -(found.draws + found.seeds))
+    for i, j in no_intervals(panel):
+        above[i, j] = above[j, i] = np.nan
+    below = fewer_together(np.rint(failure_shares(panel) * found.replicas[:, None]), found.replicas)
+    seeds = np.maximum.outer(found.replicas, found.replicas) > 1
+    below = np.where(seeds, np.fmax(below, _upper_tail(-found.value, -(found.draws + found.seeds))), below)
+    below[np.isnan(found.value) | np.eye(models, dtype=bool)] = np.nan
     return Claims(above, adjusted_pairs(above), below, adjusted_pairs(below))
+
+
+def fewer_together(counts: np.ndarray, replicas: np.ndarray) -> np.ndarray:
+    """P(two models that fail independently of each other fail together as rarely as these do, or more rarely), given
+    how often each fails. counts: (M, N), how many of a model's runs fail each example, N ≥ 4; replicas: (M,). Returns
+    (M, M) in [0, 1], symmetric; the diagonal has no meaning.
+
+    J = Σ_i counts_a(i) counts_b(i), with the examples of one model in random order. With one run each the number of
+    joint failures is hypergeometric (Fisher's exact test). With several the distribution is Pearson's type III with
+    the mean, variance and skewness of J (Mielke & Berry 2007), half a failure added because J is whole, and never
+    below the chance that no example is failed by both, which is hypergeometric again."""
+    examples = counts.shape[1]
+    joint = counts @ counts.T
+    once = np.maximum.outer(replicas, replicas) == 1
+    exact = _hypergeometric_tail(joint, counts.sum(axis=1), examples) if once.any() else np.ones_like(joint)
+    if once.all():
+        return exact
+    never = _hypergeometric_tail(np.zeros_like(joint), (counts > 0).sum(axis=1), examples)
+    several = np.where(joint == 0, never, np.fmax(_permuted_tail(counts, joint + 0.5), never))
+    return np.where(once, exact, several)
+
+
+def _hypergeometric_tail(joint: np.ndarray, failed: np.ndarray, examples: int) -> np.ndarray:
+    """P(no more than so many examples failed by both), (M, M). joint: (M, M); failed: (M,) examples each fails."""
+    from scipy.stats import hypergeom
+
+    first, second = np.triu_indices(len(failed))
+    tail = np.empty(joint.shape)
+    tail[first, second] = hypergeom.cdf(joint[first, second], examples, failed[first], failed[second])
+    tail[second, first] = tail[first, second]
+    return tail
+
+
+def _permuted_tail(counts: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """P(J < limit) for examples in random order, by three moments: (M, M); NaN where J does not vary."""
+    from scipy.special import gammainc, gammaincc, ndtr
+
+    examples = counts.shape[1]
+    means = counts.mean(axis=1)
+    centred = counts - means[:, None]
+    squares, cubes = (np.multiply.outer(sums, sums) for sums in ((centred**2).sum(axis=1), (centred**3).sum(axis=1)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(squares / (examples - 1))
+        away = (limits - examples * np.multiply.outer(means, means)) / np.where(error > 0, error, np.nan)
+        skewness = cubes * examples / ((examples - 1) * (examples - 2) * error**3)
+        shape = 4 / skewness**2
+        at = np.maximum(shape + 2 * away / skewness, 0.0)
+        skewed = np.where(skewness > 0, gammainc(shape, at), gammaincc(shape, at))
+    tail: np.ndarray = np.where(np.abs(skewness) > _NOT_SKEWED, skewed, ndtr(away))
+    return tail
 
 
 def _beyond_replicas(correlations: np.ndarray) -> np.ndarray:

@@ -9,15 +9,17 @@ the draws: copies of one model are one candidate, whatever their number. What in
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo import shares
+from zoo.homogeneity.behaviour import no_intervals
 from zoo.homogeneity.bootstrap import FEW_EVENTS, Bootstrap, drawn_means, tensor, tiles, wide
 from zoo.homogeneity.leaderboard import Accuracies, freedom
-from zoo.homogeneity.results import FEW_SHARED, Pairs, Scalar
+from zoo.homogeneity.results import Pairs, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 CONTENDERS = 500
 """Pairs whose draws are taken. Of more, the most extreme are, and stand for all in proportion."""
 
-FEW = f"fewer than {FEW_SHARED} examples that both would fail by chance are too few failures for an interval"
-NO_SPREAD = "one of the models is always right or always wrong in some run, so there is no interval"
 UNBOUNDED = "the replicas of the two may not fail together at all, so there is no interval"
 UNBOUNDED_ERRORS = "within noise one of the two may be always right or always wrong, so there is no interval"
 
@@ -138,7 +138,7 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
 
     found: `kinship` of the panel (kinship=True) or its `error_correlation`. Interval: Fieller's (1954) of the ratio
     that both are, which stays right where the denominator is noisy, at the deviations of all pairs in the draws
-    (`reach`). None with fewer than `FEW_SHARED` examples that both would fail by chance."""
+    (`reach`). None where `behaviour.no_intervals` says so."""
     first, second = np.triu_indices(len(panel.models), k=1)
     values = found.value[first, second]
     known = np.flatnonzero(np.isfinite(values))
@@ -148,7 +148,8 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
     pairs = np.stack([first[order], second[order]], axis=1)
     runs = _Runs.of(panel)
     ends = [(pairs[0], 1)] if len(pairs) == 1 else [(pairs[0], 1), (pairs[-1], -1)]
-    told = [_no_interval(runs, found, pair, plan) for pair, _ in ends]
+    without = no_intervals(panel)
+    told = ["" if not plan.draws or _settled(found, pair, without) else None for pair, _ in ends]
     contest = None if all(text is not None for text in told) else _Contest.of(runs, pairs, kinship, plan)
     return tuple(
         _without(found, pair, text)
@@ -158,14 +159,10 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
     )
 
 
-def _no_interval(runs: _Runs, found: Pairs, pair: np.ndarray, plan: Bootstrap) -> str | None:
-    """Why the pair has no interval beside what is said of it already; None where it may have one."""
-    a, b = int(pair[0]), int(pair[1])
-    if not plan.draws or found.reasons.get((a, b), "") == shares.UNSEEN:
-        return ""
-    if not (runs.usable[a] and runs.usable[b]):
-        return NO_SPREAD
-    return FEW if runs.failures[a] * runs.failures[b] * found.n[a, b] < FEW_SHARED else None
+def _settled(found: Pairs, pair: np.ndarray, without: Mapping[tuple[int, int], str]) -> bool:
+    """Whether the reasons of the pair say already why it has no interval."""
+    at = (int(pair[0]), int(pair[1]))
+    return at in without or found.reasons.get(at, "") == shares.UNSEEN
 
 
 def _without(found: Pairs, pair: np.ndarray, reason: str | None) -> ChosenPair:
@@ -240,12 +237,11 @@ def fieller(top: float, bottom: float, spread: np.ndarray, errors: float) -> flo
 @dataclass(frozen=True)
 class _Runs:
     """Failures of R runs, standardised. owner: (R,) model; centred: (R, N) float32, wrong less its mean; deviation:
-    (R,) float32; failures: (M,) share of wrong answers; usable: (M,) bool, whether every run has both kinds."""
+    (R,) float32; usable: (M,) bool, whether every run has both kinds."""
 
     owner: np.ndarray
     centred: np.ndarray
     deviation: np.ndarray
-    failures: np.ndarray
     usable: np.ndarray
 
     @classmethod
@@ -254,9 +250,8 @@ class _Runs:
         owner, models = np.asarray(panel.runs), len(panel.models)
         mean = wrong.mean(axis=1, dtype=np.float64)
         deviation = np.sqrt(mean * (1 - mean)).astype(np.float32)
-        failures = np.array([mean[owner == m].mean() for m in range(models)])
         usable = np.array([bool((deviation[owner == m] > 0).all()) for m in range(models)])
-        return cls(owner, wrong - mean[:, None].astype(np.float32), deviation, failures, usable)
+        return cls(owner, wrong - mean[:, None].astype(np.float32), deviation, usable)
 
     def ratios(self, pairs: np.ndarray, kinship: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Numerator and denominator of each pair's likeness, (K,) float64, each followed by its influence function,
