@@ -345,7 +345,7 @@ class TestLanguages:
         clauses += [headline.FEW_RIGHT_OF_SOME, headline.FEW_RIGHT_SHARED, headline.NOT_WITHOUT]
         clauses += [headline.AVOIDING, headline.TOO_FEW_LEFT]
         clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
-        clauses += [selection.FEW, selection.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
+        clauses += [results.FEW, results.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
         clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]
         clauses += [convert.NO_PAIR, convert.SOME_PAIR]
         assert [clause for clause in clauses if Words("zh").translate(clause) == clause] == []
