@@ -510,8 +510,8 @@ def test_replicas_that_answer_the_same_have_a_seed_that_changes_nothing(tmp_path
     document = analyse([tmp_path], QUICK)
     found = {model["name"]: model["reliability"] for model in document["models"]}
     assert found["linear"]["value"] == 1
-    assert found["linear"]["reason"] == "its seed changes nothing"
-    assert found["one"]["reason"] != "its seed changes nothing"
+    assert found["linear"]["reason"] == "its runs answer the same here"
+    assert found["one"]["reason"] != "its runs answer the same here"
     assert untranslated(document) == []
 
 

@@ -164,7 +164,7 @@ def test_references_of_other_data_are_refused_and_reasons_are_told(tmp_path):
     reasons = {names: pair["answers"]["reason"] for names, pair in by_names(found, models).items()}
     unknown = "it is unknown on what data vendor was trained"
     assert reasons["once", "vendor"] == f"no reference of once but the two themselves was found; {unknown}"
-    still = "other runs of still answer exactly as it does: its seed changes nothing"
+    still = "other runs of still answer exactly as it does"
     assert reasons["still", "vendor"] == f"{still}; {unknown}"
     refused = "base (data=beef) is no reference for base (data=feed): it was trained on other data"
     assert reasons["base (data=feed)", "vendor"] == f"{refused}; {unknown}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from zoo.homogeneity.behaviour import TWO_CLASSES
 from zoo.homogeneity.bootstrap import Bootstrap, tiles
 from zoo.homogeneity.results import NONE_WRONG
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
-from zoo.shares import UNSEEN
+from zoo.reporting.words import Words, languages
+from zoo.shares import FEW_EXAMPLES, UNSEEN
 
 PLAN = Bootstrap(draws=100)
 
@@ -68,6 +70,25 @@ def test_against_a_plain_loop(seed, models):
             assert found.expected[a, b] / found.both[a, b] == pytest.approx(expected[3], abs=1e-9)
     np.testing.assert_allclose(r, r.T, atol=1e-12)
     np.testing.assert_allclose(z, z.T, atol=1e-9)
+
+
+@pytest.mark.parametrize("language", languages())
+def test_methods_print_what_is_computed(language):
+    """The formulas of r and z on the page, evaluated as they stand, and how many examples the text says r needs."""
+    labels, predictions, options = sheets(0, models=8, examples=200)
+    found = w.sums(labels, predictions, options)
+    part = w._examples(labels, predictions, options, "cpu")
+    both = (part.wrong[0] * part.wrong[1]).numpy() > 0
+    agree = (part.answers[0] == part.answers[1]).double()[None]
+    values = {"agree": agree.numpy()[0][both], "e": part.chance([0], [1], agree).numpy()[0][both]}
+    words = Words(language)
+    formulas = dict(formula.split(" = ") for formula in re.split(r",\s+", words.formula("shared")))
+    for name, computed in (("r", found.likeness()), ("z", found.z())):
+        code = re.sub(r"Σ(\([^()]*\))²", r"Σ(\1**2)", formulas[name].replace("−", "-"))
+        code = re.sub(r"√(Σ\(.*\))$", r"√(\1)", code).replace("√", "root").replace("Σ", "total")
+        result = eval(code, {"root": np.sqrt, "total": np.sum, **values})  # noqa: S307: our own formula
+        assert result == pytest.approx(computed[0, 1])
+    assert str(FEW_EXAMPLES) in words("methods.shared")
 
 
 @given(st.integers(0, 10_000), st.randoms(use_true_random=False))

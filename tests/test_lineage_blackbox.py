@@ -208,12 +208,12 @@ def test_no_score_depends_on_which_of_the_trainings_is_the_model(panel):
 
 def test_what_tells_nothing_is_named(panel):
     first, copy, references = panel
-    assert blackbox.why_not(first, len(first)) == ""
-    assert "4 are needed" in blackbox.why_not(first[:3], 3)
-    assert "no probabilities" in blackbox.why_not(None, 200)
-    assert "no probabilities" in blackbox.why_not(np.full_like(first, np.nan), 200)
+    assert blackbox.why_not(first, len(first), "a") == ""
+    assert "4 are needed" in blackbox.why_not(first[:3], 3, "a")
+    assert blackbox.why_not(None, 200, "a").startswith("a gives no probabilities")
+    assert "no probabilities" in blackbox.why_not(np.full_like(first, np.nan), 200, "a")
     constant = np.tile([2.0, 0.5, 0.1], (200, 1))
-    assert "whatever it is asked" in blackbox.why_not(constant + first[:, :1], 200)
+    assert "whatever it is asked" in blackbox.why_not(constant + first[:, :1], 200, "a")
     assert blackbox.likeness(np.zeros_like(first), copy, references) == 0
 
 

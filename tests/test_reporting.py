@@ -339,7 +339,7 @@ class TestLanguages:
     def test_what_the_measures_say_has_a_chinese_wording(self) -> None:
         from zoo import shares
         from zoo.analysis import convert
-        from zoo.homogeneity import headline, results, selection
+        from zoo.homogeneity import bootstrap, headline, results, selection, wrong_answers
 
         clauses = [headline.FEW, headline.FEW_OF_SOME, headline.FEW_SHARED, headline.FEW_RIGHT]
         clauses += [headline.FEW_RIGHT_OF_SOME, headline.FEW_RIGHT_SHARED, headline.NOT_WITHOUT]
@@ -347,7 +347,11 @@ class TestLanguages:
         clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
         clauses += [results.FEW, results.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
         clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]
-        clauses += [convert.NO_PAIR, convert.SOME_PAIR]
+        clauses += [convert.NO_PAIR, convert.SOME_PAIR, convert.NO_SPREAD, convert.SAME_ANSWERS, bootstrap.WIDE]
+        clauses += [wrong_answers.FEW_COUNTED, wrong_answers.NOTHING_TO_SHARE, wrong_answers.WITH_ITSELF]
+        clauses += [f"a is always right or always wrong in {runs} of its runs, so its errors cannot be compared"
+                    for runs in ("each", "all but one")]  # fmt: skip
+        clauses += ["a gives no probabilities, only classes", "a answers the same whatever it is asked"]
         assert [clause for clause in clauses if Words("zh").translate(clause) == clause] == []
 
     def test_no_reason_is_written_twice(self) -> None:
@@ -618,7 +622,7 @@ class TestOneRun:
         made = document(5)
         made["headline"]["measure"] = "error_correlation"
         made["models"][1]["seeds"] = [0]
-        assert "1 of 5 have one" in " ".join(story.how_pairs(check(made), Words()))
+        assert "with a single run: 1 of 5" in " ".join(story.how_pairs(check(made), Words()))
         assert story.main_measure(check(made)) == "error_correlation"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Reasons are English clauses; `zoo/reporting/languages` has them in the other languages.
 NO_PAIR = "no two models that are neither constant nor always right nor always wrong have a defined likeness"
 NO_SPREAD = "the draws of the bootstrap leave no spread to judge by"
-SEED_CHANGES_NOTHING = "its seed changes nothing"
+SAME_ANSWERS = "its runs answer the same here"
 SOME_PAIR = "the likeness of some pair is undefined"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from zoo.analysis.convert import (
     NO_PAIR,
     NO_SPREAD,
-    SEED_CHANGES_NOTHING,
+    SAME_ANSWERS,
     SOME_PAIR,
     finite,
     from_models,
@@ -306,11 +306,12 @@ def no_diversity(panel: Panel, plan: Bootstrap, reason: str) -> schema.Diversity
 
 
 def reliability_of(found: PerModel, panel: Panel, model: int) -> schema.Number:
-    """How alike the replicas of a model are; of replicas that answer the same, that its seed changes nothing."""
+    """How alike the replicas of a model are; of replicas that answer the same, that they do: whether another seed
+    would change anything, answers to these examples do not tell."""
     told = from_models(found, model)
     answers = panel.predictions[np.asarray(panel.runs) == model]
     if told["value"] is not None and len(answers) > 1 and (answers == answers[:1]).all():
-        told["reason"] = SEED_CHANGES_NOTHING
+        told["reason"] = SAME_ANSWERS
     return told
 
 

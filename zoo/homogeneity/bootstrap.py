@@ -26,7 +26,7 @@ _NO_WIDTH = 1e-7  # draws are kept as float32 in places: what differs by less is
 
 FEW_EVENTS = 10
 """With fewer examples than this of the rarer kind the interval of a share covers more than it says."""
-WIDE = f"fewer than {FEW_EVENTS} such examples: too few for an interval that is just wide enough, and this one is wider"
+WIDE = f"there are fewer than {FEW_EVENTS} such examples, so the interval is wider than it need be"
 
 MOST_UNDEFINED = 0.5
 """An interval from fewer than this share of the draws would speak about other samples than ours: there is none."""

@@ -274,9 +274,9 @@ class SharedWrongAnswers(Measure):
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     higher_is: ClassVar[Direction] = "more alike"
     range: ClassVar[tuple[float, float]] = (-math.inf, 1.0)
-    chance: ClassVar[str] = "0"
+    chance: ClassVar[str] = "0, or slightly below where few examples count"
     accuracy_adjusted: ClassVar[bool] = True
-    source: ClassVar[str] = "Σ(agree − e)/Σ(1 − e), e from the wrong answers of the other models"
+    source: ClassVar[str] = "Σ(agree − e)/Σ(1 − e), e from the wrong answers of two other models or more"
     scope: ClassVar[Scope] = "pairs"
 
     def compute(self, panel: Panel, bootstrap: Bootstrap) -> Pairs:

@@ -174,7 +174,7 @@ class Overlaps:
         """Why its answers to the first n of these examples do not tell anything; empty when they may."""
         if (model_there := (common, model, n)) not in self._problems:
             logits = common.logits(model, model.classes, n)
-            self._problems[model_there] = blackbox.why_not(logits, n)
+            self._problems[model_there] = blackbox.why_not(logits, n, model.label)
         return self._problems[model_there]
 
 
@@ -297,10 +297,7 @@ def _repeated(pairs: Sequence[Both], common: Common, overlaps: Overlaps) -> Iter
         return blackbox.repeated(int(again[row_of[one], row_of[two]]), missed, int(known.sum()))
 
     for pair, *both in pairs:
-        told = ((model, overlaps.why_not(model, common, n)) for model in both)
-        model, problem = next(((model, problem) for model, problem in told if problem), (both[0], ""))
-        if problem and n >= blackbox.FEWEST_EXAMPLES:
-            problem += f" ({model.label})"
+        problem = next(filter(None, (overlaps.why_not(model, common, n) for model in both)), "")
         yield pair, Behaviour((rate(*both), rate(*both[::-1])), n=n, reason=problem)
 
 
@@ -323,8 +320,8 @@ def _calibrations(
     n = _examples(MOST_NUMBERS, 1 + len(kind), common, kind[0])
     problem = _other_classes([first, *kind])
     problem = problem or ("" if n else f"{first.label} and the references answered no example in common")
-    unfit = () if problem else ((one, overlaps.why_not(one, common, n)) for one in kind)
-    if problem := problem or next((f"reference {one.label}: {why}" for one, why in unfit if why), ""):
+    unfit = () if problem else (overlaps.why_not(one, common, n) for one in kind)
+    if problem := problem or next(filter(None, unfit), ""):
         yield from ((test.at, problem) for test in tests)
         return
     theirs, kinds = np.stack([common.logits(model, classes, n) for model in kind]), common.kinds(n)
@@ -380,7 +377,7 @@ class References:
             return f"it is unknown on what data {trained.label} was trained"
         themselves = {_key(trained), _key(suspect)}
         if any(one.digest == trained.digest and _key(one) not in themselves for one, _ in self._all):
-            return f"other runs of {trained.label} answer exactly as it does: its seed changes nothing"
+            return f"other runs of {trained.label} answer exactly as it does"
         # Where the two themselves were among them, that others are of other recipes is no news.
         news = refused if len(refused) == len(self._all) else [
             one for one in refused if Recipe.of(one[0].record).options == own.options]  # fmt: skip

@@ -230,14 +230,14 @@ def needed(level: float, tests: int = 1) -> int:
     return max(FEWEST_REFERENCES, math.ceil(worst / level - 1e-9) - 1)
 
 
-def why_not(answers: np.ndarray | None, n: int) -> str:
+def why_not(answers: np.ndarray | None, n: int, name: str) -> str:
     """Why the answers of one model do not tell anything of its past; empty when they may. answers: (examples, classes)
-    float, None for a model of which only the classes it chose are known; n: examples."""
+    float, None for a model of which only the classes it chose are known; n: examples; name: of the model."""
     if n < FEWEST_EXAMPLES:
         return f"{n} examples were answered by all, and {FEWEST_EXAMPLES} are needed"
     if answers is None or not np.isfinite(answers).all():
-        return "it gives no probabilities, only classes"
+        return f"{name} gives no probabilities, only classes"
     values = centred(answers)
     if np.ptp(values, axis=0).max() <= _NOTHING_LEFT:
-        return "it answers the same whatever it is asked"
+        return f"{name} answers the same whatever it is asked"
     return ""

@@ -55,7 +55,7 @@ _FORMULAS = {
     "joint": "1 + (M − 1)(ln S_max − ln S) / (ln S_max − ln S_ind),   S = mean Πₘ eₘ,   S_ind = Πₘ(1 − aₘ),   "
     "S_max = minₘ(1 − aₘ)",
     "recipes": "exp(−Σ λᵢ log λᵢ),   λ the eigenvalues of K / M",
-    "shared": "r = Σ(agree − e) / Σ(1 − e),   z = Σ(agree − e) / √Σ e(1 − e)",
+    "shared": "r = Σ(agree − e) / Σ(1 − e),   z = Σ(agree − e) / √Σ(agree − e)²",
     "failures": "S = mean over examples of Πₘ (1 − cₘ),   log ratio = log(S / S expected)",
     "layers": "CKA(X, Y) = HSIC₁(X, Y) / √(HSIC₁(X, X) · HSIC₁(Y, Y))",
     "lineage": "BY: reject the k smallest p with p₍ₖ₎ ≤ k q / (m · Σ 1/i),   q = .05, m tests of all pairs",
@@ -88,6 +88,7 @@ _REFERENCES = (
     "Liu, Xie 2020. Cauchy combination test: a powerful test with analytic p-value calculation under arbitrary "
     "dependency structures.",
     "Marx, Calmon, Ustun 2020. Predictive multiplicity in classification.",
+    "Mielke, Berry 2007. Permutation methods: a distance function approach.",
     "Nine judges, two effective votes, 2026.",
     "Song et al. 2012. Feature selection via dependence maximization.",
     "Spearman 1904. The proof and measurement of association between two things.",

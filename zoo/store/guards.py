@@ -323,5 +323,5 @@ def _replica_notes(together: Sequence[tuple[str, _Answers]]) -> list[str]:
     for name in dict.fromkeys(name for name, _ in together):
         own = [answers for other, answers in together if other == name]
         if len(own) > 1 and len({answers.digest for answers in own}) == 1:
-            notes.append(f"The {len(own)} runs of {name} answer every example alike: its seed changes nothing.")
+            notes.append(f"The {len(own)} runs of {name} answer every example alike.")
     return notes
