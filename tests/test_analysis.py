@@ -13,7 +13,7 @@ from zoo.analysis import convert, sections
 from zoo.analysis import lineage as on_weights
 from zoo.analysis.document import Options, analyse
 from zoo.errors import RequestError
-from zoo.homogeneity.results import NO_REPLICAS, Scalar
+from zoo.homogeneity.results import FEW, NO_REPLICAS, Scalar
 from zoo.reporting.schema import check
 from zoo.reporting.words import Words
 from zoo.store.folder import Draft
@@ -401,7 +401,7 @@ def test_a_flipped_byte_in_one_run_changes_the_headline_only_with_a_warning(stud
     assert (before["measure"], after["measure"]) == ("kinship", "error_correlation")
     from zoo.reporting import story
 
-    assert "1 of 3 have one" in " ".join(story.verdict(analyse([study], QUICK), Words()))
+    assert "with a single run: 1 of 3" in " ".join(story.verdict(analyse([study], QUICK), Words()))
 
 
 def test_runs_that_join_or_leave_a_study_are_told_of(study):
@@ -500,7 +500,22 @@ def test_a_claim_that_is_untested_has_the_reason_of_its_measure(tmp_path):
     assert pair["p_values"]["more_alike_than_replicas"]["reason"] == pair["measures"]["kinship"]["reason"]
 
 
-def test_replicas_that_answer_the_same_have_a_seed_that_changes_nothing(tmp_path):
+def test_of_strong_models_one_claim_is_tested_exactly_and_the_other_says_why_not(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    rng = np.random.default_rng(1)
+    for name in ("one", "other"):
+        hard = rng.random(200) < 0.05
+        for seed in (0, 1):
+            wrong = hard & (rng.random(200) < 0.8)
+            write_run(tmp_path, name, seed, np.where(wrong, (labels + 1) % 3, labels), labels)
+    pair = next(pair for pair in analyse([tmp_path], QUICK)["pairs"] if pair["p_values"])
+    assert pair["measures"]["kinship"]["low"] is pair["measures"]["error_correlation"]["low"] is None
+    assert pair["p_values"]["more_alike_than_replicas"]["corrected"] is None
+    assert FEW in pair["p_values"]["more_alike_than_replicas"]["reason"]
+    assert pair["p_values"]["less_than_independent"]["corrected"] > 0.05
+
+
+def test_replicas_that_answer_the_same_are_said_to_do_so_here(tmp_path):
     labels = np.random.default_rng(0).integers(0, 3, 200)
     rng = np.random.default_rng(1)
     fixed = np.where(rng.random(200) < 0.3, (labels + 1) % 3, labels)

@@ -86,7 +86,7 @@ def test_methods_print_what_is_computed(language):
     for name, computed in (("r", found.likeness()), ("z", found.z())):
         code = re.sub(r"Σ(\([^()]*\))²", r"Σ(\1**2)", formulas[name].replace("−", "-"))
         code = re.sub(r"√(Σ\(.*\))$", r"√(\1)", code).replace("√", "root").replace("Σ", "total")
-        result = eval(code, {"root": np.sqrt, "total": np.sum, **values})  # noqa: S307: our own formula
+        result = eval(code, {"root": np.sqrt, "total": np.sum, **values})
         assert result == pytest.approx(computed[0, 1])
     assert str(FEW_EXAMPLES) in words("methods.shared")
 
