@@ -219,8 +219,8 @@ def test_of_equally_accurate_models_all_take_the_first():
     assert differ > 0
 
 
-def test_errors_of_a_model_that_is_nearly_always_wrong_have_no_bounded_correlation():
-    """One right answer of thirty: its standard deviation is not this far from 0, and there are no replicas to blame."""
+def test_errors_of_a_model_that_is_nearly_always_wrong_have_a_correlation_without_interval():
+    """One right answer of thirty: its standard deviation is hardly known, and there are no replicas to blame."""
     wrong = np.stack([np.arange(30) != 3, np.arange(30) % 3 > 0])
     panel = SimulatedPanel(
         ("a", "b"), (0, 1), (0, 0), tuple(map(str, range(30))), ("x", "y"), np.zeros(30, np.int64),
@@ -228,7 +228,7 @@ def test_errors_of_a_model_that_is_nearly_always_wrong_have_no_bounded_correlati
     )  # fmt: skip
     (only,) = chosen(panel, related=False)
     assert only.number.low is None
-    assert only.number.reason.endswith("may be always right or always wrong, so there is no interval")
+    assert only.number.reason.endswith(results.FEW_RIGHT)
 
 
 def test_the_vote_of_few_differences_has_no_interval():

@@ -345,7 +345,7 @@ class TestLanguages:
         clauses += [headline.FEW_RIGHT_OF_SOME, headline.FEW_RIGHT_SHARED, headline.NOT_WITHOUT]
         clauses += [headline.AVOIDING, headline.TOO_FEW_LEFT]
         clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
-        clauses += [results.FEW, results.NO_SPREAD, selection.UNBOUNDED, selection.UNBOUNDED_ERRORS]
+        clauses += [results.FEW, results.FEW_RIGHT, results.NO_SPREAD, selection.UNBOUNDED]
         clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]
         clauses += [convert.NO_PAIR, convert.SOME_PAIR, convert.NO_SPREAD, convert.SAME_ANSWERS, bootstrap.WIDE]
         clauses += [wrong_answers.FEW_COUNTED, wrong_answers.NOTHING_TO_SHARE, wrong_answers.WITH_ITSELF]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from zoo.homogeneity.bootstrap import (
 from zoo.homogeneity.formulas import FORMULAS, Formula, Moments
 from zoo.homogeneity.results import (
     FEW,
+    FEW_RIGHT,
     FEW_SHARED,
     MIN_EXAMPLES,
     NO_PROBABILITIES,
@@ -501,21 +502,25 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
     blank = np.full_like(value, np.nan)
     parts = {part: Pairs(values, blank, blank, n) for part, values in found.parts[name].items()}
     fixed = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool)))
-    whole = Pairs(value, low, high, n, fixed | _reasons(panel, found, name), note, parts)
-    return without_intervals(whole, no_intervals(panel), plan) if FORMULAS[name].failing else whole
+    without = no_intervals(panel) if FORMULAS[name].failing else {}
+    whole = Pairs(value, low, high, n, fixed | _reasons(panel, found, name, low, without), note, parts)
+    return without_intervals(whole, without, plan)
 
 
 def no_intervals(panel: Panel) -> dict[tuple[int, int], str]:
     """(i, j), i < j -> why the likeness in failing of two models has no interval: one of them has a run that is always
-    right or always wrong, or there are fewer than `FEW_SHARED` examples that both would fail by chance."""
+    right or always wrong, or there are fewer than `FEW_SHARED` examples that both would fail, or get right, by
+    chance."""
     wrong = (panel.predictions != panel.labels).mean(axis=1)
     owner = np.asarray(panel.runs)
     each = [wrong[owner == m] for m in range(len(panel.models))]
     failures = np.array([rates.mean() for rates in each])
     fixed = np.array([bool(((rates == 0) | (rates == 1)).any()) for rates in each])
-    few = np.outer(failures, failures) * len(panel.labels) < FEW_SHARED - _ROUNDING
-    at = zip(*np.nonzero(np.triu(few | fixed[:, None] | fixed, k=1)), strict=True)
-    return {(int(i), int(j)): NO_SPREAD if fixed[i] or fixed[j] else FEW for i, j in at}
+    why = np.full((len(each), len(each)), "", dtype=object)
+    for share, reason in ((1 - failures, FEW_RIGHT), (failures, FEW)):
+        why[np.outer(share, share) * len(panel.labels) < FEW_SHARED - _ROUNDING] = reason
+    why[fixed] = why[:, fixed] = NO_SPREAD
+    return {(int(i), int(j)): why[i, j] for i, j in zip(*np.nonzero(np.triu(why != "", k=1)), strict=True)}
 
 
 def without_intervals(found: Pairs, why: Mapping[tuple[int, int], str], plan: Bootstrap) -> Pairs:
@@ -554,14 +559,27 @@ def undefined_pairs(models: int, examples: int, reason: str) -> Pairs:
     return Pairs(blank, blank, blank, np.full((models, models), examples, dtype=np.int64), every)
 
 
-def _reasons(panel: Panel, found: Behaviour, name: str) -> dict[tuple[int, int], str]:
-    """Why pairs are undefined, and what to mind where runs or draws were."""
+def minded_shares(shares: np.ndarray, low: np.ndarray, without: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The shares of undefined draws, (M, M), but 0 where there would be an interval and is none: draws do not matter
+    there. low: (M, M), of the intervals as the draws would have them."""
+    minded = shares.copy()
+    for i, j in without:
+        if np.isfinite(low[i, j]):
+            minded[i, j] = minded[j, i] = 0
+    return minded
+
+
+def _reasons(
+    panel: Panel, found: Behaviour, name: str, low: np.ndarray, without: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], str]:
+    """Why pairs are undefined, and what to mind where runs or draws were. low, without: see `minded_shares`."""
     owner, runs = found.answers.owner, found.runs[name]
     members = (_averaging(owner) > 0).astype(np.float64)
     total = members @ (1 - np.eye(len(owner))) @ members.T
     lost = total - members @ np.isfinite(runs) @ members.T
     draws = found.draws[name]
     shares = square(1 - np.isfinite(draws).mean(axis=0) if len(draws) else np.zeros(draws.shape[1]), len(panel.models))
+    shares = minded_shares(shares, low, without)
     told = {}
     for i, j in zip(*np.nonzero(np.triu((lost > 0) | (total == 0) | (shares > 0))), strict=True):
         if total[i, j] == 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.homogeneity.behaviour import behaviour, no_intervals, undefined_pairs, without_intervals
+from zoo.homogeneity.behaviour import behaviour, minded_shares, no_intervals, undefined_pairs, without_intervals
 from zoo.homogeneity.bootstrap import (
     Bootstrap,
     interval,
@@ -106,9 +106,10 @@ def kinship(panel: Panel, plan: Bootstrap) -> Pairs:
     own, own_low, own_high = _only_diagonal(found, plan)
     reliability = Pairs(own, own_low, own_high, n)
     told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
-    told |= _reasons(panel, found, value, draws, reliability)
+    without = no_intervals(panel)
+    told |= _reasons(panel, found, value, minded_shares(undefined_share(draws), low, without), reliability)
     whole = Pairs(value, low, high, n, told, "", {"reliability": reliability})
-    return without_intervals(whole, no_intervals(panel), plan)
+    return without_intervals(whole, without, plan)
 
 
 def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:
@@ -118,9 +119,8 @@ def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:
 
 
 def _reasons(
-    panel: Panel, found: Correlations, value: np.ndarray, draws: np.ndarray, reliability: Pairs
+    panel: Panel, found: Correlations, value: np.ndarray, shares: np.ndarray, reliability: Pairs
 ) -> dict[tuple[int, int], str]:
-    shares = undefined_share(draws)
     troubles = [_trouble(panel.models[m], found, m) for m in range(len(panel.models))]
     doubtful = {m for m in range(len(panel.models)) if reliability.low[m, m] <= 0 < found.value[m, m]}
     told = {}
@@ -277,10 +277,7 @@ def excess_kinship(panel: Panel, plan: Bootstrap) -> Pairs:
         return gap
     found = Correlations.of(panel, plan)
     troubles = [_trouble(panel.models[m], found, m) for m in range(len(panel.models))]
-    whole = _beyond_all(
-        attenuation_corrected(found.value), attenuation_corrected(found.draws), troubles, len(panel.labels), plan
-    )
-    return without_intervals(whole, no_intervals(panel), plan)
+    return _beyond_all(panel, attenuation_corrected(found.value), attenuation_corrected(found.draws), troubles, plan)
 
 
 def excess_error_correlation(panel: Panel, plan: Bootstrap) -> Pairs:
@@ -290,8 +287,7 @@ def excess_error_correlation(panel: Panel, plan: Bootstrap) -> Pairs:
     if (gap := _no_excess(panel)) is not None:
         return gap
     found = Correlations.of(panel, plan)
-    whole = _beyond_all(found.value, found.draws + found.seeds, [""] * len(panel.models), len(panel.labels), plan)
-    return without_intervals(whole, no_intervals(panel), plan)
+    return _beyond_all(panel, found.value, found.draws + found.seeds, [""] * len(panel.models), plan)
 
 
 def _no_excess(panel: Panel) -> Pairs | None:
@@ -302,12 +298,12 @@ def _no_excess(panel: Panel) -> Pairs | None:
     return undefined_pairs(models, examples, too_few(examples)) if examples < MIN_EXAMPLES else None
 
 
-def _beyond_all(value: np.ndarray, draws: np.ndarray, troubles: list[str], examples: int, plan: Bootstrap) -> Pairs:
+def _beyond_all(panel: Panel, value: np.ndarray, draws: np.ndarray, troubles: list[str], plan: Bootstrap) -> Pairs:
     """The excess of (M, M) and its draws (D, M, M) among the models that are alike to some degree with all the others.
     troubles: (M,), why a model is not, where that is known."""
     models = len(value)
-    kept = _all_defined(value)
-    n = np.full((models, models), examples, dtype=np.int64)
+    kept, without = _all_defined(value), no_intervals(panel)
+    n = np.full((models, models), len(panel.labels), dtype=np.int64)
     full, low, high = np.full((3, models, models), np.nan)
     shares = np.zeros((models, models))
     if len(kept) >= MIN_FOR_EXCESS:
@@ -315,6 +311,7 @@ def _beyond_all(value: np.ndarray, draws: np.ndarray, troubles: list[str], examp
         full[inside], drawn = excess_and_draws(value[inside], draws[:, kept[:, None], kept])
         low[inside], high[inside] = interval(drawn, plan.confidence)
         shares[inside] = undefined_share(drawn)
+        shares = minded_shares(shares, low, without)
     told = unseen_reasons(full, low, plan, np.triu(np.ones_like(full, dtype=bool), 1))
     for i, j in zip(*np.triu_indices(models), strict=True):
         if i == j:
@@ -325,7 +322,7 @@ def _beyond_all(value: np.ndarray, draws: np.ndarray, troubles: list[str], examp
             told[int(i), int(j)] = causes if isinstance(causes, str) else causes[0]
         elif text := minding(float(shares[i, j])):
             told[int(i), int(j)] = text
-    return Pairs(full, low, high, n, told)
+    return without_intervals(Pairs(full, low, high, n, told), without, plan)
 
 
 def _all_defined(value: np.ndarray) -> np.ndarray:

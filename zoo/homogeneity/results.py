@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 FEW_SHARED = 10
-"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), the likeness of their
-errors has no interval. Of independent models those of φ held 0 in .40 of 360 pairs with half such an example, in .58
-with one, in .90 with 2.5 and in .93 with ten. For the most and the least alike pair: see reports/coverage."""
+"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), or both get right, nab, the
+likeness of their errors has no interval. Of independent models those of φ held 0 in .40 of 360 pairs with half such an
+example, in .58 with one, in .90 with 2.5, .93 with ten. For the most and the least alike pair: see reports/coverage."""
 
 MIN_EXAMPLES = 4
 """With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""
@@ -26,6 +26,7 @@ ALWAYS = "one of the models is always right or always wrong"
 NO_REPLICAS = "it needs two runs or more of each model"
 """Why a number that is measured against replicas is undefined."""
 FEW = f"fewer than {FEW_SHARED} examples that both would fail by chance are too few failures for an interval"
+FEW_RIGHT = f"fewer than {FEW_SHARED} examples that both would get right by chance are too few for an interval"
 NO_SPREAD = "one of the models is always right or always wrong in some run, so there is no interval"
 
 

@@ -28,7 +28,6 @@ CONTENDERS = 500
 """Pairs whose draws are taken. Of more, the most extreme are, and stand for all in proportion."""
 
 UNBOUNDED = "the replicas of the two may not fail together at all, so there is no interval"
-UNBOUNDED_ERRORS = "within noise one of the two may be always right or always wrong, so there is no interval"
 
 _NO_WIDTH = 1e-6  # standard errors below it are rounding of float32
 
@@ -149,7 +148,7 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
     runs = _Runs.of(panel)
     ends = [(pairs[0], 1)] if len(pairs) == 1 else [(pairs[0], 1), (pairs[-1], -1)]
     without = no_intervals(panel)
-    told = ["" if not plan.draws or _settled(found, pair, without) else None for pair, _ in ends]
+    told = [_no_interval(found, pair, without, plan) for pair, _ in ends]
     contest = None if all(text is not None for text in told) else _Contest.of(runs, pairs, kinship, plan)
     return tuple(
         _without(found, pair, text)
@@ -159,15 +158,18 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
     )
 
 
-def _settled(found: Pairs, pair: np.ndarray, without: Mapping[tuple[int, int], str]) -> bool:
-    """Whether the reasons of the pair say already why it has no interval."""
+def _no_interval(found: Pairs, pair: np.ndarray, without: Mapping[tuple[int, int], str], plan: Bootstrap) -> str | None:
+    """Why the pair has no interval beside what is said of it already; None where it may have one."""
     at = (int(pair[0]), int(pair[1]))
-    return at in without or found.reasons.get(at, "") == shares.UNSEEN
+    if not plan.draws or found.reasons.get(at, "") == shares.UNSEEN:
+        return ""
+    return without.get(at)
 
 
 def _without(found: Pairs, pair: np.ndarray, reason: str | None) -> ChosenPair:
     a, b = int(pair[0]), int(pair[1])
-    reasons = "; ".join(filter(None, [found.reasons.get((a, b), ""), reason]))
+    before = found.reasons.get((a, b), "")
+    reasons = before if reason and reason in before else "; ".join(filter(None, [before, reason]))
     return ChosenPair(a, b, Scalar(float(found.value[a, b]), None, None, int(found.n[a, b]), reasons))
 
 
@@ -175,8 +177,7 @@ def _without(found: Pairs, pair: np.ndarray, reason: str | None) -> ChosenPair:
 class _Contest:
     """Pairs that compete to be the most or the least alike: the most extreme of those whose models have both kinds of
     answers in every run. pairs: (K, 2), most alike first; share: K over all; top, bottom: (K,) of the ratios, each with
-    its influence (K, N); influence: of the ratios; deviations: (draws, K), see `studentised`; kinship: whether the
-    ratios are kinships, over reliabilities, or correlations of errors, over standard deviations."""
+    its influence (K, N); influence: of the ratios; deviations: (draws, K), see `studentised`."""
 
     pairs: np.ndarray
     share: float
@@ -186,7 +187,6 @@ class _Contest:
     bottom_influence: np.ndarray
     influence: np.ndarray
     deviations: np.ndarray
-    kinship: bool
 
     @classmethod
     def of(cls, runs: _Runs, pairs: np.ndarray, kinship: bool, plan: Bootstrap) -> _Contest:
@@ -198,9 +198,7 @@ class _Contest:
         top, top_influence, bottom, bottom_influence = runs.ratios(kept, kinship)
         influence = (top_influence - (top / bottom)[:, None] * bottom_influence) / bottom[:, None]
         deviations = studentised(influence, plan)
-        return cls(
-            kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations, kinship
-        )
+        return cls(kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations)
 
 
 def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: Bootstrap) -> ChosenPair:
@@ -217,7 +215,7 @@ def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: 
         fieller(float(contest.top[place]), float(contest.bottom[place]), spread, errors) for errors in (-below, above)
     )
     if math.isinf(low) or math.isinf(high):
-        return _without(found, pair, UNBOUNDED if contest.kinship else UNBOUNDED_ERRORS)
+        return _without(found, pair, UNBOUNDED)
     return ChosenPair(a, b, Scalar(value, low, high, n, told))
 
 
