@@ -116,19 +116,55 @@ class ImageFolder(UserData):
 def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
     """The folders of the splits that there are, arranged, and notes; the root itself when it holds the classes.
 
-    A split's folder holds class folders, and a class's folder pictures: so a class may be called `train`."""
+    A split's folder holds class folders, and a class's folder pictures: so a class may be called `train`. Pictures
+    beside the class folders of a split belong to no class."""
     folders = _folders(root)
     found, others = by_split([(path.name, path) for path in folders], str(root), lambda path: f"{path.name}/")
-    if not found or any(_ClassFolder.of(path).pictures for path in found.values()):
-        return {WHOLE: root}, []
+    if not _are_splits(found, others, root):
+        return {WHOLE: root}, _strays(root, root)
     if "train" not in found:
         raise DataError(
             f"{root} has {' and '.join(path.name for path in found.values())} but no folder train."
             f"{did_you_mean('train', [path.name for path in folders])}"
         )
-    classes = {path for path in others if any(_ClassFolder.of(inner).pictures for inner in _folders(path))}
     names = [f"{path.name}/" for path in others]
-    return arranged(found, Others(names, [f"{path.name}/" for path in others if path in classes]), str(root))
+    examples = [f"{path.name}/" for path in others if _holds_classes(path)]
+    arrangement, notes = arranged(found, Others(names, examples), str(root))
+    return arrangement, [*notes, *_strays(root, root), *(n for path in found.values() for n in _strays(path, root))]
+
+
+def _are_splits(found: Mapping[str, Path], others: Sequence[Path], root: Path) -> bool:
+    """Whether the folders that go by the names of splits are splits; False: they are classes. Raises DataError where
+    that cannot be told."""
+    splits = [path for path in found.values() if _holds_classes(path)]
+    classes = [path for path in found.values() if path not in splits and _ClassFolder.of(path).pictures]
+    if splits and classes:
+        raise DataError(
+            f"{splits[0]} holds class folders, and {classes[0]} pictures but no class folder with pictures.\n"
+            f"Is {classes[0].name} a split, then sort its pictures into class folders. Is it none, then move it "
+            f"elsewhere.\nAre both classes, then move the folders in {splits[0].name} elsewhere."
+        )
+    beside = next((path for path in others if _ClassFolder.of(path).pictures), None)
+    if len(found) == 1 and splits and beside and _ClassFolder.of(splits[0]).pictures:
+        raise DataError(
+            f"{splits[0]} holds pictures and class folders, and {beside} beside it pictures: {splits[0].name} may be a "
+            "split or a class.\n"
+            f"Is it a split, then move {beside.name} elsewhere. Is it a class, then move the folders in it elsewhere."
+        )
+    return bool(found) and not classes
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether a class folder with a picture lies in it."""
+    return any(_ClassFolder.of(inner).pictures for inner in _folders(folder))
+
+
+def _strays(folder: Path, root: Path) -> list[str]:
+    """A note of the pictures that lie beside the class folders."""
+    strays = _ClassFolder.of(folder).pictures
+    where = "" if folder == root else f" of {folder.relative_to(root)}/"
+    counted = "1 picture lies" if len(strays) == 1 else f"{len(strays)} pictures lie"
+    return [f"Passed over: {counted} beside the class folders{where} ({strays[0].name})."] if strays else []
 
 
 def _folders(root: Path) -> list[Path]:
