@@ -310,6 +310,40 @@ def test_arrays_that_may_be_the_test_are_not_ignored(tmp_path):
     assert "there are examples also in: holdout_images" in message(Arrays(str(path)))
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"test_imgs": "pixels", "test_labels": "labels"}, "no array 'test_images'"),
+        ({"images_test": "pixels", "labels_test": "labels"}, "there are examples also in: images_test"),
+        ({"x_test": "pixels", "y_test": "labels"}, "there are examples also in: x_test"),
+    ],
+)
+def test_arrays_of_a_test_by_another_name_are_not_ignored(tmp_path, named, told):
+    made = {"pixels": np.random.default_rng(0).integers(0, 256, (20, 5, 5), np.uint8), "labels": np.arange(20) % 2}
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=made["pixels"], train_labels=made["labels"],
+             **{name: made[which] for name, which in named.items()})  # fmt: skip
+    assert told in message(Arrays(str(path)))
+
+
+def test_other_arrays_are_no_reason_to_refuse(tmp_path):
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", images=pixels, labels=labels, coarse_labels=labels, weights=np.ones((40, 2)))
+    assert sizes(zoo.load(Arrays(str(tmp_path / "a.npz")))) == (28, 4, 8)
+
+
+@pytest.mark.parametrize("name", ["holdout.npz", "test.zip", "test.npy", "Eval.npz.txt"])
+def test_an_npz_that_cannot_be_read_is_not_ignored(tmp_path, name):
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "train.npz", images=pixels, labels=labels)
+    (tmp_path / name).write_bytes(b"no archive")
+    told = message(Arrays(str(tmp_path)))
+    assert "no test split can be read" in told
+    assert name in told
+    np.savez(tmp_path / "test.npz", images=pixels + 1, labels=labels)
+    assert sizes(zoo.load(Arrays(str(tmp_path)))) == (36, 4, 40)
+
+
 def test_arrays_of_texts_and_other_kinds_are_refused_in_plain_words(tmp_path):
     path = tmp_path / "a.npz"
     labels = np.arange(20) % 2

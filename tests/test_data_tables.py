@@ -276,6 +276,59 @@ def test_a_file_that_may_be_the_test_is_refused_by_name_and_beside_a_test_noted(
     assert "Not read, since its name is that of no split: holdout.csv." in zoo.load(Table(path)).notes
 
 
+HELD = csv(ROWS[40:])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("holdout.csv", HELD.replace("number", "größe").encode("cp1252"), "0xf6 is not utf-8"),
+        ("holdout.csv", HELD.encode("utf-16"), "encoding=utf-16"),
+        ("holdout.csv.gz", HELD, "no whole gzip file"),
+        ("holdout.parquet", HELD, "no whole Parquet file"),
+        ("holdout.jsonl", "no json", "not JSON"),
+        ("holdout.csv", HELD.replace("text,label", "text,label,label"), "stands 2 times"),
+        ("test.xlsx", HELD, "no file of a kind that is read"),
+        ("Test.json", HELD, "no file of a kind that is read"),
+        ("dev.txt", HELD, "no file of a kind that is read"),
+        ("eval/eval.csv", HELD, "is a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_read_and_may_be_the_test_is_refused_by_name(tmp_path, name, content, told):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / name, content)
+    text = message(path=str(tmp_path))
+    assert (told in text, name.partition("/")[0] in text, len(text.splitlines()) <= 4) == (True, True, True), text
+    write(tmp_path / "test.csv", HELD)
+    assert sizes(zoo.load(Table(str(tmp_path)))) == (36, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("holdout.csv", HELD.replace("text,label", " Text,Label ")),
+        ("holdout.csv", HELD.replace("text,label", "id,text,LABEL")),
+        ("holdout.csv", HELD.replace(",", ";")),
+        ("holdout.tsv", HELD),
+        ("holdout.jsonl", jsonl(ROWS[40:]).replace('"label"', '"Label"')),
+    ],
+)
+def test_a_file_whose_header_is_spelled_otherwise_may_be_the_test(tmp_path, name, content):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / name, content)
+    assert f"there are examples also in: {name}" in message(path=str(tmp_path))
+
+
+def test_of_a_missing_validation_a_file_of_another_kind_is_noted(tmp_path):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / "test.csv", HELD)
+    write(tmp_path / "validation.xlsx", "")
+    write(tmp_path / "test.csv.md5", "")
+    notes = [note for note in zoo.load(Table(str(tmp_path))).notes if "Not read" in note]
+    assert len(notes) == 1
+    assert "validation.xlsx is no file of a kind that is read" in notes[0]
+
+
 def test_what_holds_no_examples_is_no_reason_to_refuse(tmp_path):
     write(tmp_path / "train.csv", csv(ROWS[:40]))
     write(tmp_path / "val.csv", csv(ROWS[40:]))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+ENDS = ("_images", "_labels")
+"""How the names of an npz's arrays end, behind the name of a split."""
 NAMED = 10
 """How many broken images a message names before it only counts."""
 
@@ -330,9 +332,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw], list[str]]:
     """The splits inside one file, by what stands before `_images` in the names of its arrays, and notes. Plain `images`
     are the training split where there are others."""
-    named = [(name.removesuffix("_images"), name) for name in arrays if name.endswith("_images")]
-    found, others = by_split(named, str(path), str)
-    if "images" in arrays and "train" in found:
+    # Labels alone name a split, too, so that images by another name are missed and not passed over.
+    prefixes = dict.fromkeys(name.removesuffix(end) for end in ENDS for name in arrays if name.endswith(end))
+    found, others = by_split([(prefix, f"{prefix}_images") for prefix in prefixes], str(path), str)
+    if "images" in arrays and found.get("train") in arrays:
         raise DataError(f"{path} holds 'images' and '{found['train']}'. Only one can be the train split.")
     if "images" in arrays:
         found["train"] = "images"
@@ -342,15 +345,19 @@ def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw
             f"{did_you_mean('images', arrays)}\nSave it with np.savez(path, images=…, labels=…)"
         )
     advice = "save it as test_images, with test_labels"
-    names, notes = arranged(found, Others(others, others, advice), str(path))
+    unused = [name for name, array in arrays.items() if name not in found.values() and _may_be_images(array)]
+    others = list(dict.fromkeys([*(name for name in others if name in arrays), *unused]))
+    names, notes = arranged(found, Others(others, others, advice=advice), str(path))
     return {split: _pair(path, arrays, name.removesuffix("images")) for split, name in names.items()}, notes
 
 
 def _holds_images(path: Path) -> bool:
-    try:
-        return any(name.endswith("images") for name in _read_npz(path))
-    except DataError:
-        return False
+    """Whether an npz has an array that may be images. Raises DataError for one that cannot be read."""
+    return any(name.endswith("images") or _may_be_images(array) for name, array in _read_npz(path).items())
+
+
+def _may_be_images(array: np.ndarray) -> bool:
+    return array.ndim in (3, 4) and array.dtype.kind in "biuf"
 
 
 def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:

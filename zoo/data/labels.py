@@ -112,7 +112,7 @@ def refuse_lookalikes(counts: Counter[str], where: str, way_out: str) -> None:
     classes that somebody has to name. counts: label → how often; where: of the message; way_out: its advice."""
     first: dict[str, str] = {}
     for name in sorted(counts):
-        before = first.setdefault(_folded(name), name)
+        before = first.setdefault(folded(name), name)
         if before != name:
             raise DataError(
                 f"{where}: the labels '{before:.80}' ({_times(counts[before])}) and '{name:.80}' "
@@ -121,7 +121,8 @@ def refuse_lookalikes(counts: Counter[str], where: str, way_out: str) -> None:
             )
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as it is compared where capitals and blanks do not matter."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
@@ -129,7 +130,7 @@ def meant(name: str, classes: Sequence[str]) -> str:
     """The class that a name can only mean: itself, or the one class that differs in capitals or blanks alone."""
     if name in classes or not classes:
         return name
-    alike = [known for known in classes if _folded(known) == _folded(name)]
+    alike = [known for known in classes if folded(known) == folded(name)]
     return alike[0] if len(alike) == 1 else name
 
 
