@@ -105,10 +105,10 @@ class HeadlineWarning(TypedDict):
 
     code: Annotated[
         WarningCode,
-        "runs left out as damaged; runs left out because a newer one of the same recipe and seed has other answers; "
-        "examples left out that some run did not answer; runs left out as not comparable; runs that count and were "
-        "made from another run, by their own record; runs that count and were made elsewhere, beside others that were "
-        "not; fewer than 30 test examples; too few failures for an interval to be relied on",
+        "runs left out as damaged; runs left out because a newer one of the same recipe and seed has other answers or "
+        "lacks some; examples left out that some run did not answer; runs left out as not comparable; runs that count "
+        "and were made from another run, by their own record; runs that count and were made elsewhere, beside others "
+        "that were not; fewer than 30 test examples; too few failures for an interval to be relied on",
     ]
     count: Annotated[int | None, "how many runs or examples; null for `few_failures`"]
     names: Annotated[list[str], "what was left out, or of `not_comparable` why: a bounded number of them"]

@@ -41,7 +41,7 @@ WHY: Mapping[Code, str] = {
     "other_labels": "other labels",
     "other_examples": "other test examples",
     "replaced": "one model twice with one seed",
-    "replaced_by_others": "one model twice with one seed, and with other answers",
+    "replaced_by_others": "one model twice with one seed, and with other answers or examples",
     "not_answered": "not answered by all",
     "no_features": "no features",
 }
