@@ -561,6 +561,32 @@ def test_columns_that_mix_spellings_are_refused(tmp_path, labels, predictions, m
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (lambda label: str(label + 1), "each has some that the other has not"),
+        (lambda label: f"0{label}", "each has some that the other has not"),
+        (lambda label: f"class {label}", "none is in both"),
+    ],
+)
+@pytest.mark.parametrize("which", [("odd", 0), ("sound", 1)])
+def test_a_run_that_names_the_classes_otherwise_is_refused_beside_others_that_do_not(tmp_path, odd, message, which):
+    labels = [i % 3 for i in range(12)]
+    sound = [("sound", 0, f"e{i}", label, (label, 0)[i == 4]) for i, label in enumerate(labels)]
+    rows = [*sound, *((*which, f"e{i}", label, odd(label)) for i, label in enumerate(labels))]
+    with pytest.raises(DataError, match=f"of model '{which[0]}', seed {which[1]}, .*{message}"):
+        read([table(tmp_path / "a.csv", HEADER, rows)], tmp_path / "runs")
+    files = [table(tmp_path / f"{name}.csv", HEADER, part) for name, part in (("b", rows[:12]), ("c", rows[12:]))]
+    with pytest.raises(DataError, match=message):
+        read(files, tmp_path / "runs", Options(dataset="d"))
+
+
+def test_a_run_that_answers_some_of_the_examples_may_predict_any_label(tmp_path):
+    rows = [("m", 0, f"e{i}", i % 3, i % 3) for i in range(12)]
+    rows += [("k", 0, f"e{i}", i % 3, (0, 2)[i % 3]) for i in range(12) if i % 3 < 2]
+    assert [done.accuracy for done in read([table(tmp_path / "a.csv", HEADER, rows)], tmp_path / "runs")] == [1, 0.5]
+
+
 def test_versions_are_no_numbers(tmp_path):
     path = graded(tmp_path / "a.csv", ["3.1", "3.10", "3.9", "3.1"], ["3.10", "3.1", "3.9", "3.1"])
     assert read([path], tmp_path / "runs")[0].accuracy == 0.5
