@@ -396,6 +396,9 @@ class TestWords:
             (number(0.021, 0.0003, 0.06), "percent", "2.1 %\u00a0(0.0–6.0)"),
             (number(1 - 1e-7), "percent", "more than 99.9999 %"),
             (number(1e-7), "percent", "less than 0.0001 %"),
+            (number(1e-7, 0.0, 0.004), "percent", "less than 0.0001 %\u00a0(0.0–0.4)"),
+            (number(3e-7, 0.0, 0.00004), "percent", "less than 0.0001 %\u00a0(0.0000–0.0040)"),
+            (number(1 - 1e-7, 0.996, 1.0), "percent", "more than 99.9999 %\u00a0(99.6–100.0)"),
             (number(1.0), "percent", "100.0 %"),
             (undefined("0/0"), "plain", "—"),
         ],
@@ -519,7 +522,7 @@ class TestHeadline:
             (estimate(3.7, 3.2, 4.3, 400), "almost independently"),
             # Copies: nothing varies, so there is no interval, and no doubt either.
             (estimate(1.0, None, None, 400, UNSEEN), "fail much alike"),
-            (estimate(1.4, None, None, 400, UNSEEN), "does not suffice"),
+            (estimate(1.4, None, None, 400, UNSEEN), "Without an interval"),
         ],
     )
     def test_of_two_models_the_judgement_is_of_where_the_number_lies(self, effective: Any, judged: str) -> None:
@@ -527,11 +530,46 @@ class TestHeadline:
         made["headline"]["effective_models"] = effective
         assert judged in story.verdict(check(made), Words())[0]
 
-    def test_copies_that_fail_too_seldom_are_not_judged(self) -> None:
-        made = document(2)
-        made["headline"]["effective_models"] = estimate(1.0, n=400, reason="too few failures")
-        made["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
-        assert "does not suffice" in story.verdict(check(made), Words())[0]
+    @pytest.mark.parametrize("code", ["few_failures", "few_examples"])
+    @pytest.mark.parametrize("language", languages())
+    def test_without_an_interval_none_is_promised_to_narrow(self, code: str, language: str) -> None:
+        """Copies that fail too seldom are not judged, and what is said of it knows that there is no interval."""
+        made, words = document(2), Words(language)
+        made["headline"]["warnings"] = [{"code": code, "count": 9, "names": [], "runs": []}]
+        for effective in (estimate(1.0, n=400, reason="too few failures"), estimate(1.4, n=400, reason="too few")):
+            made["headline"]["effective_models"] = effective
+            told = story.verdict(check(made), words)
+            assert told[0] == words("answer.judge_no_interval")
+            assert words("answer.judge_wide") not in told
+        made["headline"]["effective_models"] = estimate(1.4, 1.0, 2.0, 400)
+        assert story.verdict(check(made), words)[0] == words("answer.judge_wide")
+
+    @pytest.mark.parametrize(
+        "effective", [estimate(1.2, n=400, reason="too few failures"), estimate(1.5, 1.0, 2.6, 400)]
+    )
+    def test_what_is_on_record_is_in_no_doubt(self, effective: Any) -> None:
+        made = related(document(3))
+        made["headline"] |= {"effective_models": effective, "warnings": []}
+        runs, doubts = made["provenance"]["runs"], [Words()(f"answer.judge_{key}") for key in ("wide", "no_interval")]
+        made["lineage"]["on_record"] = []
+
+        def doubted() -> bool:
+            return bool({*doubts} & {*story.verdict(check(made), Words())})
+
+        first = {model: next(place for place, run in enumerate(runs) if run["model"] == model) for model in range(3)}
+        assert doubted()
+        runs[first[1]]["parent"] = runs[first[0]]["key"]
+        assert doubted(), "of the third nothing is on record"
+        made["headline"] |= {"models": 2, "left_out": [{"model": 2, "why": "constant"}]}
+        assert not doubted(), "which does not matter where it does not count"
+        made["headline"] |= {"models": 3, "left_out": []}
+        runs[first[2]]["parent"] = runs[first[1]]["key"]
+        assert not doubted(), "made from what was made from the first"
+        record = {"child": first[1], "parent": first[0], "label": "x", "seed": 0, "steps": [], "against": None}
+        made["lineage"]["on_record"] = [record]
+        assert not doubted()
+        record["against"] = "unrelated weights"
+        assert doubted(), "the weights contradict the record"
 
     def test_what_is_below_is_announced_where_something_is_below(self) -> None:
         made = check(undefined_everywhere())
@@ -540,12 +578,39 @@ class TestHeadline:
         made["headline"]["effective_models"] = estimate(None, n=400, reason="nothing")
         assert story.verdict(check(made), Words())[0] == Words()("answer.judge_none")
 
+    @pytest.mark.parametrize("language", languages())
+    def test_only_what_is_defined_is_announced(self, language: str) -> None:
+        words = Words(language)
+        made = document()
+        made["headline"]["effective_models"] = estimate(None, n=400, reason="nothing")
+        made["failures"]["observed"] = undefined("one model counts")
+        told = story.verdict(check(made), words)
+        assert told[0] == words("answer.judge_none_pairs")
+        assert words("tiles.fail") not in [tile.label for tile in story.tiles(made, words)]
+        made["failures"]["observed"] = number(0.1, n=400)
+        for pair in made["pairs"]:
+            pair["measures"] = {name: undefined("nothing") for name in pair["measures"]}
+        assert story.verdict(check(made), words)[0] == words("answer.judge_none_failures")
+
     def test_recipes_are_of_the_models_that_count(self) -> None:
         made = document(5)
         made["headline"] |= {"models": 4, "left_out": [{"model": 0, "why": "constant"}]}
         told = story.recipes(check(made), Words())
         assert told[0].startswith("4 models have a recipe diversity")
         assert "4 when no two are alike" in " ".join(told)
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize("share", [1e-12, 3e-7, 2e-6, 0.5, 1 - 1e-7])
+    def test_a_tile_has_no_interval_only_where_there_is_none(self, share: float, language: str) -> None:
+        made, words = document(), Words(language)
+        made["failures"]["observed"] = number(share, share / 2, (1 + share) / 2, 400)
+        (tile,) = [tile for tile in story.tiles(check(made), words) if tile.label == words("tiles.fail")]
+        assert tile.interval.startswith("(")
+        assert tile.interval != words("tiles.no_interval")
+        assert "(" not in tile.value
+        made["failures"]["observed"] = number(share, n=400)
+        (tile,) = [tile for tile in story.tiles(check(made), words) if tile.label == words("tiles.fail")]
+        assert tile.interval == words("tiles.no_interval")
 
     def test_a_tile_says_what_to_mind_about_its_number(self) -> None:
         made = document()

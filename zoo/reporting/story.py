@@ -346,20 +346,49 @@ def _judgement(document: Document, words: Words) -> str:
     found = document["headline"]
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
-        below = _defined(document) or document["failures"]["observed"]["value"] is not None
-        return words("answer.judge_none") if below else ""
-    if _warned(document, "few_examples") or _warned(document, "few_failures"):
-        return words("answer.judge_wide")
+        return _below(document, words)
+    few = _warned(document, "few_examples") or _warned(document, "few_failures")
     if effective["low"] is None or effective["high"] is None:
         # Exact copies: no example could be drawn that tells them apart, so nothing varies.
-        return words("answer.judge_alike" if math.isclose(effective["value"], 1) else "answer.judge_wide")
+        copies = math.isclose(effective["value"], 1) and not few
+        return words("answer.judge_alike") if copies else _doubt(document, "answer.judge_no_interval", words)
+    if few:
+        return _doubt(document, "answer.judge_wide", words)
     low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
     # Where the interval lies comes before how wide it is: it may pass M, and then it is wide on one side only.
     if high < _ALIKE:
         return words("answer.judge_alike")
     if low > _APART:
         return words("answer.judge_apart")
-    return words("answer.judge_wide" if high - low > _NEEDS_MORE else "answer.judge_between")
+    return _doubt(document, "answer.judge_wide", words) if high - low > _NEEDS_MORE else words("answer.judge_between")
+
+
+def _below(document: Document, words: Words) -> str:
+    """Where the first number is undefined, which of the things further down are defined; empty for none."""
+    pairs, failures = bool(_defined(document)), document["failures"]["observed"]["value"] is not None
+    if not pairs and not failures:
+        return ""
+    return words(f"answer.judge_none{'' if failures and pairs else '_pairs' if pairs else '_failures'}")
+
+
+def _doubt(document: Document, key: str, words: Words) -> str:
+    """That it is open whether they are alike; empty where the records of all that count say that they are."""
+    return "" if _are_of_one_origin(document) else words(key)
+
+
+def _are_of_one_origin(document: Document) -> bool:
+    """Whether every model that counts is on record to be made from another of them, or another from it, so that all are
+    of one origin. A record that the weights contradict does not count."""
+    runs, gone = document["provenance"]["runs"], {left["model"] for left in document["headline"]["left_out"]}
+    contested = {told["child"] for told in document.get("lineage", {}).get("on_record", []) if told["against"]}
+    family = {model: model for model in range(len(document["models"])) if model not in gone}
+    owner = {run["key"]: run["model"] for run in runs}
+    for place, run in enumerate(runs):
+        ends = (run["model"], owner.get(run["parent"] or ""))
+        if place not in contested and ends[0] in family and ends[1] in family:
+            first, second = (family[end] for end in ends if end is not None)
+            family = {model: first if name == second else name for model, name in family.items()}
+    return len(set(family.values())) == 1 < len(family)
 
 
 def _warned(document: Document, code: WarningCode) -> bool:
