@@ -39,7 +39,8 @@ class ImageFolder(UserData):
     Without validation a tenth of train serves; without test, validation is the test. Without any of them (root/class/*)
     the whole is cut by the two fractions. Every picture is turned upright (EXIF), put on white where it is transparent,
     scaled to `size` at its short side and cropped to the middle square. Of an animation the first frame counts. What
-    else lies in a class folder is noted; a class folder without one picture is refused.
+    else lies in a class folder is noted, and so are pictures beside the class folders; a class folder without one
+    picture is refused.
     """
 
     root: str = option("", "folder that holds train/, validation/ and test/, each with one folder a class")

@@ -364,11 +364,9 @@ def _judgement(document: Document, words: Words) -> str:
 
 
 def _below(document: Document, words: Words) -> str:
-    """Where the first number is undefined, which of the things further down are defined; empty for none."""
-    pairs, failures = bool(_defined(document)), document["failures"]["observed"]["value"] is not None
-    if not pairs and not failures:
-        return ""
-    return words(f"answer.judge_none{'' if failures and pairs else '_pairs' if pairs else '_failures'}")
+    """Where the first number is undefined, what of the rest is defined further down; empty where not even pairs are."""
+    failures = document["failures"]["observed"]["value"] is not None
+    return words("answer.judge_none" if failures else "answer.judge_none_pairs") if _defined(document) else ""
 
 
 def _doubt(document: Document, key: str, words: Words) -> str:
