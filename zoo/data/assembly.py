@@ -233,7 +233,7 @@ def arranged(found: Mapping[str, T], others: Others, where: str) -> tuple[dict[s
     if others.unread:
         name, why = next(iter(others.unread.items()))
         raise DataError(
-            f"In {where} no test split can be read, and {name}, which may be it, is not read:\n{why}\n"
+            f"In {where} no test split can be read; {name} may be it:\n{why}\n"
             f"If it is the test, save it so that it can be read, as {TEST_NAMES}; else move it elsewhere."
         )
     if others.examples:
