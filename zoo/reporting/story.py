@@ -364,9 +364,12 @@ def _judgement(document: Document, words: Words) -> str:
 
 
 def _below(document: Document, words: Words) -> str:
-    """Where the first number is undefined, what of the rest is defined further down; empty where not even pairs are."""
+    """Where the first number is undefined, what of the rest is defined further down; empty where not even pairs are, or
+    where nothing can be concluded."""
+    if not _defined(document) or _warned(document, "few_examples"):
+        return ""
     failures = document["failures"]["observed"]["value"] is not None
-    return words("answer.judge_none" if failures else "answer.judge_none_pairs") if _defined(document) else ""
+    return words("answer.judge_none" if failures else "answer.judge_none_pairs")
 
 
 def _doubt(document: Document, key: str, words: Words) -> str:
