@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from zoo import report
+from zoo import report, reporting
 from zoo.errors import ConfigError, RequestError, StoreError
 
 REPORT = "image_classification-digits"
@@ -155,8 +155,11 @@ def test_moved_runs_are_found_below_a_folder(place, zoo_report, tmp_path):
     document = json.loads((tmp_path / REPORT / "report.json").read_text(encoding="utf-8"))
     for run in document["provenance"]["runs"]:
         run["folder"] = f"nowhere/{run['folder']}"
-    (tmp_path / REPORT / "report.json").write_text(json.dumps(document), encoding="utf-8")
-    assert zoo_report("verify", str(tmp_path / REPORT)).returncode == 2
+    reporting.write(document, tmp_path / REPORT)
+    lost = zoo_report("verify", str(tmp_path / REPORT))
+    assert lost.returncode == 2
+    assert "4 of the 4 runs of this report are not where it says" in lost.stderr
+    assert "runs=… names the folder" in lost.stderr
     moved = tmp_path / "archive" / "of" / "runs"
     shutil.copytree(place / "runs", moved)
     fine = zoo_report("verify", str(tmp_path / REPORT), f"runs={tmp_path / 'archive'}")
@@ -288,11 +291,3 @@ def test_a_file_that_is_no_report_is_refused(tmp_path):
     (tmp_path / "report.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RequestError, match="is no report: "):
         report.read(tmp_path)
-
-
-def test_difference_finds_the_first_place_and_allows_for_rounding():
-    assert report.difference({"a": [1.0]}, {"a": [1.0 + 1e-13]}, "") is None
-    assert "a[0]: 2 in the report, 1 recomputed" in str(report.difference({"a": [1]}, {"a": [2]}, ""))
-    assert "fields ['b']" in str(report.difference({"a": 1}, {"a": 1, "b": 2}, ""))
-    assert "2 entries" in str(report.difference([1], [1, 2], "x"))
-    assert report.difference({"created": 1}, {"created": 2}, "") is None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo.errors import DamagedRun, StoreError
+from zoo.errors import DamagedRun, StoreError, shortened
 from zoo.store.disk import file_facts
 from zoo.store.drafts import drafts_of, is_living
 from zoo.store.keys import RunPlace
@@ -69,16 +69,17 @@ class Run:
 
         return self._load(HISTORY, history_from_bytes)
 
-    def verify(self) -> None:
-        """Compare every file with its checksum. Raises DamagedRun for the first that is missing or differs."""
+    def verify(self, contents: bool = True) -> None:
+        """Compare every file with its checksum; without `contents` only its size, which reads no file. Raises
+        DamagedRun for the first that is missing or differs."""
         for name in self._files():
-            self._check(name)
+            self._check(name, contents)
 
     def _files(self) -> Mapping[str, Any]:
         files = self.record.get("files")
         return files if isinstance(files, Mapping) else {}
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str, contents: bool = True) -> None:
         wanted = self._files()[name]
         try:
             # A pipe or a device has no end: neither is opened.
@@ -87,6 +88,8 @@ class Run:
                 raise damaged(self.folder, f"{name} is no file")
             if size != wanted["bytes"]:
                 raise damaged(self.folder, f"{name} has {size} bytes where {wanted['bytes']} were written")
+            if not contents:
+                return
             got = file_facts(self.folder / name)
         except FileNotFoundError:
             raise damaged(self.folder, f"{name} is missing") from None
@@ -113,7 +116,10 @@ def _size(file: Path) -> int | None:
 
 def damaged(folder: Path, what: str) -> DamagedRun:
     """The error for a folder whose content is not what was written."""
-    return DamagedRun(f"Run {folder} is damaged: {what}.\nRestore the file, or delete the folder and run it again.")
+    what = shortened(what)
+    error = DamagedRun(f"Run {folder} is damaged: {what}.\nRestore the file, or delete the folder and run it again.")
+    error.what = what
+    return error
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -229,4 +235,5 @@ def _draft(folder: Path) -> Run:
 
 
 def _error(error: Exception) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error)}
+    said = error.what if isinstance(error, DamagedRun) and error.what else str(error)
+    return {"type": type(error).__name__, "message": said}

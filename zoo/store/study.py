@@ -103,8 +103,8 @@ def open(paths: str | Path | Iterable[str | Path]) -> Study:
 
 
 def describe(record: Mapping[str, object], folder: Path) -> str:
-    """A run in words: `mlp, seed 3 (runs/…/0f3c)`."""
-    label = record.get("label") or record.get("model") or "run"
+    """A run in words: `mlp, seed 3 (runs/…/0f3c)`; one without a record by the name of its folder."""
+    label = record.get("label") or record.get("model") or folder.name
     seed = record.get("seed")
     return f"{label}, seed {seed} ({folder})" if isinstance(seed, int) else f"{label} ({folder})"
 
