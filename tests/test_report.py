@@ -235,7 +235,7 @@ def test_lineage_is_in_a_sweeps_report_verified_and_left_out_on_request(place, z
     (copy / "report.json").write_text(json.dumps(document), encoding="utf-8")
     wrong = zoo_report("verify", str(copy))
     assert wrong.returncode == 1
-    assert f"the first that differs is lineage.pairs[{index}].strongest.p" in wrong.stderr
+    assert f"the first that differs is report.json: lineage.pairs[{index}].strongest.p" in wrong.stderr
     done = zoo_report("study=runs", f"out={tmp_path}", "name=without", "lineage=false", "draws=20", "permutations=10")
     assert done.returncode == 0, done.stderr
     assert "lineage" not in report.read(tmp_path / "without")

@@ -17,7 +17,7 @@ from zoo import arguments as words
 from zoo import __version__, guard, progress
 from zoo.config import REPORT_NAME, Language
 from zoo.data import reach
-from zoo.errors import ConfigError, RequestError, printable
+from zoo.errors import ConfigError, RequestError, StoreError, printable
 from zoo.options import Configurable, option
 from zoo.phases import phase
 
@@ -144,6 +144,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
     extend: the paths are run folders, to which those of the report that is there already are added; raises
     RequestError instead of replacing one whose runs cannot be."""
     from zoo.plugins import registry
+    from zoo.store.disk import chosen_with
     from zoo.store.places import kept
 
     with stages() as begin:
@@ -159,6 +160,8 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
             there = _folder(request, *earlier.kind_of(paths[0]))
             reporting.restore(there)
             together = earlier.joined(paths, there)
+        with chosen_with(reporting.ELSEWHERE):
+            _require_outside_runs(together, request.out)
         with reach.allowing(reach.chosen(request.data)):
             document = analyse(together, request.options(), words, begin)
         studied = document["study"]
@@ -172,6 +175,18 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
         registry().notify("zoo_report_written", document=document, folder=folder)
     said = tuple(story.first_lines(document, Words(request.language)))
     return Written(folder, said, len(together) - len(paths))
+
+
+def _require_outside_runs(paths: Sequence[str | Path], out: str) -> None:
+    """Refuse, before the analysis, a report among the runs that it is of. What cannot be read is left out later."""
+    from zoo.store import reading, study
+    from zoo.store.disk import place_of
+    from zoo.store.places import require_outside
+
+    place = place_of(out, "out")
+    for folder in (folder for path in paths for folder in study.run_folders(path)):
+        with contextlib.suppress(StoreError):
+            require_outside(place, folder, reading.read_record(folder))
 
 
 def _folder(request: Request, task: str, dataset: str) -> Path:
