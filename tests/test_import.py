@@ -55,6 +55,26 @@ def soft(size=12, classes=("neg", "pos", "so so"), seed=0):
 # Tables
 
 
+def answered(path: Path, labels, predictions, **options):
+    rows = [("a", 0, f"e{i}", *pair) for i, pair in enumerate(zip(labels, predictions, strict=True))]
+    (done,) = read([table(path, rows=rows)], path.parent / "runs", Options(**options))
+    return list(done.notes)
+
+
+def test_merged_spellings_and_numbers_beside_words_are_noted(tmp_path):
+    assert answered(tmp_path / "a.csv", ["1", "0", "1"], ["1", "0", "0"]) == []
+    assert answered(tmp_path / "b.csv", ["1", "0", "1"], ["1.0", "0", "0"]) == [
+        "Read as one class: '1' (2 times) and '1.0' (once)."
+    ]
+    assert answered(tmp_path / "c.csv", ["1", "0", "good"], ["1", "0", "0"]) == [
+        "Warning: some labels are numbers, '1' (once), '0' (once), and some are words, 'good' (once): "
+        "each is a class of its own."
+    ]
+    assert answered(tmp_path / "d.csv", ["1", "0", "good"], ["1", "0", "0"], classes=("0", "1", "good")) == []
+    (note,) = answered(tmp_path / "e.csv", ["bad", "good"], ["0", "1"])
+    assert "every prediction was read as an index" in note
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_a_table_becomes_a_run_for_each_model_and_seed(tmp_path, suffix):
     done = read([table(tmp_path / f"reviews{suffix}")], tmp_path / "runs")
