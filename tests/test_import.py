@@ -679,3 +679,25 @@ def test_advice_about_a_metric_works_when_followed(tmp_path, right):
     assert bool(advised) == (right == 1.0)
     if advised:
         assert read([path], tmp_path / "runs", Options(metric=advised.strip()))[0].accuracy == 1.0
+
+
+def test_a_report_of_imported_answers_looks_for_no_data(tmp_path, monkeypatch, capsys, caplog):
+    from zoo import report
+
+    guide = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers.csv").write_text(guide.partition("<<'END'\n")[2].partition("END\n")[0], encoding="utf-8")
+    assert main(["answers.csv"]) == 0
+    assert report.command(["study=runs/imported/answers", "draws=20", "permutations=5"]) == 0
+    assert caplog.records == []
+    assert "answers'" not in capsys.readouterr().err
+
+
+def test_texts_come_from_a_run_that_read_them_beside_imported_answers(tmp_path):
+    from zoo.analysis import document
+
+    records = [{"imported": {"kind": "table"}}, {"label": "trained"}]
+    members = [guards.Member(reading.Run(tmp_path, record), "m", 0, ("a", "b")) for record in records]
+    both = guards.Comparison(tuple(members), ("a", "b"), (), (), ())
+    assert document._of_the_data(both) == records[1]
+    assert document._of_the_data(guards.Comparison((members[0],), ("a", "b"), (), (), ())) == records[0]
