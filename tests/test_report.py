@@ -4,6 +4,7 @@ import json
 import re
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -273,11 +274,22 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
         (["study=runs", "lineage=maybe"], "true or false"),
         (["study=runs", "name=../up"], "make a name"),
         (["out=x"], "Which runs?"),
+        (["runs/x"], "'runs/x' has no option before it. Write study=runs/x"),
+        (["runs/x", "runs/y", "draws=3"], "Write study=runs/x,runs/y"),
+        (["draws"], "No option 'draws'"),
     ],
 )
 def test_wrong_requests_say_what_would_be_right(words, message):
     with pytest.raises(ConfigError, match=message):
         report.parse(words)
+
+
+def test_a_mistyped_report_is_answered_with_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports" / "digits").mkdir(parents=True)
+    for asked in ("digts", "reports/digts", "reprts/digits"):
+        with pytest.raises(RequestError, match="Did you mean 'reports/digits'"):
+            report.read(Path(asked))
 
 
 def test_nothing_to_read_is_said_and_exits_with_2(zoo_report):

@@ -96,7 +96,7 @@ def _command(arguments: list[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> Request:
     """Options from the words of a command line. Raises ConfigError for one that is unknown or has a wrong value."""
-    request = words.parse(arguments, Request)
+    request = words.parse(arguments, Request, of_paths="study")
     if not request.study:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.name and not REPORT_NAME.fullmatch(request.name):
@@ -249,6 +249,7 @@ def read(folder: Path) -> Document:
     """The document of a report. Raises RequestError when there is none, or it is no report."""
     from zoo.reporting import restore
     from zoo.reporting.schema import check
+    from zoo.store.reading import near_folder
 
     file = _folder_of(folder) / "report.json"
     restore(file.parent)
@@ -257,7 +258,9 @@ def read(folder: Path) -> Document:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise  # the guard has words for it
-        raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
+        near = near_folder(file.parent, root="reports") if not file.parent.is_dir() else ""
+        told = f"{file} cannot be read: {error.strerror}.{near}"
+        raise RequestError(f"{told}\nA report's folder holds report.json.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(_no_report(file, error)) from error
 

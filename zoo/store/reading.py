@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import glob
 import json
 import os
 import stat
@@ -122,6 +124,32 @@ def damaged(folder: Path, what: str) -> DamagedRun:
     return error
 
 
+def near_folder(place: str | Path, root: str = "runs") -> str:
+    """`" Did you mean 'runs/sentiment'?"` for a path at which there is nothing, or an empty string: the nearest name
+    where the path leaves what is there, else the nearest in the root, or in the folders of it."""
+    path = Path(place)
+    there = next((folder for folder in path.parents if os.path.isdir(folder)), None)
+    if there is None or glob.has_magic(str(place)):
+        return ""
+    lost, *rest = path.parts[len(there.parts) :]
+    near = difflib.get_close_matches(lost, [folder.name for folder in _visible(there)], n=1, cutoff=0.6)
+    if near:
+        whole = there.joinpath(near[0], *rest)
+        return f" Did you mean '{whole if os.path.isdir(whole) else there / near[0]}'?"
+    above = _visible(Path(root))
+    named = {folder.name: folder for folder in [*(one for folder in above for one in _visible(folder)), *above]}
+    near = difflib.get_close_matches(path.name, named, n=1, cutoff=0.6) if root not in path.parts else []
+    return f" Did you mean '{named[near[0]]}'?" if near else ""
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones; none where it cannot be read."""
+    try:
+        return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    except OSError:
+        return []
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """`run.json` of a folder. Raises DamagedRun when it is missing or unreadable, StoreError for a schema version
     that this program does not know."""
@@ -133,7 +161,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RUN).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
-            raise StoreError(f"There is no run folder {folder}\n`python -m zoo.ls runs` lists what there is.") from None
+            raise StoreError(
+                f"There is no run folder {folder}{near_folder(folder)}\n`python -m zoo.ls runs` lists what there is."
+            ) from None
         raise damaged(folder, f"{RUN} is missing") from None
     except OSError as error:
         raise StoreError(f"Cannot read {folder / RUN}: {error.strerror}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.errors import DamagedRun, RequestError, StoreError
-from zoo.store.reading import Run, read
+from zoo.store.reading import Run, near_folder, read
 from zoo.store.schema import METRICS, PREDICTIONS, RUN
 
 Code = Literal[
@@ -120,7 +120,7 @@ def run_folders(path: str | Path) -> list[Path]:
         roots = sorted(match for match in glob.glob(text, recursive=True) if os.path.isdir(match))
         if not roots:
             raise RequestError(
-                f"There is no folder {text}\n"
+                f"There is no folder {text}{near_folder(text)}\n"
                 "`python -m zoo.ls runs` lists the runs; a pattern such as 'runs/*/digits' will do."
             )
     found = [folder for root in roots for folder in _walk(root)]
