@@ -19,7 +19,7 @@ COSTS = {"train_seconds": 3.0, "infer_samples_per_sec": 100.0, "param_count": 10
 
 def trained(root: Path, model: str, seed: int, **more: float) -> Path:
     """A run with costs; the same answers each time for one model and seed."""
-    rng = np.random.default_rng(list(model.encode()) + [seed])
+    rng = np.random.default_rng([*model.encode(), seed])
     labels = np.random.default_rng(0).integers(0, 3, 60)
     answers = np.where(rng.random(60) < 0.4, rng.integers(0, 3, 60), labels)
     record = {"training": COSTS | more, "peak_memory_mib": 50.0 + more.get("train_seconds", 0)}

@@ -396,7 +396,7 @@ def _as_a_list(option: str, said: str, takes: str) -> str:
 
 
 def _takes(full: str, arguments: list[str], registry: Registry) -> str:
-    """What the option takes, as it is declared; whose it is where the parts that are chosen declare different things."""
+    """What the option takes, as it is declared; and whose, where the chosen parts declare different things."""
     section, _, name = full.partition("[")[0].rpartition(".")
     entries = chosen(arguments, section, registry) if section in registry.entries else []
     parts = [(entry.name, entry.cls) for entry in entries]

@@ -8,13 +8,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo import arguments as words
 from zoo import __version__, guard, progress
+from zoo import arguments as words
 from zoo.config import REPORT_NAME, Language
 from zoo.data import reach
 from zoo.errors import ConfigError, RequestError, StoreError, printable
@@ -31,6 +31,7 @@ python -m zoo.report verify reports/<name> [runs=FOLDER] [data=true]
     runs=: the folder below which the runs lie now, where they were moved
 
 {options}"""
+
 
 @dataclass(frozen=True)
 class Request(Configurable):
@@ -160,6 +161,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
             there = _folder(request, *earlier.kind_of(paths[0]))
             reporting.restore(there)
             together = earlier.joined(paths, there)
+        begin("reading the runs")
         with chosen_with(reporting.ELSEWHERE):
             _require_outside_runs(together, request.out)
         with reach.allowing(reach.chosen(request.data)):

@@ -162,7 +162,9 @@ def _document(
         if not found.gap
         else sections.no_diversity(answers, found.plan, found.gap),
         representations=found.grids,
-        examples=_examples(_of_the_data(comparison), answers, found.votes, _referred(together, every), options.examples),
+        examples=_examples(
+            _of_the_data(comparison), answers, found.votes, _referred(together, every), options.examples
+        ),
         left_out=found.left_out,
         method=schema.Method(
             draws=options.draws,

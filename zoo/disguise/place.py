@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import RequestError, StoreError
-from zoo.store.keys import RunPlace, escape
+from zoo.store.keys import escape
 from zoo.store.places import root_of
 from zoo.store.reading import read
 from zoo.store.schema import PARENT
