@@ -17,7 +17,7 @@ from zoo import __version__, guard, progress
 from zoo import arguments as words
 from zoo.config import REPORT_NAME, Language
 from zoo.data import reach
-from zoo.errors import ConfigError, RequestError, StoreError, printable
+from zoo.errors import ConfigError, RequestError, StoreError, ZooError, printable
 from zoo.options import Configurable, option
 from zoo.phases import phase
 
@@ -65,7 +65,8 @@ class Verification(Configurable):
 
 
 def main() -> None:
-    """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
+    """The command. Exit codes: 0 fine, 1 a report does not verify, or is of no model that can be compared, 2 the request
+    was wrong, 130 Ctrl-C."""
     guard.leave(command(sys.argv[1:]))
 
 
@@ -91,7 +92,13 @@ def _command(arguments: list[str]) -> int:
         return verify(arguments[1:])
     request = parse(arguments)
     paths = [part for part in request.study.split(",") if part]
-    tell(write(paths, request, ["python", "-m", "zoo.report", *arguments]))
+    written = write(paths, request, ["python", "-m", "zoo.report", *arguments])
+    tell(written)
+    if not written.counted:
+        raise ZooError(
+            "Nothing to compare: each model here answers the same on every example, or is always right, or always wrong."
+            "\nRun other models on the same test examples, and make the report again."
+        )
     return 0
 
 
@@ -122,11 +129,14 @@ def _require_device(device: str) -> None:
 @dataclass(frozen=True)
 class Written:
     """A report that has been written. said: its first two sentences and what to know before using them, in its
-    language; kept: runs that it has from the report it extends."""
+    language; kept: runs that it has from the report it extends; lacks: what the report that it replaces had and it has
+    not, in a line; counted: models that the first sentences are about."""
 
     folder: Path
     said: tuple[str, ...]
     kept: int = 0
+    lacks: str = ""
+    counted: int = 0
 
 
 def tell(written: Written) -> None:
@@ -134,6 +144,8 @@ def tell(written: Written) -> None:
     lines = list(written.said)
     if written.kept:
         lines.append(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
+    if written.lacks:
+        lines.append(printable(written.lacks))
     screen = progress.console()
     for line in (*lines, f"Report: {written.folder / 'index.html'}"):
         screen.print(line, soft_wrap=True, markup=False, emoji=False)
@@ -172,11 +184,12 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
         folder = _folder(request, studied["task"], studied["dataset"])
         begin("drawing and writing the report")
         reporting.restore(folder)
+        lacks = earlier.lacking(folder, document)
         with kept([run["folder"] for run in document["provenance"]["runs"]]):
             reporting.write(document, folder, request.language)
         registry().notify("zoo_report_written", document=document, folder=folder)
     said = tuple(story.first_lines(document, Words(request.language)))
-    return Written(folder, said, len(together) - len(paths))
+    return Written(folder, said, len(together) - len(paths), lacks, document["headline"]["models"])
 
 
 def _require_outside_runs(paths: Sequence[str | Path], out: str) -> None:
