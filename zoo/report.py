@@ -65,7 +65,7 @@ class Verification(Configurable):
 
 
 def main() -> None:
-    """The command. Exit codes: 0 fine, 1 a report does not verify, or is of no model that can be compared, 2 the request
+    """The command. Exit codes: 0 fine, 1 a report does not verify or is of no model that can be compared, 2 the request
     was wrong, 130 Ctrl-C."""
     guard.leave(command(sys.argv[1:]))
 
@@ -96,8 +96,8 @@ def _command(arguments: list[str]) -> int:
     tell(written)
     if not written.counted:
         raise ZooError(
-            "Nothing to compare: each model here answers the same on every example, or is always right, or always wrong."
-            "\nRun other models on the same test examples, and make the report again."
+            "Nothing to compare: each model here answers the same on every example, or is always right, or always "
+            "wrong.\nRun other models on the same test examples, and make the report again."
         )
     return 0
 

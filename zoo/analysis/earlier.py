@@ -75,7 +75,8 @@ def lacking(folder: Path, document: Document) -> str:
         return ""
     studied = document["study"]
     if before.kind != (studied["task"], studied["dataset"]):
-        return f"It replaces a report on {before.kind[1]}, task {before.kind[0]}, of {len(before.runs)} run{'s' * (len(before.runs) != 1)}."
+        count = f"{len(before.runs)} run{'s' * (len(before.runs) != 1)}"
+        return f"It replaces a report on {before.kind[1]}, task {before.kind[0]}, of {count}."
     models = [model["name"] for model in document["models"]]
     here = {(models[run["model"]], run["seed"]) for run in document["provenance"]["runs"]}
     why = {os.path.realpath(item["folder"]): item["why"] for item in document["left_out"] if item["folder"]}
