@@ -38,7 +38,7 @@ class Shell:
     ) -> subprocess.CompletedProcess[str]:
         """The finished process, with its output as text. What ZOO_… the caller's environment has is left out."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ZOO_")}
-        path = os.pathsep.join([*map(str, self.folders), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join(map(str, self.folders))
         environment = {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **(env or {})}
         return subprocess.run(
             [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
