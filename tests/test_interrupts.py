@@ -179,6 +179,7 @@ def test_ctrl_c_in_the_first_tenths_of_a_second_shows_no_traceback(command: str,
         (["python", "-m", "pytest", "-m", "zoo.ls"], "/lib/pytest/__main__.py", False),
         (["python", "-m", "other", "-m", "zoo.ls"], "-m", False),
         (["python", "-m", "zoo"], "-m", True),
+        (["python", "-c", "from multiprocessing.spawn import spawn_main"], "/usr/bin/zoo-run", False),
         (["python"], "", False),
     ],
 )

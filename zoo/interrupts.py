@@ -62,7 +62,7 @@ def _is_command(arguments: Sequence[str], first: str) -> bool:
     """Whether this process is one of our commands. arguments: of the interpreter; first: `sys.argv[0]`, which is "-m"
     as long as `python -m` looks for the module."""
     if os.path.basename(first) == "zoo-run":
-        return True
+        return first in arguments  # a worker that a launcher starts is told our `sys.argv`, and records what it leaves
     flags = [
         at for at, word in enumerate(arguments[:-1]) if word[:1] == "-" and word[-1:] == "m" and word[1:].isalpha()
     ]
