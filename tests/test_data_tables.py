@@ -387,6 +387,41 @@ def test_a_label_has_one_spelling(tmp_path, labels, options, classes):
     assert zoo.load(Table(path, **options)).classes == classes
 
 
+@pytest.mark.parametrize(
+    ("labels", "options", "notes"),
+    [
+        (("1", "0"), {}, []),
+        (("1.0", "0.0"), {}, []),
+        (("good", "bad 1"), {}, []),
+        (("1", "0", "1.0"), {}, ["Read as one class: '1' (20 times) and '1.0' (20 times)."]),
+        (("y", "Y", "n"), {"classes": ["y", "n"]}, ["Read as one class: 'y' (20 times) and 'Y' (20 times)."]),
+        (
+            ("1", "0", "good"),
+            {},
+            [
+                "Warning: some labels are numbers, '1' (20 times), '0' (20 times), and some are words, "
+                "'good' (20 times): each is a class of its own."
+            ],
+        ),
+        (("1", "0", "good"), {"classes": ["good", "1", "0"]}, []),
+        (("2.5", "-1", "n/a"), {}, ["numbers, '2.5' (20 times), '-1' (20 times), and some are words, 'n/a' (20"]),
+    ],
+)
+def test_merged_spellings_and_numbers_beside_words_are_noted_with_counts(tmp_path, labels, options, notes):
+    path = write(tmp_path / "a.csv", csv((f"text {i}", labels[i % len(labels)]) for i in range(20 * len(labels))))
+    found = zoo.load(Table(path, **options)).notes
+    assert len(found) == len(notes)
+    assert all(expected in note for expected, note in zip(notes, found, strict=True))
+
+
+def test_a_note_on_many_spellings_is_short(tmp_path):
+    labels = [f"{number}{end}" for number in range(12) for end in ("", ".0")] * 3
+    path = write(tmp_path / "a.csv", csv((f"text {i}", label) for i, label in enumerate(labels)))
+    (note,) = zoo.load(Table(path)).notes
+    assert note.endswith("; 8 more.")
+    assert len(note) < 250
+
+
 def test_names_or_indices_is_decided_once_for_all_splits(tmp_path):
     write(tmp_path / "train.csv", csv((f"text {i}", str(1 + i % 3)) for i in range(30)))
     write(tmp_path / "test.csv", csv((f"more {i}", str(i % 2)) for i in range(10)))

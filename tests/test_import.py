@@ -55,6 +55,26 @@ def soft(size=12, classes=("neg", "pos", "so so"), seed=0):
 # Tables
 
 
+def answered(path: Path, labels, predictions, **options):
+    rows = [("a", 0, f"e{i}", *pair) for i, pair in enumerate(zip(labels, predictions, strict=True))]
+    (done,) = read([table(path, rows=rows)], path.parent / "runs", Options(**options))
+    return list(done.notes)
+
+
+def test_merged_spellings_and_numbers_beside_words_are_noted(tmp_path):
+    assert answered(tmp_path / "a.csv", ["1", "0", "1"], ["1", "0", "0"]) == []
+    assert answered(tmp_path / "b.csv", ["1", "0", "1"], ["1.0", "0", "0"]) == [
+        "Read as one class: '1' (2 times) and '1.0' (once)."
+    ]
+    assert answered(tmp_path / "c.csv", ["1", "0", "good"], ["1", "0", "0"]) == [
+        "Warning: some labels are numbers, '1' (once), '0' (once), and some are words, 'good' (once): "
+        "each is a class of its own."
+    ]
+    assert answered(tmp_path / "d.csv", ["1", "0", "good"], ["1", "0", "0"], classes=("0", "1", "good")) == []
+    (note,) = answered(tmp_path / "e.csv", ["bad", "good"], ["0", "1"])
+    assert "every prediction was read as an index" in note
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_a_table_becomes_a_run_for_each_model_and_seed(tmp_path, suffix):
     done = read([table(tmp_path / f"reviews{suffix}")], tmp_path / "runs")
@@ -685,3 +705,25 @@ def test_advice_about_a_metric_works_when_followed(tmp_path, right):
     assert bool(advised) == (right == 1.0)
     if advised:
         assert read([path], tmp_path / "runs", Options(metric=advised.strip()))[0].accuracy == 1.0
+
+
+def test_a_report_of_imported_answers_looks_for_no_data(tmp_path, monkeypatch, capsys, caplog):
+    from zoo import report
+
+    guide = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers.csv").write_text(guide.partition("<<'END'\n")[2].partition("END\n")[0], encoding="utf-8")
+    assert main(["answers.csv"]) == 0
+    assert report.command(["study=runs/imported/answers", "draws=20", "permutations=5"]) == 0
+    assert caplog.records == []
+    assert "answers'" not in capsys.readouterr().err
+
+
+def test_texts_come_from_a_run_that_read_them_beside_imported_answers(tmp_path):
+    from zoo.analysis import document
+
+    records = [{"imported": {"kind": "table"}}, {"label": "trained"}]
+    members = [guards.Member(reading.Run(tmp_path, record), "m", 0, ("a", "b")) for record in records]
+    both = guards.Comparison(tuple(members), ("a", "b"), (), (), ())
+    assert document._of_the_data(both) == records[1]
+    assert document._of_the_data(guards.Comparison((members[0],), ("a", "b"), (), (), ())) == records[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from zoo.errors import DamagedRun, RequestError
-from zoo.store import guards, panel, probe, schema, study
+from zoo.errors import DamagedRun, RequestError, StoreError
+from zoo.store import guards, panel, probe, reading, schema, study
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace, run_key
 from zoo.store.recipes import Recipe, names
@@ -573,3 +574,31 @@ def test_listing_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("sentimentt", "runs/sentiment"),
+        ("runs/sentimentt", "runs/sentiment"),
+        ("runs/sentimentt/reviews", "runs/sentiment/reviews"),
+        ("runs/sentiment/reviws", "runs/sentiment/reviews"),
+        ("reviews", "runs/sentiment/reviews"),
+        ("rns", "runs"),
+        ("runs/nothing_like_it", None),
+        ("runs/*/revews", None),
+        ("x" * 300 + "/y", None),
+    ],
+)
+def test_a_mistyped_folder_is_answered_with_the_nearest(tmp_path, monkeypatch, asked, meant):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sentiment" / "reviews").mkdir(parents=True)
+    (tmp_path / "runs" / "images").mkdir(parents=True)
+    expected = "" if meant is None else f" Did you mean '{meant}'?"
+    assert reading.near_folder(asked) == expected
+    if len(asked) < 256:
+        with pytest.raises(RequestError, match=re.escape(f"There is no folder {asked}{expected}\n")):
+            study.open(asked)
+        if "*" not in asked:
+            with pytest.raises(StoreError, match=re.escape(f"There is no run folder {asked}{expected}\n")):
+                reading.read(Path(asked))

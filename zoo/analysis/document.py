@@ -162,7 +162,9 @@ def _document(
         if not found.gap
         else sections.no_diversity(answers, found.plan, found.gap),
         representations=found.grids,
-        examples=_examples(record, answers, found.votes, _referred(together, every), options.examples),
+        examples=_examples(
+            _of_the_data(comparison), answers, found.votes, _referred(together, every), options.examples
+        ),
         left_out=found.left_out,
         method=schema.Method(
             draws=options.draws,
@@ -186,6 +188,12 @@ def _document(
     if found.lineage is not None:
         document["lineage"] = found.lineage
     return schema.check(document)
+
+
+def _of_the_data(comparison: Comparison) -> Mapping[str, Any]:
+    """The record that says where the examples are: of a run that read them, where there is one."""
+    records = [member.run.record for member in comparison.members]
+    return next((record for record in records if not record.get("imported")), records[0])
 
 
 def _study(record: Mapping[str, Any], answers: Panel) -> schema.Study:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo.data import Data, Dataset, Labelled
-from zoo.data.labels import in_order, index_of, one_spelling, outsider, readings, refuse_lookalikes
+from zoo.data.labels import in_order, index_of, merged, mixed, one_spelling, outsider, readings, refuse_lookalikes
 from zoo.data.litter import is_litter
 from zoo.errors import ConfigError, DataError, did_you_mean
 from zoo.options import option
@@ -71,12 +71,14 @@ class UserData(Dataset):
         was passed over. Raises DataError for a label outside the classes, and for two labels that differ in capitals
         or blanks alone unless classes names them.
         """
-        splits = _spelled(splits, classes)
+        written, splits = splits, _spelled(splits, classes)
+        columns = [[label for raw in found.values() for label in raw.labels] for found in (written, splits)]
         names = list(classes)
         if not names:
             counts = Counter(label for raw in splits.values() for label in raw.labels)
             refuse_lookalikes(counts, self.title(), "name every class: classes=[a,b,c]")
             names = in_order(counts)
+        notes = [*notes, *merged(*columns), *([] if classes else mixed(columns[1]))]
         indices = _indices(splits, names)
         labelled = {split: Labelled(raw.examples, indices[split], raw.origins) for split, raw in splits.items()}
         if WHOLE in labelled:

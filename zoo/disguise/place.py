@@ -7,24 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import RequestError, StoreError
-from zoo.store.keys import RunPlace, escape
+from zoo.store.keys import escape
+from zoo.store.places import root_of
 from zoo.store.reading import read
 from zoo.store.schema import PARENT
 from zoo.store.study import run_folders
 
 DEFAULT = "disguised"
 """The folder for disguised runs, beside `runs`: reports on the latter do not look into it."""
-
-
-def root_of(folder: Path, record: Mapping[str, Any]) -> Path | None:
-    """The folder under which a run lies as task/dataset/model/key, as its record names them; None when it does not,
-    because it was moved."""
-    names = [record.get(part) for part in ("task", "dataset", "model", "key")]
-    if not all(isinstance(name, str) and name for name in names):
-        return None
-    relative = RunPlace(*map(str, names)).relative
-    folder = folder.resolve()
-    return folder.parents[3] if folder.parts[-4:] == relative.parts and len(folder.parents) > 3 else None
 
 
 def require_apart(run: Path, out: Path) -> None:

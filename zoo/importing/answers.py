@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.data.labels import in_order, index_of, is_integer, one_spelling, outsider, readings, refuse_lookalikes
+from zoo.data.labels import (
+    in_order,
+    index_of,
+    is_integer,
+    merged,
+    mixed,
+    one_spelling,
+    outsider,
+    readings,
+    refuse_lookalikes,
+)
 from zoo.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -79,7 +89,8 @@ def gather(sheets: Sequence[Sheet], options: Options) -> list[Answers]:
     for dataset in dict.fromkeys(sheet.dataset for sheet in sheets):
         own = [sheet for sheet in sheets if sheet.dataset == dataset]
         classes = _classes(own, options)
-        coded = [_coded(_one_spelling(sheet, classes), classes) for sheet in own]
+        named = bool(options.classes) or any(sheet.classes for sheet in own)
+        coded = [_coded(_noted(sheet, _one_spelling(sheet, classes), named), classes) for sheet in own]
         _check_labels(coded)
         together: dict[tuple[str, int], list[_Answer]] = {}
         for answer in (answer for sheet in coded for answer in sheet):
@@ -107,6 +118,16 @@ def _one_spelling(sheet: Sheet, classes: Sequence[str] = ()) -> Sheet:
         for row, label in zip(sheet.rows, labels, strict=True)
     ]
     return replace(sheet, rows=rows)
+
+
+def _noted(sheet: Sheet, spelled: Sheet, named: bool) -> Sheet:
+    """The second with notes of how its classes were read from the first. named: whether the classes were given."""
+    written, read = (
+        [name for row in one.rows for name in (row.label, row.prediction) if name is not None]
+        for one in (sheet, spelled)
+    )
+    warning = [] if named else mixed(row.label for row in spelled.rows)
+    return replace(spelled, notes=(*sheet.notes, *merged(written, read), *warning))
 
 
 def _classes(sheets: Sequence[Sheet], options: Options) -> tuple[str, ...]:

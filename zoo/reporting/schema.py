@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 from zoo import form
 from zoo.reporting import lineage_schema
 from zoo.reporting.lineage_schema import Lineage
+from zoo.store import study
 
 SCHEMA_VERSION = 2
 
@@ -28,23 +29,8 @@ WarningCode = Literal[
 ]
 """What may have to be known before the headline is used."""
 
-LeftOutCode = Literal[
-    "note",
-    "incomplete",
-    "damaged",
-    "unreadable",
-    "no_predictions",
-    "no_test_examples",
-    "repeated_ids",
-    "other_classes",
-    "other_labels",
-    "other_examples",
-    "replaced",
-    "replaced_by_others",
-    "not_answered",
-    "no_features",
-]
-"""Why something is not compared: as `zoo.store.study.Code`, and `note` for what is compared nevertheless."""
+LeftOutCode = Literal["note", study.Code]
+"""Why something is not compared, and `note` for what is compared nevertheless."""
 
 
 class Number(TypedDict):
