@@ -651,7 +651,9 @@ class TestTablesForReaders:
         assert (len(made.columns), made.said) == (2, ())
 
     @pytest.mark.parametrize(
-        "made", [document(12, seeds=1), document(12), benched(document())], ids=["1", "3", "bench"]
+        "made",
+        [document(12, seeds=1), document(12), benched(document()), answered(document()), unrelated(document(), None)],
+        ids=["1", "3", "bench", "lineage", "unrelated"],
     )
     def test_no_column_of_any_table_says_the_same_in_every_row(self, made: dict[str, Any]) -> None:
         from markdown_it import MarkdownIt
@@ -664,7 +666,7 @@ class TestTablesForReaders:
 
 
 def tables_of(tokens: list[Any]) -> Iterator[list[list[str]]]:
-    """The tables of a Markdown text, row by row, without those of lineage's and methods' own."""
+    """The tables of a Markdown text, row by row."""
     rows: list[list[str]] = []
     for token in tokens:
         if token.type == "tr_open":
@@ -876,21 +878,25 @@ class TestPage:
     def test_no_column_says_the_same_in_every_row(self) -> None:
         made = unrelated(document(), None)
         table = kin.table(check(made), Words())
-        assert len(table.rows) == 10
-        assert "Note" not in table.header  # nothing to note in any row
-        for place in range(table.names, len(table.header)):
-            assert len({row[place] for row in table.rows}) > 1
+        assert table is not None
+        assert len(list(table.rows())) == 10
+        # There is nothing to note in any row, which is not worth a sentence.
+        assert "Note" not in [column.title for column in table.columns] + " ".join(table.said).split()
+        assert all(len(set(column.cells)) > 1 for column in table.columns if column.kind != "name")
         listed = related(document())["lineage"]["listed"][1]
         other = "Every number is the other's, kept. No test finds shared weights."
         made["lineage"]["listed"] = [listed, {**listed, "a": 4, "b": 5, "statement": other}]
         table = kin.runs_table(check(made), "weights", Words())
-        assert table.header == ("Runs", "Why")
-        assert [row[1] for row in table.rows] == [("Every number is the other's, pruned.",),
-                                                  ("Every number is the other's, kept.",)]  # fmt: skip
-        assert table.common.startswith("In every row: Verdict: derived; Evidence: ")
-        assert table.common.endswith(" No test finds shared weights.")
+        assert [column.title for column in table.columns] == ["Runs", "Why"]
+        assert [row[1][1].text for row in table.rows()] == [
+            "Every number is the other's, pruned.", "Every number is the other's, kept.",
+        ]  # fmt: skip
+        assert table.said[0].startswith("In every row: Verdict derived; Evidence ")
+        assert "\n" not in table.said[0]
+        assert table.said[1:] == ("No test finds shared weights.",)
         made["lineage"]["listed"].pop()
-        assert kin.runs_table(check(made), "weights", Words()).header == ("Runs", "Verdict", "Why", "Evidence")
+        whole = kin.runs_table(check(made), "weights", Words())
+        assert [column.title for column in whole.columns] == ["Runs", "Verdict", "Why", "Evidence"]
 
     def test_answers_that_are_alike_are_said_first_and_shown_in_table_and_csv(self) -> None:
         made = zoo.reporting.render(answered(document()))
@@ -942,13 +948,15 @@ class TestPage:
         # Without references that suffice, nothing is known of what weights do not tell, but for the repeated errors.
         residual = next(row for row in made["lineage"]["listed"][-1]["evidence"] if row["test"] == "B2")
         made["lineage"]["pairs"][5]["strongest"] = residual
-        rows = [row[:2] for row in kin.table(check(made), Words()).rows]
-        assert ((("cnn",), ("transformer",)) in rows) == (references == 50)
+        found = kin.table(check(made), Words())
+        assert found is not None
+        rows = [tuple(cell.text for _, cell in row[:2]) for row in found.rows()]
+        assert (("cnn", "transformer") in rows) == (references == 50)
         apart = kin.apart(check(made), Words())
         assert apart[-1].startswith("Behind such a pair stands how many")
         listed = " ".join(apart[:-1])
         assert "bert\u00a062.5 % of 40" in listed
-        assert len(kin.table(check(made), Words()).rows) + listed.count("–") + listed.count("own runs") == 10
+        assert len(rows) + listed.count("–") + listed.count("own runs") == 10
 
     def test_a_document_of_before_answers_were_compared_reads_as_it_did(self) -> None:
         made = zoo.reporting.render(related(document()))

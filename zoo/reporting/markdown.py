@@ -65,7 +65,7 @@ def _shown(found: Table | None) -> list[str]:
 
 def _cell(column: Column, cell: Cell) -> str:
     # What the report itself made of numbers has nothing to escape.
-    text = cell.text if column.kind == "number" else escape(cell.text)
+    text = cell.text if column.kind == "number" else "<br>".join(map(escape, cell.lines))
     return " ".join(part for part in (f"{text}{cell.mark}", escape(cell.reason)) if part)
 
 
@@ -160,8 +160,8 @@ def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
         *(escape(line) for line in told if line),
         *map(escape, kin.answers(document, words)),
         *map(escape, kin.lacking(found, words)),
-        *(_kin_table(pairs, kin.caption(found, words)) if pairs.rows else []),
-        *([escape(kin.shown_models(document, words))] if pairs.rows else []),
+        *([escape(kin.caption(found, words)), *_shown(pairs)] if pairs else []),
+        *([escape(kin.shown_models(document, words))] if pairs else []),
         *map(escape, kin.apart(document, words)),
         *_listed_runs(document, words),
         *(["\n".join(f"- {escape(line)}" for line in legend)] if (legend := kin.legend(document, words)) else []),
@@ -170,18 +170,12 @@ def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
     ]
 
 
-def _kin_table(made: kin.Table, caption: str) -> list[str]:
-    rows = [["<br>".join(escape(line) for line in cell) for cell in cells] for cells in made.rows]
-    told = " ".join(text for text in (caption, made.common) if text)
-    return [escape(told), table([escape(title) for title in made.header], rows)]
-
-
 def _listed_runs(document: Document, words: Words) -> list[str]:
     told = []
     for kind in kin.KINDS:
         if listed := kin.listed(document, kind):
-            made = kin.runs_table(document, kind, words)
-            told += [f"### {words(f'lineage.listed_{kind}')}", *_kin_table(made, kin.shown(listed, words))]
+            told += [f"### {words(f'lineage.listed_{kind}')}", escape(kin.shown(listed, words))]
+            told += _shown(kin.runs_table(document, kind, words))
     alike = kin.listed(document, "alike")
     return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 
