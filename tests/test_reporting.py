@@ -420,17 +420,17 @@ class TestHeadline:
         [
             (estimate(1.6, 1.4, 1.9, 9), "4 models count as 1.6\u00a0(1.4–1.9) independent ones."),
             (estimate(1.04, 1.01, 1.06, 9), "4 models count as 1.04\u00a0(1.01–1.06) independent ones."),
-            (estimate(1.6, n=9), "4 models count as 1.6 (no interval) independent ones."),
+            (estimate(1.6, n=9), "4 models count as 1.6 independent ones, without an interval."),
             (
                 estimate(None, n=9, reason="no failure"),
-                "As how many independent models these count cannot be said: no failure.",
+                "How many independent models these count as cannot be said: no failure.",
             ),
         ],
     )
     def test_the_first_sentence_is_of_votes(self, effective: Any, sentence: str) -> None:
         made = document()
         made["headline"]["effective_models"] = effective
-        assert story.headline(check(made), Words()) == sentence
+        assert story.opening(check(made), Words())[0] == sentence
 
     @pytest.mark.parametrize(
         ("joint", "sentence"),
@@ -453,18 +453,26 @@ class TestHeadline:
     def test_the_second_sentence_is_of_failing_together(self, joint: Any, sentence: str) -> None:
         made = document()
         made["headline"]["joint_failure"] = joint
-        assert story.second(check(made), Words()) == sentence
+        assert story.opening(check(made), Words())[1] == sentence
 
-    def test_one_reason_for_both_is_said_once(self) -> None:
+    def test_where_neither_is_known_nothing_can_be_concluded_which_is_said_first_with_the_reason_once(self) -> None:
         made = check(undefined_everywhere())
-        assert "4 examples and there are 1" in story.headline(made, Words())
-        assert story.second(made, Words()) == ""
+        (said,) = story.opening(made, Words())
+        assert said.startswith("Nothing can be concluded about all of these models together: ")
+        assert "4 examples and there are 1" in said
+
+    def test_where_one_is_known_something_can_be_concluded(self) -> None:
+        made = document()
+        made["headline"]["effective_models"] = estimate(None, n=9, reason="the failures avoid each other")
+        made["headline"]["joint_failure"] = estimate(None, 3.2, None, 9, "none", "at_least")
+        assert "Nothing" not in " ".join(story.opening(check(made), Words()))
 
     @pytest.mark.parametrize("language", languages())
     def test_every_warning_and_who_is_left_out_stand_right_below_the_two_sentences(self, language: str) -> None:
         made, words = check(warned(document(5))), Words(language)
         told = story.cautions(made, words)
-        assert len(told) == len(made["headline"]["warnings"]) + 1
+        # One warning is the opening, and who is left out is no warning.
+        assert len(told) == len(made["headline"]["warnings"])
         assert "mlp, seed 3" in told[0]
         made_from = next(line for line in told if line.startswith(words("warnings.made_from", names="").rstrip(".。")))
         assert words("lineage.run", model="cnn", seed=1) in made_from
@@ -486,14 +494,29 @@ class TestHeadline:
         made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason="too few failures for an interval")
         made["diversity"]["best"] = number(0.9, n=9, reason="the model is never wrong in some draws")
         told = story.first_lines(check(made), Words())
-        assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
-        assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
-        assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
+        end = " independent ones, with too few failures for an interval."
+        assert told[0] == "4 models count as 1.6" + end
+        assert told[1] == "They all fail together as often as 1.6" + end
         made["headline"]["effective_models"]["reason"] = FEW_RIGHT
         told = story.first_lines(check(made), Words())
-        assert told[0] == "4 models count as 1.6 (too few right answers for an interval) independent ones."
+        assert told[0] == "4 models count as 1.6 independent ones, with too few right answers for an interval."
         tile = story.tiles(made, Words())[0]
         assert (tile.interval, tile.minding) == ("(no interval)", "the model is never wrong in some draws")
+
+    @pytest.mark.parametrize("language", languages())
+    def test_what_to_mind_of_a_pair_follows_its_sentence_and_is_said_once_for_both(self, language: str) -> None:
+        made, words = document(), Words(language)
+        few, other = "a model is never wrong", "no example is failed by every model"
+        for reasons, key in (((few, few), "figures"), ((few, None), "figure"), ((None, few), "figure")):
+            for end, reason in zip(("most", "least"), reasons, strict=True):
+                made["headline"][f"{end}_alike"]["likeness"] = number(0.5, n=9, reason=reason)
+            said = " ".join(story.verdict(check(made), words))
+            assert said.count(words(f"answer.{key}", caution=words.reason(few))) == 1
+            assert said.count(words.reason(few)) == 1
+        made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason=other)
+        *_, most, least = story.verdict(check(made), words)
+        assert most.endswith(words("answer.figure", caution=words.reason(other)))
+        assert least.endswith(words("answer.figure", caution=words.reason(few)))
 
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []
@@ -568,11 +591,25 @@ class TestHeadline:
             assert "Best of the models that count" in text
             assert "Best single model" not in text
 
-    def test_of_few_examples_nothing_is_concluded(self) -> None:
-        made = document()
-        made["headline"]["warnings"] = [{"code": "few_examples", "count": 12, "names": [], "runs": []}]
-        assert "With 12 test examples nothing can be concluded." in story.first_lines(check(made), Words())
-        assert "does not suffice" in story.verdict(check(made), Words())[0]
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize("models", [1, 4])
+    def test_that_nothing_can_be_concluded_of_few_examples_is_said_first(self, models: int, language: str) -> None:
+        made, words = document(models), Words(language)
+        made["headline"]["warnings"] = [
+            {"code": "damaged", "count": 1, "names": ["mlp, seed 3"], "runs": []},
+            {"code": "few_examples", "count": 12, "names": [], "runs": []},
+        ]
+        first, *others = story.first_lines(check(made), words)
+        assert first == words("warnings.few_examples", count=12)
+        assert len(others) == 3
+        assert first not in others
+        html = page(made, words, {})
+        assert f"<h1>{first}</h1>" in html
+        assert html.count(first) == 1
+        text = markdown(made, words, ())
+        assert text.index(f"**{first}**") < text.index(others[0][:8])
+        if models > 1:
+            assert story.verdict(made, words)[0] == words("answer.judge_wide")
 
     def test_pairs_are_told_of_in_the_measure_that_is_shown(self) -> None:
         kinship, errors = (" ".join(story.verdict(check(document(4, seeds=seeds)), Words())) for seeds in (3, 1))

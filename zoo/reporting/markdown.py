@@ -91,8 +91,7 @@ def _head(document: Document, words: Words) -> list[str]:
     return [
         f"# {escape(document['title'])}",
         " · ".join(facts),
-        f"**{escape(story.headline(document, words))}**",
-        *([f"**{escape(said)}**"] if (said := story.second(document, words)) else []),
+        *(f"**{escape(said)}**" for said in story.opening(document, words)),
         *(f"> {escape(caution)}" for caution in story.cautions(document, words)),
         *(escape(sentence) for sentence in kin.verdict(document, words)),
         *([table(["", "", ""], tiles)] if tiles else []),
@@ -119,7 +118,7 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
         *([] if "pairs" in drawn else [words("pairs.undefined", reason=escape(story.why_no_pair(document, words)))]),
         words("pairs.table_caption", shown=min(len(pairs), _PAIRS), count=len(pairs)),
         *_shown(rows.pairs(document, words, pairs[:_PAIRS])),
-        *(map(escape, story.not_defined(document, words)) if "pairs" in drawn else []),
+        *([escape(gaps)] if "pairs" in drawn and (gaps := story.not_defined(document, words)) else []),
         *_against_label(document, words),
     ]
 
