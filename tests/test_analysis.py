@@ -353,6 +353,8 @@ def test_a_constant_model_is_not_on_the_front_and_pushes_nobody_off_it():
     bench = {"floor": {"throughput": 1.1}, "models": [{"key": key} for key in keys], "comparisons": faster}
     board = leaderboard(panel)
     assert on_front(bench, keys, board, (0, 1)) == {"k0": True, "k1": True}
+    bench["floor"]["throughput"] = 2.0  # so noisy that no speed is known
+    assert on_front(bench, keys, board, (0, 1)) == {}
 
 
 @pytest.mark.parametrize("examples", [1, 3, 12])

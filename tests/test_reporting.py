@@ -39,6 +39,7 @@ from zoo.reporting.cells import Cell, Column, table
 from zoo.reporting.figures import figures, painted
 from zoo.reporting.markdown import markdown
 from zoo.reporting.page import LIMIT, Budget, page, script_json
+from zoo.reporting.rows import bench as bench_table
 from zoo.reporting.schema import check, describe, estimate, number, undefined
 from zoo.reporting.words import Words, catalogue, clean, languages, translations
 from zoo.shares import UNSEEN
@@ -767,7 +768,8 @@ class TestPage:
         made = zoo.reporting.render(benched(document()))
         text = made["report.md"].decode()
         cost = text[text.index("## Cost against quality") : text.index("## What was compared")]
-        assert "Speeds that differ by no more than 3.0 % share a rank" in cost
+        assert cost.count("By examples per second, models that differ by no more than 3.0 % share a rank") == 1
+        assert "not recorded" not in cost[: cost.index("### As the runs were trained")]
         assert cost.count("### Measured together") == 3
         assert cost.count("figures/speed.svg") == 1
         assert "Not to be compared with the numbers above: measured on other hardware" in cost
@@ -782,6 +784,28 @@ class TestPage:
         assert rows[4]["apart"] == "measured on other hardware"
         assert '<div class="chart" id="chart-speed"' in made["index.html"].decode()
         assert "speed" not in figures(check(document()), Words())
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize(
+        ("floor", "ranks", "told"),
+        [(1.03, (1, 1, 3), "ties"), (1.9, (None, None, None), "level"), (2.0, (None,) * 3, "noisy"),
+         (41.0, (None,) * 3, "noisy")],
+    )  # fmt: skip
+    @pytest.mark.parametrize(("of", "rank"), [("floor", "rank"), ("latency_floor", "latency_rank")])
+    def test_what_no_noise_allows_is_not_ranked_and_that_is_said_in_words(
+        self, of: str, rank: str, floor: float, ranks: tuple[int | None, ...], told: str, language: str
+    ) -> None:
+        made, words = benched(document(3)), Words(language)
+        bench = made["benches"][0]
+        bench[of] = floor
+        for entry, place in zip(bench["models"], ranks, strict=True):
+            entry[rank] = place
+        note = story.bench_note(check(made)["benches"][0], words)
+        percent = words.value(floor - 1, "percent")
+        assert words(f"bench.{told}", what=words(f"bench.of_{rank}"), floor=percent) in note
+        assert (percent in note) == (told != "noisy")
+        titles = [column.title for column in bench_table(made, words, bench).columns]
+        assert (words(f"bench.{rank}") in titles) == (told == "ties")
 
     def test_shared_weights_are_said_first_and_shown_in_table_tree_and_csv(self) -> None:
         made = zoo.reporting.render(related(document()))

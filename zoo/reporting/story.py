@@ -23,6 +23,7 @@ from zoo.reporting.schema import (
     WarningCode,
 )
 from zoo.reporting.words import Words, clean
+from zoo.store.bench import TOO_NOISY
 
 _NAME_LENGTH = 60
 _NAMED_ANSWERS = 8
@@ -502,10 +503,26 @@ def bench_note(bench: Bench, words: Words) -> str:
     if bench["floor"] is None:
         sentences.append(words("bench.untold"))
     else:
-        sentences.append(words("bench.ties", floor=words.value(bench["floor"] - 1, "percent")))
+        sentences += [_floor(bench, key, floor, words) for key, floor in _floors(bench)]
     if bench["apart"] is not None:
         sentences.append(words("bench.apart", why=words.reason(bench["apart"])))
     return words("bench.space").join(sentences)
+
+
+def _floors(bench: Bench) -> list[tuple[Literal["rank", "latency_rank"], float]]:
+    """What ranks rest on, and the factor by which a model differs from itself in it; none where nothing is compared."""
+    found: list[tuple[Literal["rank", "latency_rank"], float | None]] = [
+        ("rank", bench["floor"]),
+        ("latency_rank", bench.get("latency_floor")),
+    ]
+    return [(key, floor) for key, floor in found if floor is not None and len(bench["models"]) > 1]
+
+
+def _floor(bench: Bench, key: Literal["rank", "latency_rank"], floor: float, words: Words) -> str:
+    """Which differences are noise, and that nothing is ranked where all are."""
+    ranked = any(entry[key] is not None for entry in bench["models"])
+    told = "noisy" if floor >= TOO_NOISY else "ties" if ranked else "level"
+    return words(f"bench.{told}", what=words(f"bench.of_{key}"), floor=words.value(floor - 1, "percent"))
 
 
 def target_title(bench: Bench, words: Words) -> str:
