@@ -199,6 +199,17 @@ def every_kind() -> Iterator[dict[str, Any]]:
     told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     told["headline"]["most_alike"]["likeness"] = number(0.5, n=400, reason="no spread")
     yield told
+    both = warned(document(4))
+    for end in ("most_alike", "least_alike"):
+        both["headline"][end]["likeness"] = number(0.5, n=400, reason="no spread")
+    both["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
+    both["headline"]["effective_models"] = estimate(2.5, None, None, 400)
+    yield both
+    noisy = benched(document(3))
+    noisy["benches"][0] |= {"floor": 2.5, "latency_floor": 1.9}
+    for entry in noisy["benches"][0]["models"]:
+        entry |= {"rank": None, "latency_rank": None}
+    yield noisy
     unlike = document(4)
     unlike["headline"]["measure"] = "error_correlation"
     unlike["headline"]["effective_models"] = estimate(1.6, n=9, reason=FEW_RIGHT)
@@ -813,14 +824,14 @@ class TestPage:
         said = text.index("Shared weights: mlp and cnn: derived (2 of 9 pairs of runs); mlp and transformer")
         assert text.index("4 models count as") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
-        assert "no news (pairs of runs: 1): runs of mlp among each other: 1 of 3 pairs of runs – its seed" in section
-        assert "R1, exact: p < 10⁻²⁹, corrected < 10⁻²⁹, score 0.432, n = 96" in section
+        assert "expected (pairs of runs: 1): runs of mlp with each other: 1 of 3 pairs of runs – its seed" in section
+        assert "numbering of units (R1), exact: p < 10⁻²⁹, corrected < 10⁻²⁹, score 0.432, n = 96" in section
         assert section.count("figures/lineage.svg") == 1
         assert "| mlp, seed 1<br>mlp, seed 2 | derived | Every number is the other's, pruned." in section
         assert "| copy |" not in section
         assert section.index("### Pairs of runs that share weights") < section.index("### Family tree")
         assert section.count("No tensor of the one has a counterpart in the other.") == 1
-        assert "Pairs of models of which nothing is known (6): " in section
+        assert "Pairs of models about which nothing is known (6): " in section
         assert "- R1: the same numbering of hidden units. Null hypothesis: the two were initialised" in section
         assert section.count("the two were initialised and trained independently") == 3  # R1, R2, R3, once each
         assert "the run keeps no weights" in section
@@ -841,8 +852,8 @@ class TestPage:
     @pytest.mark.parametrize(
         ("tested", "said"),
         [
-            (None, "No pair of runs shares weights, as far as weights can tell (66 pairs of runs tested"),
-            (5, "No pair of runs that could be tested shares weights, as far as weights can tell (17 of 66"),
+            (None, "No pair of runs shares weights, as far as the weights can tell (66 pairs of runs tested"),
+            (5, "No pair of runs that could be tested shares weights, as far as the weights can tell (17 of 66"),
             (0, "could not be tested: No tensor of the one has a counterpart in the other."),
         ],
     )
@@ -864,11 +875,13 @@ class TestPage:
             pair |= {"verdicts": {"common ancestor": count, "undetermined": pair["run_pairs"] - count}}
         checked = check(made)
         assert kin.verdict(checked, Words()) == story.verdict(checked, Words())
-        assert kin.sentence(checked, Words()).startswith("Beyond what is on record or by construction, no pair of runs")
+        assert kin.sentence(checked, Words()).startswith(
+            "Apart from what is on record or shared by construction, no pair"
+        )
         line = kin.constructed(checked, Words())
         assert line == (
-            "Shared by construction, and so no news (pairs of runs: 4): runs of mlp among each other: 1 of 3 pairs of "
-            "runs – its seed changes nothing; mlp and cnn: 3 of 9 pairs of runs – one seed drew their first weights."
+            "Shared by construction, as expected (pairs of runs: 4): runs of mlp with each other: 1 of 3 pairs of runs "
+            "– its seed changes nothing; mlp and cnn: 3 of 9 pairs of runs – the same seed drew their initial weights."
         )
         text = zoo.reporting.render(made)["report.md"].decode()
         assert "\n\n" + line + "\n\n" in text
@@ -893,7 +906,7 @@ class TestPage:
         told = kin.sentence(check(made), Words())
         names = story.names(made)
         among = f"{names[pair['a']]} and {names[pair['b']]}"
-        among = f"runs of {names[pair['a']]} among each other" if pair["a"] == pair["b"] else among
+        among = f"runs of {names[pair['a']]} with each other" if pair["a"] == pair["b"] else among
         assert f"{among}: common ancestor (1 of 3 pairs of runs)" in told
 
     @pytest.mark.parametrize(
@@ -902,9 +915,9 @@ class TestPage:
             ({}, "On record: mlp, seed 1 was made from mlp, seed 0 (prune:0.5, permute)."),
             ({"parent": None, "label": "gone", "seed": None, "steps": []},
              "On record: mlp, seed 1 was made from gone, seed —, which is not among these runs."),
-            ({"against": "unrelated weights"}, "yet their weights are as unlike as those of strangers."),
-            ({"against": "other weights"}, "yet the weights it names are not those that are there."),
-            ({"against": "parent came later"}, "yet by their weights the other way round."),
+            ({"against": "unrelated weights"}, "but their weights are no more alike than those of unrelated models."),
+            ({"against": "other weights"}, "but the weights that the record names are not the ones stored now."),
+            ({"against": "parent came later"}, "but the weights show the opposite order."),
         ],
     )  # fmt: skip
     def test_records_come_first_in_sentence_table_and_tree(self, changed: dict[str, Any], said: str) -> None:
@@ -932,7 +945,7 @@ class TestPage:
         made["lineage"]["on_record"] = [told] * 9 + [{**told, "child": 5, "against": "unrelated weights"}]
         said = kin.record(check(made), Words())
         assert said.startswith(
-            "On record: cnn, seed 2 was made from mlp, seed 0 (prune:0.5, permute), yet their weights"
+            "On record: cnn, seed 2 was made from mlp, seed 0 (prune:0.5, permute), but their weights"
         )
         assert said.endswith("; 6 more runs.")
 
@@ -962,7 +975,7 @@ class TestPage:
     def test_answers_that_are_alike_are_said_first_and_shown_in_table_and_csv(self) -> None:
         made = zoo.reporting.render(answered(document()))
         text = made["report.md"].decode()
-        said = text.index("Answers more alike than those of independent trainings on the same data: runs of cnn among")
+        said = text.index("Answers more alike than those of independent trainings on the same data: runs of cnn with")
         assert text.index("4 models count as") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
         assert "so it decides nothing" in section
@@ -970,8 +983,10 @@ class TestPage:
         assert "| 62.5 % (47.0–75.8) of 40 |" in section.replace("\u00a0", " ")
         assert "### Pairs of runs that answer more alike than independent trainings" in section
         assert "| behaviourally derived | Their answers are more alike than 19 same-data" in section
-        assert "B1, heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
-        assert "B2, conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, against 19 references" in section
+        assert "repeated errors (B1), heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
+        assert (
+            "residual correlation (B2), conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, a" in section
+        )
         assert "- B2: residual correlation of answers. Null hypothesis: the one was trained on its data" in section
         assert "B1, B2: answers" in text
         assert '<th scope="col">Errors repeated, at most</th>' in made["index.html"].decode()
@@ -993,10 +1008,10 @@ class TestPage:
         ("references", "said"),
         [
             (None, "could not be tested: it is unknown on what data bert was trained."),
-            (4, "have at most 4, and 19 are the fewest with which a pair alone can reach p ≤ 0.05."),
+            (4, "but at most 4 each, and a single pair needs at least 19 to reach p ≤ 0.05."),
             (
                 50,
-                "For one of so many pairs to stand out, 1,439 would be needed; a pair named beforehand is tested alone",
+                "For one of so many pairs to stand out, 1,439 references would be needed. A pair chosen in advance can",
             ),
         ],
     )
@@ -1014,15 +1029,15 @@ class TestPage:
         rows = [tuple(cell.text for _, cell in row[:2]) for row in found.rows()]
         assert (("cnn", "transformer") in rows) == (references == 50)
         apart = kin.apart(check(made), Words())
-        assert apart[-1].startswith("Behind such a pair stands how many")
+        assert apart[-1].startswith("The figure after a pair is the largest share")
         listed = " ".join(apart[:-1])
         assert "bert\u00a062.5 % of 40" in listed
-        assert len(rows) + listed.count("–") + listed.count("own runs") == 10
+        assert len(rows) + listed.count("–") + listed.count("with itself") == 10
 
     def test_a_document_of_before_answers_were_compared_reads_as_it_did(self) -> None:
         made = zoo.reporting.render(related(document()))
         text = made["report.md"].decode()
-        assert "This rests on the stored weights alone" in text
+        assert "This section rests on the stored weights alone" in text
         assert not [word for word in ("Errors repeated", "B1", "B2") if word in text]
         assert "Errors repeated" not in made["index.html"].decode()
         assert not {"low", "repeated", "references"} & set(

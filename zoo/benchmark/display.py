@@ -101,7 +101,7 @@ def _floor_of(bench: Bench, figure: Figure) -> str:
     if floor >= TOO_NOISY:
         return (
             f"The {figure} was measured too noisily to tell any two models apart, so it is not ranked: two processes "
-            f"of one model ({twins}) differ by a factor of 2 or more."
+            f"of one model ({twins}) may differ by a factor of 2 or more."
         )
     if len(bench["models"]) > 1 and not told_apart(bench, figure):
         return (

@@ -36,7 +36,17 @@ KINDS = ("record", "weights", "answers")
 
 _METHODS = ("effective", "joint", "relate", "kinship", "excess", "recipes", "shared", "claims", "ties", "failures",
             "layers")  # fmt: skip
-_METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_answers", "lineage_tree")
+_METHODS_OF_WEIGHTS = (
+    "lineage",
+    "lineage_tests",
+    "lineage_order",
+    "lineage_dead",
+    "lineage_aligned",
+    "lineage_answers",
+    "lineage_tree",
+)
+_PLAIN = ("record", "numbers")
+_NAMED = ("R1", "R2", "R3", "B1", "B2")
 _MOST_NAMED = 4
 _MOST_APART = 12
 _SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
@@ -62,7 +72,8 @@ def methods(document: Document) -> tuple[str, ...]:
 
 def how(document: Document, words: Words) -> str:
     """How to read the section."""
-    return words("lineage.how_answers" if "answers" in document["lineage"] else "lineage.how")
+    about = words("lineage.how_answers" if "answers" in document["lineage"] else "lineage.how")
+    return words("bench.space").join((about, words("lineage.check")))
 
 
 def answers(document: Document, words: Words) -> list[str]:
@@ -270,8 +281,11 @@ def evidence(row: LineageEvidence, words: Words) -> str:
 
 
 def _test(row: LineageEvidence, words: Words) -> str:
-    named = {"record": "lineage.test_record", "numbers": "lineage.test_numbers"}
-    return words(named[row["test"]]) if row["test"] in named else clean(row["test"])
+    """A test by its plain name, with the short one by which the methods have it: `numbering of units (R1)`."""
+    test = row["test"]
+    if test in _PLAIN:
+        return words(f"lineage.test_{test}")
+    return words("lineage.test_named", name=words(f"lineage.test_{test}"), test=test) if test in _NAMED else clean(test)
 
 
 def legend(document: Document, words: Words) -> list[str]:
@@ -285,7 +299,7 @@ def legend(document: Document, words: Words) -> list[str]:
         null = words("lineage.null", null=words.translate(row["null"])) if row["null"] else ""
         told.setdefault(
             (row["test"], row["title"] if row["test"] == "B1" else None),
-            words("lineage.test", test=_test(row, words), title=title, null=null),
+            words("lineage.test", test=clean(row["test"]), title=title, null=null),
         )
     return [text for (test, _), text in told.items() if test not in ("record", "numbers")]
 

@@ -258,7 +258,7 @@ def bench(document: Document, words: Words, found: Bench) -> Table:
     names, entries = story.names(document), found["models"]
     accuracies = [document["models"][entry["model"]]["metrics"]["accuracy"] for entry in entries]
     # Why there is no rank or no front is said above the table.
-    untold = {key for key in ("rank", "latency_rank", "front") if all(entry[key] is None for entry in entries)}  # type: ignore[literal-required]
+    untold = {key for key in ("rank", "latency_rank", "front") if all(entry[key] is None for entry in entries)}
     front = Column(words("bench.front"), [Cell(story.front_of(entry, words)) for entry in entries])
     columns = [
         Column(words("leaderboard.model"), [Cell(names[entry["model"]]) for entry in entries], "name"),
