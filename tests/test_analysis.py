@@ -560,6 +560,7 @@ def test_what_the_first_page_refuses_an_interval_has_none_in_the_tables(tmp_path
                 assert (measures[name]["low"] is None) == few, (a, b, name)
         assert a == b or measures["agreement"]["low"] is not None
     assert any(1000 * wrong[a] * wrong[b] > 10 for a, b in pairs if a != b) == (models == 4)
+    assert not [measure for measure in document["measures"] if "too narrow" in (measure["note"] or "")]
     assert untranslated(document) == []
 
 

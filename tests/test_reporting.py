@@ -779,7 +779,7 @@ class TestPage:
         made = zoo.reporting.render(benched(document()))
         text = made["report.md"].decode()
         cost = text[text.index("## Cost against quality") : text.index("## What was compared")]
-        assert cost.count("By examples per second, models that differ by no more than 3.0 % share a rank") == 1
+        assert cost.count("Examples per second: models that differ by no more than 3.0 % share a rank") == 1
         assert "not recorded" not in cost[: cost.index("### As the runs were trained")]
         assert cost.count("### Measured together") == 3
         assert cost.count("figures/speed.svg") == 1
@@ -984,9 +984,7 @@ class TestPage:
         assert "### Pairs of runs that answer more alike than independent trainings" in section
         assert "| behaviourally derived | Their answers are more alike than 19 same-data" in section
         assert "repeated errors (B1), heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
-        assert (
-            "residual correlation (B2), conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, a" in section
-        )
+        assert "residual correlation (B2), conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, a" in section
         assert "- B2: residual correlation of answers. Null hypothesis: the one was trained on its data" in section
         assert "B1, B2: answers" in text
         assert '<th scope="col">Errors repeated, at most</th>' in made["index.html"].decode()

@@ -154,7 +154,7 @@ def _document(
         study=_study(record, answers),
         headline=headline,
         models=_models(comparison, answers, found),
-        measures=sections.measures(found.kinds, found.results),
+        measures=sections.measures(found.kinds, {**found.results, **told}),
         pairs=every,
         set_measures=_of_set(found),
         map=sections.picture(answers, of_pairs[headline["measure"]], found.counted),

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.analysis.convert import from_scalar
 from zoo.homogeneity import headline as numbers
+from zoo.homogeneity.behaviour import few_shared
 from zoo.homogeneity.results import Pairs
 from zoo.homogeneity.selection import extreme_pairs, without_interval
 from zoo.reporting import schema
@@ -120,9 +121,13 @@ def _extremes(
 
 def as_in_the_headline(panel: Panel, results: Mapping[str, Pairs], told: schema.Headline) -> dict[str, Pairs]:
     """The measures of pairs without the intervals that the headline refuses: of a pair that fails too seldom together
-    there is none in a table either, and the most and the least alike pair have none there that they lack here."""
-    refused = without_interval(panel)
-    found = {name: _without(result, refused) if name in _OF_FAILING else result for name, result in results.items()}
+    there is none in a table either, nor a note that it may be too narrow, and the most and the least alike pair have
+    none there that they lack here."""
+    refused, narrow = without_interval(panel), few_shared(panel)
+    found = dict(results)
+    for name in set(_OF_FAILING) & found.keys():
+        note = found[name].note
+        found[name] = replace(_without(found[name], refused), note="" if note == narrow else note)
     ends = [pair for pair in (told["most_alike"], told["least_alike"]) if pair and pair["likeness"]["low"] is None]
     last = {(pair["a"], pair["b"]): pair["likeness"]["reason"] or "" for pair in ends}
     measure = told["measure"]
