@@ -108,7 +108,10 @@ def _floor_of(bench: Bench, figure: Figure) -> str:
             f"No two models are told apart by their {figure}, so it is not ranked: two processes of one model "
             f"({twins}) differ by up to {floor - 1:.1%}."
         )
-    return f"Up to {floor - 1:.1%} of the {figure} is no difference: two processes of one model ({twins}) differ by it."
+    return (
+        f"Differences of up to {floor - 1:.1%} in {figure} are noise: "
+        f"two processes of one model ({twins}) differ by as much."
+    )
 
 
 def _energy(bench: Bench) -> list[str]:
