@@ -369,9 +369,10 @@ def test_a_perfect_model_and_few_examples_are_undefined_with_a_reason(tmp_path, 
     assert document["headline"]["warnings"] == [{"code": "few_examples", "count": examples, "names": [], "runs": []}]
     from zoo.reporting import story
 
-    first, nothing = story.first_lines(document, Words())[:2]
-    assert first == f"With {examples} test examples nothing can be concluded."
-    assert nothing.startswith("Nothing can be concluded about all of these models together: ")
+    first, unknown = story.first_lines(document, Words())[:2]
+    assert first == f"Nothing can be concluded from so few test examples ({examples})."
+    assert unknown.startswith("How many independent models these count as cannot be said: ")
+    assert Words()("answer.judge_none") not in story.verdict(document, Words())
     for pair in document["pairs"]:
         for number in pair["measures"].values():
             assert number["value"] is not None or number["reason"]

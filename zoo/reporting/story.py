@@ -263,12 +263,13 @@ def _is_few(warning: HeadlineWarning) -> bool:
 
 def _votes(document: Document, words: Words) -> str:
     """As how many independent models they count in a vote; or in the same place why that is not known, and that nothing
-    else is known of all of them either."""
+    else is known of all of them either, where no other sentence says so."""
     found = document["headline"]
     if len(document["models"]) < 2:
         return words("answer.one_model")
     if found["effective_models"]["value"] is None:
-        nothing = found["joint_failure"]["value"] is None and found["joint_failure"]["bound"] is None
+        known = found["joint_failure"]["value"] is not None or found["joint_failure"]["bound"] is not None
+        nothing = not known and not _warned(document, "few_examples")
         reason = words.reason(found["effective_models"]["reason"])
         return words("answer.nothing" if nothing else "answer.unknown", reason=reason)
     effective, tail = _effective(document, "effective_models", words)
@@ -364,7 +365,7 @@ def _judgement(document: Document, words: Words) -> str:
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
         below = _defined(document) or document["failures"]["observed"]["value"] is not None
-        return words("answer.judge_none") if below else ""
+        return words("answer.judge_none") if below and not _warned(document, "few_examples") else ""
     if _warned(document, "few_examples") or _warned(document, "few_failures"):
         return words("answer.judge_wide")
     if effective["low"] is None or effective["high"] is None:
