@@ -227,7 +227,7 @@ def test_lineage_is_in_a_sweeps_report_verified_and_left_out_on_request(place, z
     assert mlp["verdicts"].keys() <= {"convergent", "independent", "undetermined"}
     assert mlp["strongest"]["kind"] == "exact"
     page = (written / "index.html").read_text("utf-8")
-    assert "runs of linear among each other" in page
+    assert "runs of linear with each other" in page
     assert "Shared weights: runs of linear" not in page  # so by construction, and no news
     copy = tmp_path / "tampered"
     shutil.copytree(written, copy)

@@ -11,8 +11,9 @@ import numpy as np
 
 from zoo.analysis.convert import from_scalar
 from zoo.homogeneity import headline as numbers
+from zoo.homogeneity.behaviour import few_shared
 from zoo.homogeneity.results import Pairs
-from zoo.homogeneity.selection import extreme_pairs
+from zoo.homogeneity.selection import extreme_pairs, without_interval
 from zoo.reporting import schema
 from zoo.shares import FEW_EXAMPLES
 
@@ -25,6 +26,16 @@ NAMED = 4
 
 KINSHIP: schema.Shown = "kinship"
 ERRORS: schema.Shown = "error_correlation"
+
+_OF_FAILING = (
+    "kinship",
+    "excess_kinship",
+    "error_correlation",
+    "excess_error_correlation",
+    "error_consistency",
+    "q_statistic",
+)
+"""Measures of pairs that rest on the examples that both fail."""
 
 _NO_NEWS: frozenset[schema.LeftOutCode] = frozenset(("note", "incomplete", "replaced", "no_features"))
 """What was left out and says nothing new: a run that failed was reported where it was made, and of two runs with the
@@ -106,6 +117,31 @@ def _extremes(
         schema.PairOfModels(a=counted[pair.a], b=counted[pair.b], likeness=from_scalar(pair.number)) for pair in found
     ]
     return told[0] if told else None, told[1] if len(told) > 1 else None
+
+
+def as_in_the_headline(panel: Panel, results: Mapping[str, Pairs], told: schema.Headline) -> dict[str, Pairs]:
+    """The measures of pairs without the intervals that the headline refuses: of a pair that fails too seldom together
+    there is none in a table either, nor a note that it may be too narrow, and the most and the least alike pair have
+    none there that they lack here."""
+    refused, narrow = without_interval(panel), few_shared(panel)
+    found = dict(results)
+    for name in set(_OF_FAILING) & found.keys():
+        note = found[name].note
+        found[name] = replace(_without(found[name], refused), note="" if note == narrow else note)
+    ends = [pair for pair in (told["most_alike"], told["least_alike"]) if pair and pair["likeness"]["low"] is None]
+    last = {(pair["a"], pair["b"]): pair["likeness"]["reason"] or "" for pair in ends}
+    measure = told["measure"]
+    return found | {measure: _without(found[measure], last)}
+
+
+def _without(found: Pairs, refused: Mapping[tuple[int, int], str]) -> Pairs:
+    """Without the intervals of these pairs that are defined, which have the reason beside their own."""
+    low, high, reasons = found.low.copy(), found.high.copy(), dict(found.reasons)
+    for (a, b), why in refused.items():
+        if np.isfinite(found.value[a, b]) and np.isfinite(low[a, b]):
+            low[[a, b], [b, a]] = high[[a, b], [b, a]] = np.nan
+            reasons[a, b] = "; ".join(dict.fromkeys(filter(None, [found.reasons.get((a, b), ""), why])))
+    return replace(found, low=low, high=high, reasons=reasons)
 
 
 def _only(found: Pairs, models: Sequence[int]) -> Pairs:

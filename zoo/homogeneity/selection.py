@@ -163,9 +163,27 @@ def _no_interval(runs: _Runs, found: Pairs, pair: np.ndarray, plan: Bootstrap) -
     a, b = int(pair[0]), int(pair[1])
     if not plan.draws or found.reasons.get((a, b), "") == shares.UNSEEN:
         return ""
-    if not (runs.usable[a] and runs.usable[b]):
+    return _refused(runs.failures, runs.usable, int(found.n[a, b]), (a, b)) or None
+
+
+def _refused(failures: np.ndarray, usable: np.ndarray, examples: int, pair: tuple[int, int]) -> str:
+    """Why the likeness of two models in failing has no interval; empty where it may have one. failures: (M,) shares of
+    wrong answers; usable: (M,) bool, whether every run has both kinds of answers."""
+    a, b = pair
+    if not (usable[a] and usable[b]):
         return NO_SPREAD
-    return FEW if runs.failures[a] * runs.failures[b] * found.n[a, b] < FEW_SHARED else None
+    return FEW if failures[a] * failures[b] * examples < FEW_SHARED else ""
+
+
+def without_interval(panel: Panel) -> dict[tuple[int, int], str]:
+    """(a, b) with a < b -> why no likeness of the two in failing has an interval. The rule of the most and the least
+    alike pair, for all pairs: what is too little for the one is too little for the others."""
+    wrong, owner, models = (panel.predictions != panel.labels).mean(axis=1), np.asarray(panel.runs), len(panel.models)
+    failures = np.array([wrong[owner == m].mean() for m in range(models)])
+    usable = np.array([bool(((wrong[owner == m] > 0) & (wrong[owner == m] < 1)).all()) for m in range(models)])
+    doubtful = ~(usable[:, None] & usable) | (np.outer(failures, failures) * len(panel.labels) < FEW_SHARED)
+    pairs: list[list[int]] = np.argwhere(np.triu(doubtful, 1)).tolist()
+    return {(a, b): _refused(failures, usable, len(panel.labels), (a, b)) for a, b in pairs}
 
 
 def _without(found: Pairs, pair: np.ndarray, reason: str | None) -> ChosenPair:

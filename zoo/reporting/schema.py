@@ -334,10 +334,12 @@ class BenchedModel(TypedDict):
     latency_ms: Annotated[Number, "milliseconds of one example alone: the median"]
     latency_p95_ms: Annotated[Number, "95 % of the calls take at most that long"]
     latency_p99_ms: Annotated[Number, "99 % of the calls"]
-    latency_rank: Annotated[int | None, "1 + the models of this bench that are clearly faster; null when untold"]
+    latency_rank: Annotated[
+        int | None, "1 + the models of this bench that are clearly faster; null where no two are told apart"
+    ]
     samples_per_sec: Annotated[Number, "examples a second at the best batch size found"]
     batch_size: Annotated[int, "that batch size"]
-    rank: Annotated[int | None, "1 + the models of this bench with clearly more examples a second"]
+    rank: Annotated[int | None, "1 + the models of this bench with clearly more examples a second; null likewise"]
     front: Annotated[
         bool | None,
         "whether no other model is clearly better in accuracy or speed without being clearly worse in the other; "
@@ -359,8 +361,11 @@ class Bench(TypedDict):
     made: Annotated[str, "ISO 8601, UTC"]
     repetitions: Annotated[int, "turns of each model"]
     floor: Annotated[
-        float | None, "speeds that differ by at most this factor are not told apart: so a model differs from itself"
+        float | None,
+        "examples a second that differ by at most this factor are not told apart: so a model differs from itself; with "
+        "2 or more no two models are",
     ]
+    latency_floor: NotRequired[Annotated[float | None, "the same of one example; missing from earlier documents"]]
     target: Annotated[float | None, "validation accuracy of `seconds_to_target`"]
     apart: Annotated[str | None, "why its numbers are not compared with the first bench's; null for the first"]
     models: Annotated[list[BenchedModel], "those of this report, in the order of the bench"]
