@@ -274,6 +274,7 @@ def benched(made: dict[str, Any], hostile: str | None = None) -> dict[str, Any]:
         "made": "2026-01-31T12:00:00Z",
         "repetitions": 40,
         "floor": 1.03,
+        "latency_floor": 1.05,
         "target": 0.8,
         "apart": None,
         "models": [entry(at, at != 1) for at in models],

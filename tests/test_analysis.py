@@ -353,6 +353,8 @@ def test_a_constant_model_is_not_on_the_front_and_pushes_nobody_off_it():
     bench = {"floor": {"throughput": 1.1}, "models": [{"key": key} for key in keys], "comparisons": faster}
     board = leaderboard(panel)
     assert on_front(bench, keys, board, (0, 1)) == {"k0": True, "k1": True}
+    bench["floor"]["throughput"] = 2.0  # so noisy that no speed is known
+    assert on_front(bench, keys, board, (0, 1)) == {}
 
 
 @pytest.mark.parametrize("examples", [1, 3, 12])
@@ -365,6 +367,12 @@ def test_a_perfect_model_and_few_examples_are_undefined_with_a_reason(tmp_path, 
     assert document["headline"]["effective_models"]["value"] is None
     assert document["headline"]["effective_models"]["reason"]
     assert document["headline"]["warnings"] == [{"code": "few_examples", "count": examples, "names": [], "runs": []}]
+    from zoo.reporting import story
+
+    first, unknown = story.first_lines(document, Words())[:2]
+    assert first == f"Nothing can be concluded from so few test examples ({examples})."
+    assert unknown.startswith("How many independent models these count as cannot be said: ")
+    assert Words()("answer.judge_none") not in story.verdict(document, Words())
     for pair in document["pairs"]:
         for number in pair["measures"].values():
             assert number["value"] is not None or number["reason"]
@@ -536,6 +544,68 @@ def test_few_failures_are_told_of(tmp_path):
     for model in ("one", "two"):
         write_run(tmp_path, model, 0, np.where(rng.random(200) < 0.05, (labels + 1) % 3, labels), labels)
     assert warnings_of(tmp_path)["few_failures"] == (None, [])
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("models", [2, 4])
+def test_what_the_first_page_refuses_an_interval_has_none_in_the_tables(tmp_path, models, seeds):
+    """The models fail 7 % each, so that two of them would both fail 4.9 of 1,000 examples by chance; the last of four
+    fails every other."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 1000)
+    for at in range(models):
+        hard = rng.random(1000)
+        for seed in range(seeds):
+            wrong = hard + 0.02 * rng.random(1000) < (0.5 if at == 3 else 0.08)
+            write_run(tmp_path, f"m{at}", seed, np.where(wrong, (labels + 1 + at % 2) % 3, labels), labels)
+    document = analyse([tmp_path], QUICK)
+    told, pairs = document["headline"], {(pair["a"], pair["b"]): pair["measures"] for pair in document["pairs"]}
+    measure = "kinship" if seeds > 1 else "error_correlation"
+    assert told["measure"] == measure
+    refused = [pair for pair in (told["most_alike"], told["least_alike"]) if pair and pair["likeness"]["low"] is None]
+    assert refused
+    for pair in refused:
+        number = pairs[pair["a"], pair["b"]][measure]
+        assert (number["low"], number["high"]) == (None, None)
+        assert number["reason"] == pair["likeness"]["reason"]
+    wrong = [1 - model["metrics"]["accuracy"]["value"] for model in document["models"]]
+    for (a, b), measures in pairs.items():
+        few = a != b and 1000 * wrong[a] * wrong[b] < 10
+        for name in ("error_correlation", "error_consistency", "q_statistic"):
+            if a != b and measures[name]["value"] is not None:
+                assert (measures[name]["low"] is None) == few, (a, b, name)
+        assert a == b or measures["agreement"]["low"] is not None
+    assert any(1000 * wrong[a] * wrong[b] > 10 for a, b in pairs if a != b) == (models == 4)
+    assert not [measure for measure in document["measures"] if "too narrow" in (measure["note"] or "")]
+    assert untranslated(document) == []
+
+
+def test_what_a_model_adds_has_no_interval_where_the_whole_has_none(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    for share, folder in ((0.03, "few"), (0.3, "many")):
+        for model in ("one", "two", "three"):
+            answers = np.where(rng.random(400) < share, (labels + 1) % 3, labels)
+            write_run(tmp_path / folder, model, 0, answers, labels)
+        document = analyse([tmp_path / folder], QUICK)
+        whole = document["headline"]["effective_models"]
+        assert (whole["low"] is None) == (folder == "few")
+        for share_of in document["diversity"]["contributions"]:
+            assert share_of["effective"]["value"] is not None
+            assert (share_of["effective"]["low"] is None) == (folder == "few")
+            assert share_of["effective"]["reason"] == whole["reason"]
+
+
+def test_all_that_needs_four_models_says_so_in_the_same_words(tmp_path):
+    document = analyse([one_run_each(tmp_path, 3)], QUICK)
+    from zoo.reporting import story
+
+    said = story.not_defined(document, Words())
+    assert said.count("4 models at least are needed, and there are 3") == 1
+    assert said.startswith("Not defined for any pair: ")
+    titles = {measure["name"]: measure["title"] for measure in document["measures"]}
+    needing = [titles[name] for name in ("excess_error_correlation", "shared_wrong_answers")]
+    assert ", ".join(needing) in said
 
 
 def test_nothing_there_is_a_wrong_request(tmp_path):

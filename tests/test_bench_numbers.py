@@ -24,7 +24,7 @@ from zoo.benchmark import display, intervals, nvml, product, restoring, subjects
 from zoo.benchmark.turns import Turns
 from zoo.engine import devices
 from zoo.errors import ConfigError
-from zoo.store.bench import Floor, Target, measured
+from zoo.store.bench import Floor, Target, measured, told_apart
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SECONDS = st.floats(1e-6, 10, allow_nan=False)
@@ -138,10 +138,36 @@ def test_models_are_compared_by_the_example_and_ranked_beyond_the_floor() -> Non
     models = [{"throughput_rank": None} for _ in every]
     summary._rank(models, found, "throughput")  # type: ignore[arg-type]
     assert [model["throughput_rank"] for model in models] == [1, 1, 3]
-    untold = summary._compare(every, Floor(latency=None, throughput=None), intervals.Bootstrap(0))
-    models = [{"throughput_rank": None} for _ in every]
-    summary._rank(models, untold, "throughput")  # type: ignore[arg-type]
-    assert [model["throughput_rank"] for model in models] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [(None, "No noise floor"), (1.5, "No two models are told apart by their throughput"), (2.005, "too noisily")],
+)
+def test_nothing_is_ranked_where_noise_is_above_the_differences(floor: float | None, said: str) -> None:
+    rng = np.random.default_rng(0)
+    # Beyond a floor of 2 no difference counts, however great.
+    every = [turns_of(noisy(rng, 1.0)), turns_of(noisy(rng, 1.2)), turns_of(noisy(rng, 9.0 if floor == 2.005 else 1.1))]
+    found = summary._compare(every, Floor(latency=floor, throughput=floor), intervals.Bootstrap(0))
+    models = [{"model": name, "throughput_rank": None, "latency_rank": None} for name in "abc"]
+    for figure in ("latency", "throughput"):
+        summary._rank(models, found, figure)  # type: ignore[arg-type]
+        assert [model[f"{figure}_rank"] for model in models] == [None] * 3
+    bench: Any = {"floor": {"latency": floor, "throughput": floor}, "models": models, "comparisons": found}
+    bench["noise"] = [{"model": "a"}]
+    told = " ".join(display._floor(bench))
+    assert said in told
+    assert "100.5%" not in told
+    assert not told_apart(bench, "throughput")
+
+
+def test_ranks_that_noise_did_not_allow_are_not_taken_from_earlier_benches() -> None:
+    found = [{"figure": "throughput", "differs": True, "ratio": measured(9.0), "a": 0, "b": 1}]
+    bench: Any = {"floor": {"latency": 1.1, "throughput": 1.1}, "comparisons": found}
+    assert told_apart(bench, "throughput")
+    assert not told_apart(bench, "latency")
+    bench["floor"]["throughput"] = 2.0
+    assert not told_apart(bench, "throughput")
 
 
 def test_p99_of_few_calls_is_undefined() -> None:

@@ -230,6 +230,49 @@ def test_a_class_may_be_called_train(tmp_path):
     assert classes_of(tmp_path) == ("bee", "train")
 
 
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.mark.parametrize("strays", [("train",), ("test",), SPLITS, (*SPLITS, ".")])
+def test_pictures_beside_the_class_folders_of_a_split_are_noted_and_change_nothing(tmp_path, strays):
+    for seed, (split, count) in enumerate(zip(SPLITS, (8, 3, 4), strict=True)):
+        fill(tmp_path / split, count, seed)
+    before = zoo.load(ImageFolder(str(tmp_path), size=8))
+    for seed, split in enumerate(strays):
+        picture(90 + seed).save(tmp_path / split / "sheet.png")
+        picture(95 + seed).save(tmp_path / split / "sheet 2.png")
+    after = zoo.load(ImageFolder(str(tmp_path), size=8))
+    assert (after.classes, sizes(after), after.fingerprint) == (("ant", "bee"), (16, 6, 8), before.fingerprint)
+    places = [f" of {split}/" if split != "." else "" for split in strays]
+    told = {f"Passed over: 2 pictures lie beside the class folders{place} (sheet 2.png)." for place in places}
+    assert set(after.notes) - set(before.notes) == told
+
+
+def test_pictures_beside_classes_without_splits_are_noted(tmp_path):
+    fill(tmp_path, 8, 0)
+    picture(90).save(tmp_path / "sheet.png")
+    splits = zoo.load(ImageFolder(str(tmp_path), size=8))
+    assert splits.classes == ("ant", "bee")
+    assert "Passed over: 1 picture lies beside the class folders (sheet.png)." in splits.notes
+
+
+def test_a_split_whose_pictures_lie_in_no_class_folder_is_refused_by_name(tmp_path):
+    fill(tmp_path / "train", 8, 0)
+    (tmp_path / "test").mkdir()
+    picture(90).save(tmp_path / "test" / "1.png")
+    told = message(ImageFolder(str(tmp_path), size=8))
+    assert f"{tmp_path / 'test'} pictures but no class folder" in told
+    assert "remove" not in told
+
+
+def test_a_folder_that_may_be_a_split_or_a_class_is_refused(tmp_path):
+    fill(tmp_path / "train", 8, 0)
+    picture(90).save(tmp_path / "train" / "1.png")
+    (tmp_path / "car").mkdir()
+    picture(91).save(tmp_path / "car" / "1.png")
+    assert "train may be a split or a class" in message(ImageFolder(str(tmp_path), size=8))
+
+
 def test_labels_of_one_column_are_read(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=pixels, labels=(np.arange(40) % 2)[:, None])
@@ -265,6 +308,40 @@ def test_arrays_that_may_be_the_test_are_not_ignored(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, train_images=pixels, train_labels=np.arange(20) % 2, holdout_images=pixels)
     assert "there are examples also in: holdout_images" in message(Arrays(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"test_imgs": "pixels", "test_labels": "labels"}, "no array 'test_images'"),
+        ({"images_test": "pixels", "labels_test": "labels"}, "there are examples also in: images_test"),
+        ({"x_test": "pixels", "y_test": "labels"}, "there are examples also in: x_test"),
+    ],
+)
+def test_arrays_of_a_test_by_another_name_are_not_ignored(tmp_path, named, told):
+    made = {"pixels": np.random.default_rng(0).integers(0, 256, (20, 5, 5), np.uint8), "labels": np.arange(20) % 2}
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=made["pixels"], train_labels=made["labels"],
+             **{name: made[which] for name, which in named.items()})  # fmt: skip
+    assert told in message(Arrays(str(path)))
+
+
+def test_other_arrays_are_no_reason_to_refuse(tmp_path):
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", images=pixels, labels=labels, coarse_labels=labels, weights=np.ones((40, 2)))
+    assert sizes(zoo.load(Arrays(str(tmp_path / "a.npz")))) == (28, 4, 8)
+
+
+@pytest.mark.parametrize("name", ["holdout.npz", "test.zip", "test.npy", "Eval.npz.txt"])
+def test_an_npz_that_cannot_be_read_is_not_ignored(tmp_path, name):
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "train.npz", images=pixels, labels=labels)
+    (tmp_path / name).write_bytes(b"no archive")
+    told = message(Arrays(str(tmp_path)))
+    assert "no test split can be read" in told
+    assert name in told
+    np.savez(tmp_path / "test.npz", images=pixels + 1, labels=labels)
+    assert sizes(zoo.load(Arrays(str(tmp_path)))) == (36, 4, 40)
 
 
 def test_arrays_of_texts_and_other_kinds_are_refused_in_plain_words(tmp_path):

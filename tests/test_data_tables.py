@@ -276,6 +276,59 @@ def test_a_file_that_may_be_the_test_is_refused_by_name_and_beside_a_test_noted(
     assert "Not read, since its name is that of no split: holdout.csv." in zoo.load(Table(path)).notes
 
 
+HELD = csv(ROWS[40:])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("holdout.csv", HELD.replace("number", "größe").encode("cp1252"), "0xf6 is not utf-8"),
+        ("holdout.csv", HELD.encode("utf-16"), "encoding=utf-16"),
+        ("holdout.csv.gz", HELD, "no whole gzip file"),
+        ("holdout.parquet", HELD, "no whole Parquet file"),
+        ("holdout.jsonl", "no json", "not JSON"),
+        ("holdout.csv", HELD.replace("text,label", "text,label,label"), "stands 2 times"),
+        ("test.xlsx", HELD, "no file of a kind that is read"),
+        ("Test.json", HELD, "no file of a kind that is read"),
+        ("dev.txt", HELD, "no file of a kind that is read"),
+        ("eval/eval.csv", HELD, "is a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_read_and_may_be_the_test_is_refused_by_name(tmp_path, name, content, told):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / name, content)
+    text = message(path=str(tmp_path))
+    assert (told in text, name.partition("/")[0] in text, len(text.splitlines()) <= 4) == (True, True, True), text
+    write(tmp_path / "test.csv", HELD)
+    assert sizes(zoo.load(Table(str(tmp_path)))) == (36, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("holdout.csv", HELD.replace("text,label", " Text,Label ")),
+        ("holdout.csv", HELD.replace("text,label", "id,text,LABEL")),
+        ("holdout.csv", HELD.replace(",", ";")),
+        ("holdout.tsv", HELD),
+        ("holdout.jsonl", jsonl(ROWS[40:]).replace('"label"', '"Label"')),
+    ],
+)
+def test_a_file_whose_header_is_spelled_otherwise_may_be_the_test(tmp_path, name, content):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / name, content)
+    assert f"there are examples also in: {name}" in message(path=str(tmp_path))
+
+
+def test_of_a_missing_validation_a_file_of_another_kind_is_noted(tmp_path):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / "test.csv", HELD)
+    write(tmp_path / "validation.xlsx", "")
+    write(tmp_path / "test.csv.md5", "")
+    notes = [note for note in zoo.load(Table(str(tmp_path))).notes if "Not read" in note]
+    assert len(notes) == 1
+    assert "validation.xlsx is no file of a kind that is read" in notes[0]
+
+
 def test_what_holds_no_examples_is_no_reason_to_refuse(tmp_path):
     write(tmp_path / "train.csv", csv(ROWS[:40]))
     write(tmp_path / "val.csv", csv(ROWS[40:]))
@@ -332,6 +385,41 @@ def test_the_order_of_classes_does_not_depend_on_the_hash_seed(tmp_path):
 def test_a_label_has_one_spelling(tmp_path, labels, options, classes):
     path = write(tmp_path / "a.csv", csv((f"text {i}", labels[i % 2]) for i in range(40)))
     assert zoo.load(Table(path, **options)).classes == classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "notes"),
+    [
+        (("1", "0"), {}, []),
+        (("1.0", "0.0"), {}, []),
+        (("good", "bad 1"), {}, []),
+        (("1", "0", "1.0"), {}, ["Read as one class: '1' (20 times) and '1.0' (20 times)."]),
+        (("y", "Y", "n"), {"classes": ["y", "n"]}, ["Read as one class: 'y' (20 times) and 'Y' (20 times)."]),
+        (
+            ("1", "0", "good"),
+            {},
+            [
+                "Warning: some labels are numbers, '1' (20 times), '0' (20 times), and some are words, "
+                "'good' (20 times): each is a class of its own."
+            ],
+        ),
+        (("1", "0", "good"), {"classes": ["good", "1", "0"]}, []),
+        (("2.5", "-1", "n/a"), {}, ["numbers, '2.5' (20 times), '-1' (20 times), and some are words, 'n/a' (20"]),
+    ],
+)
+def test_merged_spellings_and_numbers_beside_words_are_noted_with_counts(tmp_path, labels, options, notes):
+    path = write(tmp_path / "a.csv", csv((f"text {i}", labels[i % len(labels)]) for i in range(20 * len(labels))))
+    found = zoo.load(Table(path, **options)).notes
+    assert len(found) == len(notes)
+    assert all(expected in note for expected, note in zip(notes, found, strict=True))
+
+
+def test_a_note_on_many_spellings_is_short(tmp_path):
+    labels = [f"{number}{end}" for number in range(12) for end in ("", ".0")] * 3
+    path = write(tmp_path / "a.csv", csv((f"text {i}", label) for i, label in enumerate(labels)))
+    (note,) = zoo.load(Table(path)).notes
+    assert note.endswith("; 8 more.")
+    assert len(note) < 250
 
 
 def test_names_or_indices_is_decided_once_for_all_splits(tmp_path):

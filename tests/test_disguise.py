@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -649,6 +650,38 @@ def test_no_way_leads_a_disguise_in_among_trained_runs(
     assert sorted(tmp_path.rglob("*")) == before
     assert command([str(made.folder), "how=permute", "seed=5", f"out={apart}"]) == 0
     assert command([str(moved), "how=permute", "seed=6", f"out={apart}"]) == 0
+
+
+def refusal(folder: Path, out: Path) -> str:
+    try:
+        place.require_apart(folder, out)
+    except RequestError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("here", [".", "all", "all/runs", "all/runs/more", "moved"])
+def test_the_folder_that_a_refusal_advises_is_outside_and_is_taken(
+    mlp: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    """Wherever the command is called, whichever folder was refused."""
+    root, relative = tmp_path / "all" / "runs", mlp.folder.relative_to(mlp.folder.parents[3])
+    shutil.copytree(mlp.folder, root / relative)
+    moved = shutil.copytree(mlp.folder, tmp_path / "moved" / "one")
+    (root / "more").mkdir()
+    monkeypatch.chdir(tmp_path / here)
+    places = [Path("."), *(tmp_path / name for name in (".", "all", "all/runs", "all/runs/disguised", "moved"))]
+    asked = [(folder, out) for folder in (root / relative, moved) for out in places]
+    refused = {(folder, out): told for folder, out in asked if (told := refusal(folder, out))}
+    assert len(refused) >= 8
+    for (folder, _out), told in refused.items():
+        found = re.search(r"e\.g\. out=(.+); a report takes both: study=(.+),(.+)$", told)
+        assert found, told
+        advised, trained = Path(found[1]).resolve(), Path(found[2]).resolve()
+        assert Path(found[3]) == Path(found[1])
+        assert not advised.is_relative_to(trained)
+        assert study.open(trained).runs
+        assert refusal(folder, Path(found[1])) == ""
 
 
 def test_a_run_that_was_moved_out_of_its_place_has_no_study_around_it(mlp: Outcome, tmp_path: Path) -> None:

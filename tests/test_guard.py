@@ -22,7 +22,7 @@ from zoo.lineage import command as lineage
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], list[str], str]] = {
     "run": (launch.command, ["model=majority"], "zoo.plugins.registry"),
     "sweep": (launch.command, ["-m", "model=majority,linear"], "zoo.plugins.registry"),
-    "report": (report.command, ["study=x"], "zoo.store.study.open"),
+    "report": (report.command, ["study=x"], "zoo.store.study.run_folders"),
     "verify": (report.command, ["verify", "x"], "zoo.report.read"),
     "bench": (bench.command, ["study=x"], "zoo.store.study.open"),
     "lineage": (lineage.command, ["a", "b"], "zoo.lineage.command.compare_paths"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,19 @@ def counted(panel: SimulatedPanel) -> tuple[float, float]:
     most, independent = failures.min(), math.prod(failures)
     joint = 1 + (models - 1) * (math.log(most) - math.log(together)) / (math.log(most) - math.log(independent))
     return models * single / total.var(), joint
+
+
+def test_the_definition_in_the_docs_is_the_number():
+    """M V / (V + C), V and C as docs/report.md defines them."""
+    page = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
+    assert "C the sum of the covariances of e over all ordered pairs of models (each pair twice)" in page
+    wrong = np.random.default_rng(1).random((3, 200)) < [[0.2], [0.3], [0.4]]
+    for failures in (wrong, wrong[[0, 1, 1]], wrong[[0, 0]]):
+        covariances = np.cov(failures, bias=True)
+        ordered = sum(covariances[a, b] for a, b in itertools.permutations(range(len(failures)), 2))
+        variances = np.trace(covariances)
+        value = len(failures) * variances / (variances + ordered)
+        assert h.headline(panel_of(failures), EXACT).effective_models.value == pytest.approx(value)
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from zoo.homogeneity import wrong_answers as w
 from zoo.homogeneity.behaviour import TWO_CLASSES
 from zoo.homogeneity.bootstrap import Bootstrap, tiles
-from zoo.homogeneity.results import NONE_WRONG
+from zoo.homogeneity.results import FEW_MODELS, NONE_WRONG
 from zoo.homogeneity.simulate import SimulatedPanel, Truth, simulate
 from zoo.reporting.words import Words, languages
 from zoo.shares import FEW_EXAMPLES, UNSEEN
@@ -243,7 +243,7 @@ class TestUndefined:
 
     def test_three_models_cannot_tell_what_is_popular(self):
         found = w.shared_wrong_answers(simulate(Truth(models=3, replicas=1, examples=50), 0), PLAN)
-        assert found.reasons[0, 1] == w.FEW_OTHERS.format(3)
+        assert found.reasons[0, 1] == FEW_MODELS.format(least=4, models=3)
 
     def test_few_examples(self):
         found = w.shared_wrong_answers(simulate(Truth(models=5, replicas=1, examples=3), 0), PLAN)

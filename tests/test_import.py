@@ -55,6 +55,26 @@ def soft(size=12, classes=("neg", "pos", "so so"), seed=0):
 # Tables
 
 
+def answered(path: Path, labels, predictions, **options):
+    rows = [("a", 0, f"e{i}", *pair) for i, pair in enumerate(zip(labels, predictions, strict=True))]
+    (done,) = read([table(path, rows=rows)], path.parent / "runs", Options(**options))
+    return list(done.notes)
+
+
+def test_merged_spellings_and_numbers_beside_words_are_noted(tmp_path):
+    assert answered(tmp_path / "a.csv", ["1", "0", "1"], ["1", "0", "0"]) == []
+    assert answered(tmp_path / "b.csv", ["1", "0", "1"], ["1.0", "0", "0"]) == [
+        "Read as one class: '1' (2 times) and '1.0' (once)."
+    ]
+    assert answered(tmp_path / "c.csv", ["1", "0", "good"], ["1", "0", "0"]) == [
+        "Warning: some labels are numbers, '1' (once), '0' (once), and some are words, 'good' (once): "
+        "each is a class of its own."
+    ]
+    assert answered(tmp_path / "d.csv", ["1", "0", "good"], ["1", "0", "0"], classes=("0", "1", "good")) == []
+    (note,) = answered(tmp_path / "e.csv", ["bad", "good"], ["0", "1"])
+    assert "every prediction was read as an index" in note
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_a_table_becomes_a_run_for_each_model_and_seed(tmp_path, suffix):
     done = read([table(tmp_path / f"reviews{suffix}")], tmp_path / "runs")
@@ -561,6 +581,32 @@ def test_columns_that_mix_spellings_are_refused(tmp_path, labels, predictions, m
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (lambda label: str(label + 1), "each has some that the other has not"),
+        (lambda label: f"0{label}", "each has some that the other has not"),
+        (lambda label: f"class {label}", "none is in both"),
+    ],
+)
+@pytest.mark.parametrize("which", [("odd", 0), ("sound", 1)])
+def test_a_run_that_names_the_classes_otherwise_is_refused_beside_others_that_do_not(tmp_path, odd, message, which):
+    labels = [i % 3 for i in range(12)]
+    sound = [("sound", 0, f"e{i}", label, (label, 0)[i == 4]) for i, label in enumerate(labels)]
+    rows = [*sound, *((*which, f"e{i}", label, odd(label)) for i, label in enumerate(labels))]
+    with pytest.raises(DataError, match=f"of model '{which[0]}', seed {which[1]}, .*{message}"):
+        read([table(tmp_path / "a.csv", HEADER, rows)], tmp_path / "runs")
+    files = [table(tmp_path / f"{name}.csv", HEADER, part) for name, part in (("b", rows[:12]), ("c", rows[12:]))]
+    with pytest.raises(DataError, match=message):
+        read(files, tmp_path / "runs", Options(dataset="d"))
+
+
+def test_a_run_that_answers_some_of_the_examples_may_predict_any_label(tmp_path):
+    rows = [("m", 0, f"e{i}", i % 3, i % 3) for i in range(12)]
+    rows += [("k", 0, f"e{i}", i % 3, (0, 2)[i % 3]) for i in range(12) if i % 3 < 2]
+    assert [done.accuracy for done in read([table(tmp_path / "a.csv", HEADER, rows)], tmp_path / "runs")] == [1, 0.5]
+
+
 def test_versions_are_no_numbers(tmp_path):
     path = graded(tmp_path / "a.csv", ["3.1", "3.10", "3.9", "3.1"], ["3.10", "3.1", "3.9", "3.1"])
     assert read([path], tmp_path / "runs")[0].accuracy == 0.5
@@ -659,3 +705,25 @@ def test_advice_about_a_metric_works_when_followed(tmp_path, right):
     assert bool(advised) == (right == 1.0)
     if advised:
         assert read([path], tmp_path / "runs", Options(metric=advised.strip()))[0].accuracy == 1.0
+
+
+def test_a_report_of_imported_answers_looks_for_no_data(tmp_path, monkeypatch, capsys, caplog):
+    from zoo import report
+
+    guide = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers.csv").write_text(guide.partition("<<'END'\n")[2].partition("END\n")[0], encoding="utf-8")
+    assert main(["answers.csv"]) == 0
+    assert report.command(["study=runs/imported/answers", "draws=20", "permutations=5"]) == 0
+    assert caplog.records == []
+    assert "answers'" not in capsys.readouterr().err
+
+
+def test_texts_come_from_a_run_that_read_them_beside_imported_answers(tmp_path):
+    from zoo.analysis import document
+
+    records = [{"imported": {"kind": "table"}}, {"label": "trained"}]
+    members = [guards.Member(reading.Run(tmp_path, record), "m", 0, ("a", "b")) for record in records]
+    both = guards.Comparison(tuple(members), ("a", "b"), (), (), ())
+    assert document._of_the_data(both) == records[1]
+    assert document._of_the_data(guards.Comparison((members[0],), ("a", "b"), (), (), ())) == records[0]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,83 @@ def test_a_training_ends_as_interrupted_whatever_became_of_ctrl_c(answer: str, r
     for run in runs:
         assert (run.status, run.record["interrupted"]) == ("failed", True)
         assert run.record["error"]["type"] == "KeyboardInterrupt"
+
+
+# While a command's modules are imported
+
+COMMANDS = ("report", "ls", "ask", "bench", "cache", "check", "import", "lineage", "disguise", "run")
+WATCHING = """
+import os, sys, time
+
+class Watch:
+    '''Says when a module is about to be imported, and waits there.'''
+    seen = 0
+
+    def find_spec(self, name, path=None, target=None):
+        Watch.seen += name == "zoo.data" or Watch.seen > 0
+        if Watch.seen == int(os.environ["AT_MODULE"]):
+            open(os.environ["MARK"], "w").close()
+            time.sleep(float(os.environ["FOR_SECONDS"]))
+
+sys.meta_path.insert(0, Watch())
+"""
+
+
+def interrupted(folder: Path, command: str, module: int, delay: float) -> tuple[int, str]:
+    """Press Ctrl-C `delay` seconds after so many modules were imported, counted from `zoo.data`, which is the first
+    behind `zoo.interrupts`."""
+    mark = folder / f"{command}-{module}-{delay}"
+    (folder / "sitecustomize.py").write_text(WATCHING, encoding="utf-8")
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "MARK": str(mark), "AT_MODULE": str(module)}
+    environment["FOR_SECONDS"] = "0" if delay else "10"
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"zoo.{command}", "--help"], cwd=folder, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for _ in range(3000):
+            if mark.exists() or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(command: str, tmp_path: Path) -> None:
+    for module in (1, 12, 30):
+        assert interrupted(tmp_path, command, module, 0) == (130, "Interrupted.\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("delay", [0.02, 0.08, 0.2])
+def test_ctrl_c_in_the_first_tenths_of_a_second_shows_no_traceback(command: str, delay: float, tmp_path: Path) -> None:
+    code, said = interrupted(tmp_path, command, 1, delay)
+    assert code in (130, -signal.SIGINT, 0)  # the last of a command that was done by then
+    assert said == ("" if code <= 0 else "Interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "ours"),
+    [
+        (["python", "-m", "zoo.ls", "models"], "-m", True),
+        (["python", "-X", "dev", "-Im", "zoo.import"], "-m", True),
+        (["python", "/usr/bin/zoo-run", "model=mlp"], "/usr/bin/zoo-run", True),
+        (["python", "-m", "zoo.benchmark.worker"], "-m", False),
+        (["python", "-m", "zoological.ls"], "-m", False),
+        (["python", "-m", "pytest", "-m", "zoo.ls"], "/lib/pytest/__main__.py", False),
+        (["python", "-m", "other", "-m", "zoo.ls"], "-m", False),
+        (["python", "-m", "zoo"], "-m", True),
+        (["python", "-c", "from multiprocessing.spawn import spawn_main"], "/usr/bin/zoo-run", False),
+        (["python"], "", False),
+    ],
+)
+def test_only_our_commands_end_at_once(arguments: list[str], first: str, ours: bool) -> None:
+    """Who imports the package keeps the Ctrl-C that Python has."""
+    assert interrupts._is_command(arguments, first) is ours
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo.errors import RequestError
 from zoo.lineage import dead, exact
-from zoo.lineage.command import command
+from zoo.lineage.command import command, parse
 from zoo.lineage.comparison import compare
 from zoo.lineage.evidence import origin
 from zoo.lineage.weights import Weights, open_weights
@@ -160,3 +161,16 @@ def test_of_images_the_pixels_that_never_vary_are_dead_each_with_its_own_value()
     )  # of another channel: normalised to another value
     assert pixels.seen.shape == (8, 20)
     assert not pixels.seen[[0, 3, 4]].any()
+
+
+def test_a_pattern_that_the_shell_left_is_looked_up_and_one_that_finds_nothing_said_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "runs" / "mlp" / name).mkdir(parents=True)
+    assert parse(["runs/mlp/*"]).paths == ("runs/mlp/a", "runs/mlp/b")
+    assert parse(["runs/mlp/[ab]", "out=x"]).paths == ("runs/mlp/a", "runs/mlp/b")
+    for words in (["runs/mlpp/*"], ["runs/mlp/a", "runs/mlpp/*"]):
+        with pytest.raises(RequestError, match=r"'runs/mlpp/\*' finds nothing: no file or folder has such a name"):
+            parse(words)
+    (tmp_path / "odd[1]").mkdir()
+    assert parse(["odd[1]", "runs/mlp/a"]).paths == ("odd[1]", "runs/mlp/a")

@@ -152,7 +152,7 @@ def test_runs(tmp_path):
     assert re.fullmatch(r"\d+ s", rows["00aa"][6])
     assert (rows["00bb"][4], rows["00bb"][8]) == ("skipped", "no pixels")
     assert (rows["00cc"][4], rows["00cc"][8]) == ("failed", "loss is nan")
-    assert "metrics.json has 2 bytes" in rows["00dd"][8]
+    assert (rows["00dd"][4], rows["00dd"][8][:24]) == ("damaged", "metrics.json has 2 bytes")
     assert rows["00ee"][2:5] == ["now", "9", "started"]
 
 
@@ -238,3 +238,48 @@ def test_ascii_only_output(tmp_path):
     told = run_ls("runs", "--runs-dir", tmp_path, PYTHONIOENCODING="ascii")
     assert told.returncode == 0
     assert "sentiment" in told.stdout
+
+
+def test_a_run_with_a_file_that_is_missing_or_of_another_size_is_damaged(tmp_path):
+    for model in ("mlp", "cnn", "bert"):
+        folder = publish(tmp_path, model, f"{model}key")
+        assert row_of(run_ls("runs", "--runs-dir", tmp_path).stdout, model)[4] == "complete"
+        if model == "mlp":
+            (folder / schema.METRICS).unlink()
+        elif model == "cnn":
+            (folder / schema.METRICS).write_bytes((folder / schema.METRICS).read_bytes() + b" ")
+        else:
+            content = (folder / schema.METRICS).read_bytes()
+            (folder / schema.METRICS).write_bytes(content[:-2] + b" }")
+    told = run_ls("runs", "--runs-dir", tmp_path).stdout
+    assert (row_of(told, "mlp")[4], row_of(told, "mlp")[8]) == ("damaged", "metrics.json is missing")
+    assert row_of(told, "cnn")[4] == "damaged"
+    assert "bytes where" in row_of(told, "cnn")[8]
+
+
+def test_only_a_full_check_reads_files_and_finds_a_flipped_byte(tmp_path):
+    with Draft.open(tmp_path, RunPlace("sentiment", "rotten_tomatoes", "mlp", "0a")) as draft:
+        draft.write_json(schema.METRICS, {})
+        draft.write_text("note.txt", "some")
+        folder = draft.publish({"seed": 3}, "complete")
+    (folder / "note.txt").write_text("same")
+    assert row_of(run_ls("runs", "--runs-dir", tmp_path).stdout, "mlp")[4] == "complete"
+    row = row_of(run_ls("runs", "--runs-dir", tmp_path, "--verify").stdout, "mlp")
+    assert (row[4], row[8]) == ("damaged", "note.txt is not what was written (its checksum differs)")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"{}" * 200, b'{"schema_version": "' + b"1" * 900 + b'"}'])
+def test_a_broken_record_has_a_short_note_and_the_names_of_its_folders(tmp_path, content):
+    folder = publish(tmp_path, "mlp", "0123456789abcdef")
+    (folder / schema.RUN).write_bytes(content)
+    told = run_ls("runs", "--runs-dir", tmp_path).stdout
+    row = row_of(told, "mlp")
+    assert row[:5] == ["sentiment", "rotten_tomatoes", "mlp", "–", "damaged"]
+    assert row[7] == "0123456789abcdef"
+    assert row[8].startswith("run.json ")
+    assert max(map(len, told.splitlines())) < 260
+
+
+def test_a_failed_run_has_a_short_note(tmp_path):
+    publish(tmp_path, "mlp", "0a", "failed", error={"type": "TrainingError", "message": "no " * 400})
+    assert len(row_of(run_ls("runs", "--runs-dir", tmp_path).stdout, "mlp")[8]) <= ls.NOTE_LENGTH + 3

@@ -452,7 +452,7 @@ sys.exit(getattr(importlib.import_module(module), name)(words))
 
 # command -> how it is started, a part of it that may take long, and with which words it comes there
 SLOW_PARTS = {
-    "report": ("zoo.report.command", "zoo.store.study.open", ["study=x"]),
+    "report": ("zoo.report.command", "zoo.store.study.run_folders", ["study=x"]),
     "verify": ("zoo.report.command", "zoo.report.read", ["verify", "x"]),
     "bench": ("zoo.bench.command", "zoo.store.study.open", ["study=x"]),
     "lineage": ("zoo.lineage.command.command", "zoo.lineage.weights.open_weights", ["a", "b"]),

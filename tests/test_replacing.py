@@ -98,6 +98,67 @@ def between_the_renames(tmp_path: Path) -> Path:
     return target
 
 
+def put_aside(target: Path, number: int, *names: str, content: str = "old", written: int = 1) -> Path:
+    """An old report, or some of its files, as the process with that number put it aside."""
+    folder = target.with_name(f".{target.name}.former-{number}-0123abcd")
+    for name in names or parts(content):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(parts(content)[name])
+        os.utime(folder / name, (written, written))
+    return folder
+
+
+@pytest.mark.parametrize("remnant", [999, 1000, 99999])
+@pytest.mark.parametrize("there", [(), ("report.md",), ("figures/pairs.svg", "index.html")])
+def test_a_whole_report_never_gives_way_to_a_part_of_one(tmp_path: Path, remnant: int, there: tuple[str, ...]) -> None:
+    target = tmp_path / "name"
+    put_aside(target, 1234)
+    put_aside(target, remnant, "report.md", "figures/pairs.svg", content="older", written=2)
+    for name in there:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(b"part")
+    if there:
+        (target / "figures").mkdir(exist_ok=True)
+        (target / "figures" / "mine.svg").write_bytes(b"mine")
+    restore(target)
+    assert lying_at(target) == {**parts("old"), **({"figures/mine.svg": b"mine"} if there else {})}
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+def test_of_whole_reports_the_newest_is_put_back_and_of_parts_the_newest(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for number, content, written in ((9, "old", 5), (10, "newer", 7), (11, "older", 3)):
+        put_aside(whole, number, content=content, written=written)
+    put_aside(part, 9, "report.md")
+    restore(whole)
+    restore(part)
+    assert lying_at(whole) == parts("newer")
+    assert lying_at(part).keys() == {"report.md"}
+
+
+def test_what_a_deletion_leaves_is_no_whole_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "name"
+    replace(parts("old"), target)
+    monkeypatch.setattr(replacing.shutil, "rmtree", lambda folder: None)
+    replace(parts("new"), target)
+    (left,) = tmp_path.glob(".name.former-*")
+    assert not (left / "report.json").exists()
+    assert lying_at(target) == parts("new")
+
+
+def test_a_report_that_an_earlier_version_put_aside_is_put_back(tmp_path: Path) -> None:
+    target = tmp_path / "name"
+    replace(parts("old"), tmp_path / ".name.former")
+    restore(target)
+    assert not target.exists(), "alone it may be a copy of the user's"
+    replace(parts("new"), tmp_path / ".name.new")
+    restore(target)
+    assert lying_at(target) == parts("old")
+    assert lying_at(tmp_path / ".name.new") == parts("new")
+    replace(parts("newer"), target)
+    assert lying_at(target) == parts("newer")
+
+
 def test_reading_a_report_restores_it(tmp_path: Path) -> None:
     target = between_the_renames(tmp_path)
     with pytest.raises(RequestError, match="no report"):  # it is there, and is not one of ours

@@ -4,10 +4,11 @@ import json
 import re
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 
-from zoo import report
+from zoo import report, reporting
 from zoo.errors import ConfigError, RequestError, StoreError
 
 REPORT = "image_classification-digits"
@@ -155,8 +156,11 @@ def test_moved_runs_are_found_below_a_folder(place, zoo_report, tmp_path):
     document = json.loads((tmp_path / REPORT / "report.json").read_text(encoding="utf-8"))
     for run in document["provenance"]["runs"]:
         run["folder"] = f"nowhere/{run['folder']}"
-    (tmp_path / REPORT / "report.json").write_text(json.dumps(document), encoding="utf-8")
-    assert zoo_report("verify", str(tmp_path / REPORT)).returncode == 2
+    reporting.write(document, tmp_path / REPORT)
+    lost = zoo_report("verify", str(tmp_path / REPORT))
+    assert lost.returncode == 2
+    assert "4 of the 4 runs of this report are not where it says" in lost.stderr
+    assert "runs=… names the folder" in lost.stderr
     moved = tmp_path / "archive" / "of" / "runs"
     shutil.copytree(place / "runs", moved)
     fine = zoo_report("verify", str(tmp_path / REPORT), f"runs={tmp_path / 'archive'}")
@@ -223,7 +227,7 @@ def test_lineage_is_in_a_sweeps_report_verified_and_left_out_on_request(place, z
     assert mlp["verdicts"].keys() <= {"convergent", "independent", "undetermined"}
     assert mlp["strongest"]["kind"] == "exact"
     page = (written / "index.html").read_text("utf-8")
-    assert "runs of linear among each other" in page
+    assert "runs of linear with each other" in page
     assert "Shared weights: runs of linear" not in page  # so by construction, and no news
     copy = tmp_path / "tampered"
     shutil.copytree(written, copy)
@@ -232,7 +236,7 @@ def test_lineage_is_in_a_sweeps_report_verified_and_left_out_on_request(place, z
     (copy / "report.json").write_text(json.dumps(document), encoding="utf-8")
     wrong = zoo_report("verify", str(copy))
     assert wrong.returncode == 1
-    assert f"the first that differs is lineage.pairs[{index}].strongest.p" in wrong.stderr
+    assert f"the first that differs is report.json: lineage.pairs[{index}].strongest.p" in wrong.stderr
     done = zoo_report("study=runs", f"out={tmp_path}", "name=without", "lineage=false", "draws=20", "permutations=10")
     assert done.returncode == 0, done.stderr
     assert "lineage" not in report.read(tmp_path / "without")
@@ -270,11 +274,22 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
         (["study=runs", "lineage=maybe"], "true or false"),
         (["study=runs", "name=../up"], "make a name"),
         (["out=x"], "Which runs?"),
+        (["runs/x"], "'runs/x' has no option before it. Write study=runs/x"),
+        (["runs/x", "runs/y", "draws=3"], "Write study=runs/x,runs/y"),
+        (["draws"], "No option 'draws'"),
     ],
 )
 def test_wrong_requests_say_what_would_be_right(words, message):
     with pytest.raises(ConfigError, match=message):
         report.parse(words)
+
+
+def test_a_mistyped_report_is_answered_with_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports" / "digits").mkdir(parents=True)
+    for asked in ("digts", "reports/digts", "reprts/digits"):
+        with pytest.raises(RequestError, match="Did you mean 'reports/digits'"):
+            report.read(Path(asked))
 
 
 def test_nothing_to_read_is_said_and_exits_with_2(zoo_report):
@@ -288,11 +303,3 @@ def test_a_file_that_is_no_report_is_refused(tmp_path):
     (tmp_path / "report.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RequestError, match="is no report: "):
         report.read(tmp_path)
-
-
-def test_difference_finds_the_first_place_and_allows_for_rounding():
-    assert report.difference({"a": [1.0]}, {"a": [1.0 + 1e-13]}, "") is None
-    assert "a[0]: 2 in the report, 1 recomputed" in str(report.difference({"a": [1]}, {"a": [2]}, ""))
-    assert "fields ['b']" in str(report.difference({"a": 1}, {"a": 1, "b": 2}, ""))
-    assert "2 entries" in str(report.difference([1], [1, 2], "x"))
-    assert report.difference({"created": 1}, {"created": 2}, "") is None

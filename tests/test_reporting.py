@@ -39,6 +39,7 @@ from zoo.reporting.cells import Cell, Column, table
 from zoo.reporting.figures import figures, painted
 from zoo.reporting.markdown import markdown
 from zoo.reporting.page import LIMIT, Budget, page, script_json
+from zoo.reporting.rows import bench as bench_table
 from zoo.reporting.schema import check, describe, estimate, number, undefined
 from zoo.reporting.words import Words, catalogue, clean, languages, translations
 from zoo.shares import UNSEEN
@@ -194,10 +195,25 @@ def every_kind() -> Iterator[dict[str, Any]]:
     unknown = document(4)
     unknown["headline"]["effective_models"] = estimate(None, n=400, reason="the failures avoid each other")
     yield unknown
+    alone = document(4)
+    alone["headline"]["effective_models"] = estimate(None, n=400, reason="one model counts")
+    alone["failures"]["observed"] = undefined("one model counts")
+    yield alone
     told = document(4)
     told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     told["headline"]["most_alike"]["likeness"] = number(0.5, n=400, reason="no spread")
     yield told
+    both = warned(document(4))
+    for end in ("most_alike", "least_alike"):
+        both["headline"][end]["likeness"] = number(0.5, n=400, reason="no spread")
+    both["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
+    both["headline"]["effective_models"] = estimate(2.5, None, None, 400)
+    yield both
+    noisy = benched(document(3))
+    noisy["benches"][0] |= {"floor": 2.5, "latency_floor": 1.9}
+    for entry in noisy["benches"][0]["models"]:
+        entry |= {"rank": None, "latency_rank": None}
+    yield noisy
     unlike = document(4)
     unlike["headline"]["measure"] = "error_correlation"
     unlike["headline"]["effective_models"] = estimate(1.6, n=9, reason=FEW_RIGHT)
@@ -287,7 +303,7 @@ class TestLanguages:
     def test_the_measures_of_the_core_have_a_chinese_title(self) -> None:
         import zoo.homogeneity.measures as core
 
-        names = {found.name for found in vars(core).values() if isinstance(found, type) and hasattr(found, "source")}
+        names = {found.name for found in core.MEASURES}
         assert len(names) > 10
         assert {name for name in names if f"measures.{name}" not in catalogue("zh")} == set()
 
@@ -400,6 +416,9 @@ class TestWords:
             (number(0.021, 0.0003, 0.06), "percent", "2.1 %\u00a0(0.0–6.0)"),
             (number(1 - 1e-7), "percent", "more than 99.9999 %"),
             (number(1e-7), "percent", "less than 0.0001 %"),
+            (number(1e-7, 0.0, 0.004), "percent", "less than 0.0001 %\u00a0(0.0–0.4)"),
+            (number(3e-7, 0.0, 0.00004), "percent", "less than 0.0001 %\u00a0(0.0000–0.0040)"),
+            (number(1 - 1e-7, 0.996, 1.0), "percent", "more than 99.9999 %\u00a0(99.6–100.0)"),
             (number(1.0), "percent", "100.0 %"),
             (undefined("0/0"), "plain", "—"),
         ],
@@ -424,17 +443,17 @@ class TestHeadline:
         [
             (estimate(1.6, 1.4, 1.9, 9), "4 models count as 1.6\u00a0(1.4–1.9) independent ones."),
             (estimate(1.04, 1.01, 1.06, 9), "4 models count as 1.04\u00a0(1.01–1.06) independent ones."),
-            (estimate(1.6, n=9), "4 models count as 1.6 (no interval) independent ones."),
+            (estimate(1.6, n=9), "4 models count as 1.6 independent ones, without an interval."),
             (
                 estimate(None, n=9, reason="no failure"),
-                "As how many independent models these count cannot be said: no failure.",
+                "How many independent models these count as cannot be said: no failure.",
             ),
         ],
     )
     def test_the_first_sentence_is_of_votes(self, effective: Any, sentence: str) -> None:
         made = document()
         made["headline"]["effective_models"] = effective
-        assert story.headline(check(made), Words()) == sentence
+        assert story.opening(check(made), Words())[0] == sentence
 
     @pytest.mark.parametrize(
         ("joint", "sentence"),
@@ -457,18 +476,26 @@ class TestHeadline:
     def test_the_second_sentence_is_of_failing_together(self, joint: Any, sentence: str) -> None:
         made = document()
         made["headline"]["joint_failure"] = joint
-        assert story.second(check(made), Words()) == sentence
+        assert story.opening(check(made), Words())[1] == sentence
 
-    def test_one_reason_for_both_is_said_once(self) -> None:
+    def test_where_neither_is_known_nothing_can_be_concluded_which_is_said_first_with_the_reason_once(self) -> None:
         made = check(undefined_everywhere())
-        assert "4 examples and there are 1" in story.headline(made, Words())
-        assert story.second(made, Words()) == ""
+        (said,) = story.opening(made, Words())
+        assert said.startswith("Nothing can be concluded about all of these models together: ")
+        assert "4 examples and there are 1" in said
+
+    def test_where_one_is_known_something_can_be_concluded(self) -> None:
+        made = document()
+        made["headline"]["effective_models"] = estimate(None, n=9, reason="the failures avoid each other")
+        made["headline"]["joint_failure"] = estimate(None, 3.2, None, 9, "none", "at_least")
+        assert "Nothing" not in " ".join(story.opening(check(made), Words()))
 
     @pytest.mark.parametrize("language", languages())
     def test_every_warning_and_who_is_left_out_stand_right_below_the_two_sentences(self, language: str) -> None:
         made, words = check(warned(document(5))), Words(language)
         told = story.cautions(made, words)
-        assert len(told) == len(made["headline"]["warnings"]) + 1
+        # One warning is the opening, and who is left out is no warning.
+        assert len(told) == len(made["headline"]["warnings"])
         assert "mlp, seed 3" in told[0]
         made_from = next(line for line in told if line.startswith(words("warnings.made_from", names="").rstrip(".。")))
         assert words("lineage.run", model="cnn", seed=1) in made_from
@@ -490,14 +517,29 @@ class TestHeadline:
         made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason="too few failures for an interval")
         made["diversity"]["best"] = number(0.9, n=9, reason="the model is never wrong in some draws")
         told = story.first_lines(check(made), Words())
-        assert told[0] == "4 models count as 1.6 (too few failures for an interval) independent ones."
-        assert told[1] == "They all fail together as often as 1.6 (too few failures for an interval) independent ones."
-        assert "0.50 (too few failures for an interval)" in " ".join(story.verdict(made, Words()))
+        end = " independent ones, with too few failures for an interval."
+        assert told[0] == "4 models count as 1.6" + end
+        assert told[1] == "They all fail together as often as 1.6" + end
         made["headline"]["effective_models"]["reason"] = FEW_RIGHT
         told = story.first_lines(check(made), Words())
-        assert told[0] == "4 models count as 1.6 (too few right answers for an interval) independent ones."
+        assert told[0] == "4 models count as 1.6 independent ones, with too few right answers for an interval."
         tile = story.tiles(made, Words())[0]
         assert (tile.interval, tile.minding) == ("(no interval)", "the model is never wrong in some draws")
+
+    @pytest.mark.parametrize("language", languages())
+    def test_what_to_mind_of_a_pair_follows_its_sentence_and_is_said_once_for_both(self, language: str) -> None:
+        made, words = document(), Words(language)
+        few, other = "a model is never wrong", "no example is failed by every model"
+        for reasons, key in (((few, few), "figures"), ((few, None), "figure"), ((None, few), "figure")):
+            for end, reason in zip(("most", "least"), reasons, strict=True):
+                made["headline"][f"{end}_alike"]["likeness"] = number(0.5, n=9, reason=reason)
+            said = " ".join(story.verdict(check(made), words))
+            assert said.count(words(f"answer.{key}", caution=words.reason(few))) == 1
+            assert said.count(words.reason(few)) == 1
+        made["headline"]["most_alike"]["likeness"] = number(0.5, n=9, reason=other)
+        *_, most, least = story.verdict(check(made), words)
+        assert most.endswith(words("answer.figure", caution=words.reason(other)))
+        assert least.endswith(words("answer.figure", caution=words.reason(few)))
 
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []
@@ -523,7 +565,7 @@ class TestHeadline:
             (estimate(3.7, 3.2, 4.3, 400), "almost independently"),
             # Copies: nothing varies, so there is no interval, and no doubt either.
             (estimate(1.0, None, None, 400, UNSEEN), "fail much alike"),
-            (estimate(1.4, None, None, 400, UNSEEN), "does not suffice"),
+            (estimate(1.4, None, None, 400, UNSEEN), "Without an interval"),
         ],
     )
     def test_of_two_models_the_judgement_is_of_where_the_number_lies(self, effective: Any, judged: str) -> None:
@@ -531,11 +573,46 @@ class TestHeadline:
         made["headline"]["effective_models"] = effective
         assert judged in story.verdict(check(made), Words())[0]
 
-    def test_copies_that_fail_too_seldom_are_not_judged(self) -> None:
-        made = document(2)
-        made["headline"]["effective_models"] = estimate(1.0, n=400, reason="too few failures")
-        made["headline"]["warnings"] = [{"code": "few_failures", "count": None, "names": [], "runs": []}]
-        assert "does not suffice" in story.verdict(check(made), Words())[0]
+    @pytest.mark.parametrize("code", ["few_failures", "few_examples"])
+    @pytest.mark.parametrize("language", languages())
+    def test_without_an_interval_none_is_promised_to_narrow(self, code: str, language: str) -> None:
+        """Copies that fail too seldom are not judged, and what is said of it knows that there is no interval."""
+        made, words = document(2), Words(language)
+        made["headline"]["warnings"] = [{"code": code, "count": 9, "names": [], "runs": []}]
+        for effective in (estimate(1.0, n=400, reason="too few failures"), estimate(1.4, n=400, reason="too few")):
+            made["headline"]["effective_models"] = effective
+            told = story.verdict(check(made), words)
+            assert told[0] == words("answer.judge_no_interval")
+            assert words("answer.judge_wide") not in told
+        made["headline"]["effective_models"] = estimate(1.4, 1.0, 2.0, 400)
+        assert story.verdict(check(made), words)[0] == words("answer.judge_wide")
+
+    @pytest.mark.parametrize(
+        "effective", [estimate(1.2, n=400, reason="too few failures"), estimate(1.5, 1.0, 2.6, 400)]
+    )
+    def test_what_is_on_record_is_in_no_doubt(self, effective: Any) -> None:
+        made = related(document(3))
+        made["headline"] |= {"effective_models": effective, "warnings": []}
+        runs, doubts = made["provenance"]["runs"], [Words()(f"answer.judge_{key}") for key in ("wide", "no_interval")]
+        made["lineage"]["on_record"] = []
+
+        def doubted() -> bool:
+            return bool({*doubts} & {*story.verdict(check(made), Words())})
+
+        first = {model: next(place for place, run in enumerate(runs) if run["model"] == model) for model in range(3)}
+        assert doubted()
+        runs[first[1]]["parent"] = runs[first[0]]["key"]
+        assert doubted(), "of the third nothing is on record"
+        made["headline"] |= {"models": 2, "left_out": [{"model": 2, "why": "constant"}]}
+        assert not doubted(), "which does not matter where it does not count"
+        made["headline"] |= {"models": 3, "left_out": []}
+        runs[first[2]]["parent"] = runs[first[1]]["key"]
+        assert not doubted(), "made from what was made from the first"
+        record = {"child": first[1], "parent": first[0], "label": "x", "seed": 0, "steps": [], "against": None}
+        made["lineage"]["on_record"] = [record]
+        assert not doubted()
+        record["against"] = "unrelated weights"
+        assert doubted(), "the weights contradict the record"
 
     def test_what_is_below_is_announced_where_something_is_below(self) -> None:
         made = check(undefined_everywhere())
@@ -544,12 +621,38 @@ class TestHeadline:
         made["headline"]["effective_models"] = estimate(None, n=400, reason="nothing")
         assert story.verdict(check(made), Words())[0] == Words()("answer.judge_none")
 
+    @pytest.mark.parametrize("language", languages())
+    def test_only_what_is_defined_is_announced(self, language: str) -> None:
+        words = Words(language)
+        made = document()
+        made["headline"]["effective_models"] = estimate(None, n=400, reason="nothing")
+        made["failures"]["observed"] = undefined("one model counts")
+        told = story.verdict(check(made), words)
+        assert told[0] == words("answer.judge_none_pairs")
+        assert words("tiles.fail") not in [tile.label for tile in story.tiles(made, words)]
+        for pair in made["pairs"]:
+            pair["measures"] = {name: undefined("nothing") for name in pair["measures"]}
+        assert words("answer.judge_none_pairs") not in story.verdict(check(made), words)
+
     def test_recipes_are_of_the_models_that_count(self) -> None:
         made = document(5)
         made["headline"] |= {"models": 4, "left_out": [{"model": 0, "why": "constant"}]}
         told = story.recipes(check(made), Words())
         assert told[0].startswith("4 models have a recipe diversity")
         assert "4 when no two are alike" in " ".join(told)
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize("share", [1e-12, 3e-7, 2e-6, 0.5, 1 - 1e-7])
+    def test_a_tile_has_no_interval_only_where_there_is_none(self, share: float, language: str) -> None:
+        made, words = document(), Words(language)
+        made["failures"]["observed"] = number(share, share / 2, (1 + share) / 2, 400)
+        (tile,) = [tile for tile in story.tiles(check(made), words) if tile.label == words("tiles.fail")]
+        assert tile.interval.startswith("(")
+        assert tile.interval != words("tiles.no_interval")
+        assert "(" not in tile.value
+        made["failures"]["observed"] = number(share, n=400)
+        (tile,) = [tile for tile in story.tiles(check(made), words) if tile.label == words("tiles.fail")]
+        assert tile.interval == words("tiles.no_interval")
 
     def test_a_tile_says_what_to_mind_about_its_number(self) -> None:
         made = document()
@@ -572,11 +675,25 @@ class TestHeadline:
             assert "Best of the models that count" in text
             assert "Best single model" not in text
 
-    def test_of_few_examples_nothing_is_concluded(self) -> None:
-        made = document()
-        made["headline"]["warnings"] = [{"code": "few_examples", "count": 12, "names": [], "runs": []}]
-        assert "With 12 test examples nothing can be concluded." in story.first_lines(check(made), Words())
-        assert "does not suffice" in story.verdict(check(made), Words())[0]
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize("models", [1, 4])
+    def test_that_nothing_can_be_concluded_of_few_examples_is_said_first(self, models: int, language: str) -> None:
+        made, words = document(models), Words(language)
+        made["headline"]["warnings"] = [
+            {"code": "damaged", "count": 1, "names": ["mlp, seed 3"], "runs": []},
+            {"code": "few_examples", "count": 12, "names": [], "runs": []},
+        ]
+        first, *others = story.first_lines(check(made), words)
+        assert first == words("warnings.few_examples", count=12)
+        assert len(others) == 3
+        assert first not in others
+        html = page(made, words, {})
+        assert f"<h1>{first}</h1>" in html
+        assert html.count(first) == 1
+        text = markdown(made, words, ())
+        assert text.index(f"**{first}**") < text.index(others[0][:8])
+        if models > 1:
+            assert story.verdict(made, words)[0] == words("answer.judge_wide")
 
     def test_pairs_are_told_of_in_the_measure_that_is_shown(self) -> None:
         kinship, errors = (" ".join(story.verdict(check(document(4, seeds=seeds)), Words())) for seeds in (3, 1))
@@ -655,7 +772,9 @@ class TestTablesForReaders:
         assert (len(made.columns), made.said) == (2, ())
 
     @pytest.mark.parametrize(
-        "made", [document(12, seeds=1), document(12), benched(document())], ids=["1", "3", "bench"]
+        "made",
+        [document(12, seeds=1), document(12), benched(document()), answered(document()), unrelated(document(), None)],
+        ids=["1", "3", "bench", "lineage", "unrelated"],
     )
     def test_no_column_of_any_table_says_the_same_in_every_row(self, made: dict[str, Any]) -> None:
         from markdown_it import MarkdownIt
@@ -668,7 +787,7 @@ class TestTablesForReaders:
 
 
 def tables_of(tokens: list[Any]) -> Iterator[list[list[str]]]:
-    """The tables of a Markdown text, row by row, without those of lineage's and methods' own."""
+    """The tables of a Markdown text, row by row."""
     rows: list[list[str]] = []
     for token in tokens:
         if token.type == "tr_open":
@@ -732,7 +851,8 @@ class TestPage:
         made = zoo.reporting.render(benched(document()))
         text = made["report.md"].decode()
         cost = text[text.index("## Cost against quality") : text.index("## What was compared")]
-        assert "Speeds that differ by no more than 3.0 % share a rank" in cost
+        assert cost.count("Examples per second: models that differ by no more than 3.0 % share a rank") == 1
+        assert "not recorded" not in cost[: cost.index("### As the runs were trained")]
         assert cost.count("### Measured together") == 3
         assert cost.count("figures/speed.svg") == 1
         assert "Not to be compared with the numbers above: measured on other hardware" in cost
@@ -748,20 +868,42 @@ class TestPage:
         assert '<div class="chart" id="chart-speed"' in made["index.html"].decode()
         assert "speed" not in figures(check(document()), Words())
 
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize(
+        ("floor", "ranks", "told"),
+        [(1.03, (1, 1, 3), "ties"), (1.9, (None, None, None), "level"), (2.0, (None,) * 3, "noisy"),
+         (41.0, (None,) * 3, "noisy")],
+    )  # fmt: skip
+    @pytest.mark.parametrize(("of", "rank"), [("floor", "rank"), ("latency_floor", "latency_rank")])
+    def test_what_no_noise_allows_is_not_ranked_and_that_is_said_in_words(
+        self, of: str, rank: str, floor: float, ranks: tuple[int | None, ...], told: str, language: str
+    ) -> None:
+        made, words = benched(document(3)), Words(language)
+        bench = made["benches"][0]
+        bench[of] = floor
+        for entry, place in zip(bench["models"], ranks, strict=True):
+            entry[rank] = place
+        note = story.bench_note(check(made)["benches"][0], words)
+        percent = words.value(floor - 1, "percent")
+        assert words(f"bench.{told}", what=words(f"bench.of_{rank}"), floor=percent) in note
+        assert (percent in note) == (told != "noisy")
+        titles = [column.title for column in bench_table(made, words, bench).columns]
+        assert (words(f"bench.{rank}") in titles) == (told == "ties")
+
     def test_shared_weights_are_said_first_and_shown_in_table_tree_and_csv(self) -> None:
         made = zoo.reporting.render(related(document()))
         text = made["report.md"].decode()
         said = text.index("Shared weights: mlp and cnn: derived (2 of 9 pairs of runs); mlp and transformer")
         assert text.index("4 models count as") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
-        assert "no news (pairs of runs: 1): runs of mlp among each other: 1 of 3 pairs of runs – its seed" in section
-        assert "R1, exact: p < 10⁻²⁹, corrected < 10⁻²⁹, score 0.432, n = 96" in section
+        assert "expected (pairs of runs: 1): runs of mlp with each other: 1 of 3 pairs of runs – its seed" in section
+        assert "numbering of units (R1), exact: p < 10⁻²⁹, corrected < 10⁻²⁹, score 0.432, n = 96" in section
         assert section.count("figures/lineage.svg") == 1
         assert "| mlp, seed 1<br>mlp, seed 2 | derived | Every number is the other's, pruned." in section
         assert "| copy |" not in section
         assert section.index("### Pairs of runs that share weights") < section.index("### Family tree")
         assert section.count("No tensor of the one has a counterpart in the other.") == 1
-        assert "Pairs of models of which nothing is known (6): " in section
+        assert "Pairs of models about which nothing is known (6): " in section
         assert "- R1: the same numbering of hidden units. Null hypothesis: the two were initialised" in section
         assert section.count("the two were initialised and trained independently") == 3  # R1, R2, R3, once each
         assert "the run keeps no weights" in section
@@ -782,8 +924,8 @@ class TestPage:
     @pytest.mark.parametrize(
         ("tested", "said"),
         [
-            (None, "No pair of runs shares weights, as far as weights can tell (66 pairs of runs tested"),
-            (5, "No pair of runs that could be tested shares weights, as far as weights can tell (17 of 66"),
+            (None, "No pair of runs shares weights, as far as the weights can tell (66 pairs of runs tested"),
+            (5, "No pair of runs that could be tested shares weights, as far as the weights can tell (17 of 66"),
             (0, "could not be tested: No tensor of the one has a counterpart in the other."),
         ],
     )
@@ -805,11 +947,13 @@ class TestPage:
             pair |= {"verdicts": {"common ancestor": count, "undetermined": pair["run_pairs"] - count}}
         checked = check(made)
         assert kin.verdict(checked, Words()) == story.verdict(checked, Words())
-        assert kin.sentence(checked, Words()).startswith("Beyond what is on record or by construction, no pair of runs")
+        assert kin.sentence(checked, Words()).startswith(
+            "Apart from what is on record or shared by construction, no pair"
+        )
         line = kin.constructed(checked, Words())
         assert line == (
-            "Shared by construction, and so no news (pairs of runs: 4): runs of mlp among each other: 1 of 3 pairs of "
-            "runs – its seed changes nothing; mlp and cnn: 3 of 9 pairs of runs – one seed drew their first weights."
+            "Shared by construction, as expected (pairs of runs: 4): runs of mlp with each other: 1 of 3 pairs of runs "
+            "– its seed changes nothing; mlp and cnn: 3 of 9 pairs of runs – the same seed drew their initial weights."
         )
         text = zoo.reporting.render(made)["report.md"].decode()
         assert "\n\n" + line + "\n\n" in text
@@ -834,7 +978,7 @@ class TestPage:
         told = kin.sentence(check(made), Words())
         names = story.names(made)
         among = f"{names[pair['a']]} and {names[pair['b']]}"
-        among = f"runs of {names[pair['a']]} among each other" if pair["a"] == pair["b"] else among
+        among = f"runs of {names[pair['a']]} with each other" if pair["a"] == pair["b"] else among
         assert f"{among}: common ancestor (1 of 3 pairs of runs)" in told
 
     @pytest.mark.parametrize(
@@ -843,9 +987,9 @@ class TestPage:
             ({}, "On record: mlp, seed 1 was made from mlp, seed 0 (prune:0.5, permute)."),
             ({"parent": None, "label": "gone", "seed": None, "steps": []},
              "On record: mlp, seed 1 was made from gone, seed —, which is not among these runs."),
-            ({"against": "unrelated weights"}, "yet their weights are as unlike as those of strangers."),
-            ({"against": "other weights"}, "yet the weights it names are not those that are there."),
-            ({"against": "parent came later"}, "yet by their weights the other way round."),
+            ({"against": "unrelated weights"}, "but their weights are no more alike than those of unrelated models."),
+            ({"against": "other weights"}, "but the weights that the record names are not the ones stored now."),
+            ({"against": "parent came later"}, "but the weights show the opposite order."),
         ],
     )  # fmt: skip
     def test_records_come_first_in_sentence_table_and_tree(self, changed: dict[str, Any], said: str) -> None:
@@ -873,33 +1017,37 @@ class TestPage:
         made["lineage"]["on_record"] = [told] * 9 + [{**told, "child": 5, "against": "unrelated weights"}]
         said = kin.record(check(made), Words())
         assert said.startswith(
-            "On record: cnn, seed 2 was made from mlp, seed 0 (prune:0.5, permute), yet their weights"
+            "On record: cnn, seed 2 was made from mlp, seed 0 (prune:0.5, permute), but their weights"
         )
         assert said.endswith("; 6 more runs.")
 
     def test_no_column_says_the_same_in_every_row(self) -> None:
         made = unrelated(document(), None)
         table = kin.table(check(made), Words())
-        assert len(table.rows) == 10
-        assert "Note" not in table.header  # nothing to note in any row
-        for place in range(table.names, len(table.header)):
-            assert len({row[place] for row in table.rows}) > 1
+        assert table is not None
+        assert len(list(table.rows())) == 10
+        # There is nothing to note in any row, which is not worth a sentence.
+        assert "Note" not in [column.title for column in table.columns] + " ".join(table.said).split()
+        assert all(len(set(column.cells)) > 1 for column in table.columns if column.kind != "name")
         listed = related(document())["lineage"]["listed"][1]
         other = "Every number is the other's, kept. No test finds shared weights."
         made["lineage"]["listed"] = [listed, {**listed, "a": 4, "b": 5, "statement": other}]
         table = kin.runs_table(check(made), "weights", Words())
-        assert table.header == ("Runs", "Why")
-        assert [row[1] for row in table.rows] == [("Every number is the other's, pruned.",),
-                                                  ("Every number is the other's, kept.",)]  # fmt: skip
-        assert table.common.startswith("In every row: Verdict: derived; Evidence: ")
-        assert table.common.endswith(" No test finds shared weights.")
+        assert [column.title for column in table.columns] == ["Runs", "Why"]
+        assert [row[1][1].text for row in table.rows()] == [
+            "Every number is the other's, pruned.", "Every number is the other's, kept.",
+        ]  # fmt: skip
+        assert table.said[0].startswith("In every row: Verdict derived; Evidence ")
+        assert "\n" not in table.said[0]
+        assert table.said[1:] == ("No test finds shared weights.",)
         made["lineage"]["listed"].pop()
-        assert kin.runs_table(check(made), "weights", Words()).header == ("Runs", "Verdict", "Why", "Evidence")
+        whole = kin.runs_table(check(made), "weights", Words())
+        assert [column.title for column in whole.columns] == ["Runs", "Verdict", "Why", "Evidence"]
 
     def test_answers_that_are_alike_are_said_first_and_shown_in_table_and_csv(self) -> None:
         made = zoo.reporting.render(answered(document()))
         text = made["report.md"].decode()
-        said = text.index("Answers more alike than those of independent trainings on the same data: runs of cnn among")
+        said = text.index("Answers more alike than those of independent trainings on the same data: runs of cnn with")
         assert text.index("4 models count as") < said < text.index("Most alike are")
         section = text[text.index("## Shared weights") : text.index("## Failing together")]
         assert "so it decides nothing" in section
@@ -907,8 +1055,8 @@ class TestPage:
         assert "| 62.5 % (47.0–75.8) of 40 |" in section.replace("\u00a0", " ")
         assert "### Pairs of runs that answer more alike than independent trainings" in section
         assert "| behaviourally derived | Their answers are more alike than 19 same-data" in section
-        assert "B1, heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
-        assert "B2, conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, against 19 references" in section
+        assert "repeated errors (B1), heuristic: 62.5 % (47.0–75.8), n = 40" in section.replace("\u00a0", " ")
+        assert "residual correlation (B2), conformal: p = 0.05, corrected 0.05, score 0.800, n = 400, a" in section
         assert "- B2: residual correlation of answers. Null hypothesis: the one was trained on its data" in section
         assert "B1, B2: answers" in text
         assert '<th scope="col">Errors repeated, at most</th>' in made["index.html"].decode()
@@ -930,10 +1078,10 @@ class TestPage:
         ("references", "said"),
         [
             (None, "could not be tested: it is unknown on what data bert was trained."),
-            (4, "have at most 4, and 19 are the fewest with which a pair alone can reach p ≤ 0.05."),
+            (4, "but at most 4 each, and a single pair needs at least 19 to reach p ≤ 0.05."),
             (
                 50,
-                "For one of so many pairs to stand out, 1,439 would be needed; a pair named beforehand is tested alone",
+                "For one of so many pairs to stand out, 1,439 references would be needed. A pair chosen in advance can",
             ),
         ],
     )
@@ -946,18 +1094,20 @@ class TestPage:
         # Without references that suffice, nothing is known of what weights do not tell, but for the repeated errors.
         residual = next(row for row in made["lineage"]["listed"][-1]["evidence"] if row["test"] == "B2")
         made["lineage"]["pairs"][5]["strongest"] = residual
-        rows = [row[:2] for row in kin.table(check(made), Words()).rows]
-        assert ((("cnn",), ("transformer",)) in rows) == (references == 50)
+        found = kin.table(check(made), Words())
+        assert found is not None
+        rows = [tuple(cell.text for _, cell in row[:2]) for row in found.rows()]
+        assert (("cnn", "transformer") in rows) == (references == 50)
         apart = kin.apart(check(made), Words())
-        assert apart[-1].startswith("Behind such a pair stands how many")
+        assert apart[-1].startswith("The figure after a pair is the largest share")
         listed = " ".join(apart[:-1])
         assert "bert\u00a062.5 % of 40" in listed
-        assert len(kin.table(check(made), Words()).rows) + listed.count("–") + listed.count("own runs") == 10
+        assert len(rows) + listed.count("–") + listed.count("with itself") == 10
 
     def test_a_document_of_before_answers_were_compared_reads_as_it_did(self) -> None:
         made = zoo.reporting.render(related(document()))
         text = made["report.md"].decode()
-        assert "This rests on the stored weights alone" in text
+        assert "This section rests on the stored weights alone" in text
         assert not [word for word in ("Errors repeated", "B1", "B2") if word in text]
         assert "Errors repeated" not in made["index.html"].decode()
         assert not {"low", "repeated", "references"} & set(

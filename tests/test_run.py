@@ -460,7 +460,8 @@ def test_a_damaged_run_is_reported_and_run_again(
     assert (done.folder / schema.METRICS).read_bytes() == metrics
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "metrics.json is not what was written" in warning
-    assert warning.endswith("It is run again.")
+    assert warning.endswith("(its checksum differs). It is run again.")
+    assert "\n" not in warning, "one next step, and no other advice"
 
 
 def test_weights_and_features_may_be_left_out(command: Callable[..., Done]) -> None:

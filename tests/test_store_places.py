@@ -280,3 +280,24 @@ def test_what_is_no_litter() -> None:
     names = ["run.json", "report.md", "notes.txt", ".hidden", "figures", "model.safetensors", "a.b", ".env"]
     assert not [name for name in names if is_litter(name)]
     assert np.all([is_litter(name) for name in LITTER])
+
+
+@pytest.mark.parametrize("out", ["runs", "runs/reports", "runs/image_classification", "runs/image_classification/new"])
+def test_a_report_goes_neither_among_the_tasks_nor_beside_them(runs, capsys, monkeypatch, out):
+    from zoo.analysis import document
+
+    monkeypatch.setattr(document, "analyse", lambda *_, **__: pytest.fail("refused before the analysis, not after"))
+    before = listing(Path("runs"))
+    assert report.command(["study=runs", f"out={out}", "name=x", *QUICK]) == 2
+    told = capsys.readouterr().err
+    assert "where runs are kept and every folder is a task's." in told
+    assert "out=…" in told
+    assert listing(Path("runs")) == before
+    assert sorted(os.listdir("runs")) == [".drafts", "image_classification"]
+
+
+def test_a_report_may_lie_beside_the_tasks_of_the_folder_in_which_the_user_works(runs, monkeypatch):
+    monkeypatch.chdir("runs")
+    assert report.command(["study=image_classification", "name=x", *QUICK]) == 0
+    assert Path("reports/x/index.html").is_file()
+    assert report.command(["study=image_classification", "out=image_classification", "name=x", *QUICK]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from zoo.errors import DamagedRun, RequestError
-from zoo.store import guards, panel, probe, schema, study
+from zoo.errors import DamagedRun, RequestError, StoreError
+from zoo.store import guards, panel, probe, reading, schema, study
 from zoo.store.folder import Draft
 from zoo.store.keys import RunPlace, run_key
 from zoo.store.recipes import Recipe, names
@@ -33,7 +34,7 @@ def write(root: Path, label="mlp", seed=0, ids=IDS, classes=CLASSES, **options) 
     """A run that answers `ids` in that order.
 
     options: model (its options), trainer, train (fingerprint), truth (id → class name), logits (False: unknown),
-    validation (rows), probed (ids), versions, status, answers (seed of the logits).
+    validation (rows), probed (ids), versions, status, answers (seed of the logits), said (id → answered class).
     """
     random = np.random.default_rng(options.get("answers", zlib.crc32(f"{label} {seed}".encode())))
     truth = options.get("truth") or {item: CLASSES[TRUTH[item]] for item in ids}
@@ -42,6 +43,8 @@ def write(root: Path, label="mlp", seed=0, ids=IDS, classes=CLASSES, **options) 
     logits = np.array([own[item] for item in rows], np.float32)
     labels = [classes.index(truth.get(item, classes[0])) for item in rows]
     logits[np.arange(len(rows)), labels] += 1
+    for row, item in enumerate(rows):
+        logits[row, options.get("said", {}).get(item, 0)] += 9 * (item in options.get("said", {}))
     predictions = logits.argmax(1)
     if options.get("logits") is False:
         logits[:] = np.nan
@@ -245,6 +248,45 @@ def test_a_shorter_sheet_with_the_same_answers_has_no_other_answers(tmp_path):
     older = write(tmp_path, ids=IDS[:30], versions={"torch": "2.7"})
     write(tmp_path, versions={"torch": "2.8"})
     assert [(left.folder, left.code) for left in compared(tmp_path).left_out] == [(older, "replaced")]
+
+
+def overlapping(tmp_path, first: slice, second: slice, others: int = 0, relabelled: int = 0) -> list[Path]:
+    """Two runs of one recipe and seed, one after the other, with the same answers where both answered, but for `others`
+    answers and `relabelled` labels of the second."""
+    said = {item: int(item, 16) % 3 for item in IDS}
+    truth = {item: CLASSES[TRUTH[item]] for item in IDS}
+    now = {**said, **{item: (said[item] + 1) % 3 for item in IDS[:others]}}
+    labels = {**truth, **{item: CLASSES[(TRUTH[item] + 1) % 3] for item in IDS[:relabelled]}}
+    return [
+        write(tmp_path, ids=IDS[first], said=said, truth=truth, versions={"torch": "2.7"}),
+        write(tmp_path, ids=IDS[second], said=now, truth=labels, versions={"torch": "2.8"}),
+    ]
+
+
+def test_a_newer_sheet_that_holds_less_of_the_same_does_not_replace_the_whole(tmp_path):
+    whole, part = overlapping(tmp_path, slice(None), slice(30))
+    write(tmp_path, "cnn")
+    found = compared(tmp_path)
+    assert [member.run.folder for member in found.members if member.model == "mlp"] == [whole]
+    assert set(found.ids) == set(IDS)
+    assert [(left.folder, left.code) for left in found.left_out] == [(part, "replaced")]
+    assert "more examples" in found.left_out[0].reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "code"),
+    [
+        (slice(0, 30), slice(10, None), {}, "replaced_by_others"),  # each has examples of its own
+        (slice(0, 20), slice(20, None), {}, "other_examples"),  # none in common: nothing says they answer alike
+        (slice(None), slice(0, 30), {"others": 5}, "replaced_by_others"),
+        (slice(None), slice(None), {"relabelled": 5}, "replaced_by_others"),
+    ],
+)
+def test_answers_that_a_newer_sheet_does_not_hold_are_told_of(tmp_path, first, second, options, code):
+    runs = overlapping(tmp_path, first, second, **options)
+    (left,) = [left for left in compared(tmp_path).left_out if left.folder]
+    assert left.code == code
+    assert left.folder == runs[0] or code == "other_examples"
 
 
 def test_other_classes_are_left_out(tmp_path):
@@ -532,3 +574,31 @@ def test_listing_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("sentimentt", "runs/sentiment"),
+        ("runs/sentimentt", "runs/sentiment"),
+        ("runs/sentimentt/reviews", "runs/sentiment/reviews"),
+        ("runs/sentiment/reviws", "runs/sentiment/reviews"),
+        ("reviews", "runs/sentiment/reviews"),
+        ("rns", "runs"),
+        ("runs/nothing_like_it", None),
+        ("runs/*/revews", None),
+        ("x" * 300 + "/y", None),
+    ],
+)
+def test_a_mistyped_folder_is_answered_with_the_nearest(tmp_path, monkeypatch, asked, meant):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sentiment" / "reviews").mkdir(parents=True)
+    (tmp_path / "runs" / "images").mkdir(parents=True)
+    expected = "" if meant is None else f" Did you mean '{meant}'?"
+    assert reading.near_folder(asked) == expected
+    if len(asked) < 256:
+        with pytest.raises(RequestError, match=re.escape(f"There is no folder {asked}{expected}\n")):
+            study.open(asked)
+        if "*" not in asked:
+            with pytest.raises(StoreError, match=re.escape(f"There is no run folder {asked}{expected}\n")):
+                reading.read(Path(asked))

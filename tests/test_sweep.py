@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -367,14 +368,36 @@ def test_files_of_the_users_in_the_folder_of_notes_stay(here: Path, capsys: pyte
     assert kept.keys() - USERS.keys() == {"cell-0000-0000.json", "cell-0001-0000.json"}
 
 
-def test_a_note_does_not_replace_a_file_of_the_users(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["cell-0000-0000", "cell-0001-0000", "cell-0003-0002"])
+@pytest.mark.parametrize("more", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+def test_a_note_does_not_replace_a_file_of_the_users(
+    here: Path, capfd: pytest.CaptureFixture[str], name: str, more: tuple[str, ...]
+) -> None:
     (here / "notes").mkdir()
-    (here / "notes" / "cell-0000-0000.json").write_text("mine")
-    assert launch.command(["-m", "model=majority", *TABLE, "hydra.sweep.dir=notes", "seed=0,1"]) == 2
-    assert (here / "notes" / "cell-0000-0000.json").read_text() == "mine"
-    said = capsys.readouterr().err
-    assert "has the name of a sweep's note and is none" in said
-    assert "Traceback" not in said
+    (here / "notes" / f"{name}.json").write_text("mine")
+    assert launch.command(["-m", "model=majority", *TABLE, "hydra.sweep.dir=notes", "seed=0,1,2,3", *more]) == 2
+    assert [(path.name, path.read_text()) for path in (here / "notes").iterdir()] == [(f"{name}.json", "mine")]
+    assert not (here / "runs").exists(), "it is told before the first cell"
+    out, err = capfd.readouterr()
+    first, second = err.splitlines()
+    assert first == f"{Path('notes') / name}.json has the name of a sweep's note and is none."
+    assert second.startswith("Move it away")
+    assert "cell" not in out
+
+
+def test_a_folder_that_takes_no_notes_is_told_before_the_first_cell(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(note: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(note))
+
+    words = ["-m", "model=majority", *TABLE, "hydra.sweep.dir=notes", "seed=0,1"]
+    assert launch.command([*words, "runs_dir=first"]) == 0
+    monkeypatch.setattr(Path, "unlink", full)
+    capfd.readouterr()
+    assert launch.command([*words, "runs_dir=second"]) == 1
+    assert "Cannot write" in capfd.readouterr().err
+    assert not (here / "second").exists()
 
 
 def test_the_flag_of_a_sweep_may_stand_anywhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ This module is the public door. A plugin may use every name in `__all__`, and no
 Importing it is cheap: neither torch nor transformers comes with it.
 """
 
+from zoo import interrupts  # noqa: F401  (first: from here on Ctrl-C ends a command without a traceback)
 from zoo.data import Data, Dataset, Labelled, Split, Splits, load
 from zoo.encoders import PixelEncoder, WordEncoder
 from zoo.errors import (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from zoo.errors import ConfigError, did_you_mean
+from zoo.errors import ConfigError, did_you_mean, shortened
 from zoo.options import ANY_TEXT, EMPTY, Description, describe
 
 COLUMNS = 80
@@ -15,11 +16,17 @@ COLUMNS = 80
 T = TypeVar("T")
 
 
-def parse(arguments: Sequence[str], kind: type[T]) -> T:
+def parse(arguments: Sequence[str], kind: type[T], of_paths: str = "") -> T:
     """An object of the dataclass `kind`, every field of which has a default of its type: str, bool, int or float.
 
-    Raises ConfigError for a word that is no option of it, or has a value of another type."""
+    of_paths: the option that a path which stands alone is meant for. Raises ConfigError for a word that is no option,
+    or has a value of another type."""
     assert dataclasses.is_dataclass(kind)
+    alone = [word for word in arguments if "=" not in word and (os.sep in word or os.path.lexists(word))]
+    if of_paths and alone:
+        raise ConfigError(
+            f"'{shortened(alone[0])}' has no option before it. Write {of_paths}={shortened(','.join(alone))}"
+        )
     known = {item.name: item for item in dataclasses.fields(kind)}
     said: dict[str, Any] = {}
     given: dict[str, str] = {}

@@ -88,6 +88,7 @@ def _command(arguments: list[str]) -> int:
 
 def _folders(patterns: Sequence[str]) -> list[Path]:
     """Run folders. Raises RequestError for a pattern that finds none."""
+    from zoo.store.reading import near_folder
     from zoo.store.schema import RUN
 
     found: list[Path] = []
@@ -95,7 +96,8 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
         named = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern)))]
         runs = [path for path in named if (path / RUN).is_file()]
         if not runs:
-            raise RequestError(f"There is no run folder {pattern}\n`python -m zoo.ls runs` lists what there is.")
+            told = f"There is no run folder {pattern}{near_folder(pattern)}"
+            raise RequestError(f"{told}\n`python -m zoo.ls runs` lists what there is.")
         found += runs
     if not found:
         raise RequestError("Which runs? For example: python -m zoo.ask 'runs/*/digits/mlp/*' out=asked")

@@ -104,7 +104,7 @@ def _command(arguments: list[str]) -> int:
         print(USAGE.format(options=words.described(Request)))
         return 0 if arguments else RequestError.exit_code
     with progress.activity():
-        return _measure(words.parse(arguments, Request), arguments)
+        return _measure(words.parse(arguments, Request, of_paths="study"), arguments)
 
 
 def _measure(request: Request, arguments: list[str]) -> int:

@@ -81,7 +81,9 @@ class StoreError(ZooError):
 
 
 class DamagedRun(StoreError):
-    """A file of a run is missing or its checksum is wrong."""
+    """A file of a run is missing or its checksum is wrong. what: the file and what is wrong with it."""
+
+    what: str = ""
 
 
 def printable(text: str) -> str:

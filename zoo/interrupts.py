@@ -2,14 +2,19 @@
 
 An interrupt is raised wherever Python happens to be, also below compiled code that takes any exception for an answer:
 torch, asking an object for its shape, makes it a ValueError, or nothing at all. So it is remembered, too.
+
+Before a command begins its modules are imported, and nothing is there yet to answer: then it ends the process at once.
+This module is the first that `zoo` imports.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 _pressed = threading.Event()
@@ -28,7 +33,7 @@ def remembered() -> Iterator[None]:
         finally:
             _watching.clear()
         return
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not ours or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _end):
         yield
         return
     _pressed.clear()
@@ -45,6 +50,24 @@ def remembered() -> Iterator[None]:
 def _remember(number: int, frame: FrameType | None) -> None:
     _pressed.set()
     signal.default_int_handler(number, frame)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"Interrupted.\n")
+    os._exit(130)  # nothing has been begun, so that nothing is left half-done
+
+
+def _is_command(arguments: Sequence[str], first: str) -> bool:
+    """Whether this process is one of our commands. arguments: of the interpreter; first: `sys.argv[0]`, which is "-m"
+    as long as `python -m` looks for the module."""
+    if os.path.basename(first) == "zoo-run":
+        return first in arguments  # a worker that a launcher starts is told our `sys.argv`, and records what it leaves
+    flags = [
+        at for at, word in enumerate(arguments[:-1]) if word[:1] == "-" and word[-1:] == "m" and word[1:].isalpha()
+    ]
+    package, dot, module = arguments[flags[0] + 1].partition(".") if flags else ("", "", "")
+    return first == "-m" and package == "zoo" and (module.isidentifier() or not dot)
 
 
 def require_none() -> None:
@@ -74,3 +97,11 @@ def not_users(caught: BaseException) -> BaseException:
     if is_users(error):
         raise error from error.__cause__
     return error
+
+
+if (
+    _is_command(sys.orig_argv, sys.argv[0] if sys.argv else "")
+    and threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, _end)

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,8 @@ def _hydra(arguments: list[str], asked: Sequence[str] = (), cells: Sequence[Sequ
     try:
         with _environment(len(cells or ())), guard.ending():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(cell)()
+    except _Refused as refused:
+        raise refused.error from None
     except OSError as error:
         if error.errno is None:  # a config that is not there: Hydra counts it among these
             raise
@@ -161,11 +163,25 @@ _failure: list[ZooError] = []
 _asked: list[str] = []
 
 
+class _Refused(BaseException):
+    """A sweep must not begin. No Exception, of which Hydra would make a warning and begin."""
+
+    def __init__(self, error: ZooError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Watch(Callback):
     """Told by Hydra that a sweep begins, and where it keeps its notes."""
 
     def on_multirun_start(self, config: DictConfig, **_more: Any) -> None:
-        """Remember it here: its cells may run in other processes."""
+        """Make room for its notes, and remember it here: its cells may run in other processes."""
+        try:
+            self._begin(config)
+        except ZooError as error:
+            raise _Refused(error) from error
+
+    def _begin(self, config: DictConfig) -> None:
         asked = {
             "out": str(Path(config.reports_dir).expanduser()),
             "name": config.report_name,
@@ -175,7 +191,9 @@ class Watch(Callback):
         }
         words = ("python", "-m", "zoo.run", "-m", *_asked)
         folder = Path(config.hydra.sweep.dir)
+        cells = int(os.environ.get(CELLS, "0"))
         with writing(folder):
+            _require_room(folder, range(cells) if cells else None)
             for note in _notes(folder):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
                 note.unlink()
         _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
@@ -207,7 +225,7 @@ def _cell(composed: DictConfig) -> None:
             screen.print(f"Sweep of {cells} cell{'s' * (cells > 1)}.")
         names = {"model": label, "dataset": composed.dataset.name, "task": composed.task.name, "seed": composed.seed}
         told: list[Cell] = [{**names, "status": "interrupted"}]
-        _require_room(Path(hydra.sweep.dir), hydra.job.num)
+        _require_room(Path(hydra.sweep.dir), [hydra.job.num])  # as before the sweep, for what came since
         try:
             told = sweep_cell(composed, names, screen)
         finally:
@@ -243,10 +261,12 @@ def _notes(folder: Path) -> dict[Path, Cell]:
     return {file: cell for file, cell in told.items() if cell is not None}
 
 
-def _require_room(folder: Path, number: int) -> None:
-    """Raise RequestError where the note of a cell would replace a file of the user's."""
-    for file in folder.glob(f"cell-{number:04d}-*.json"):
-        if _numbers(file) is not None and _note(file) is None:
+def _require_room(folder: Path, cells: Collection[int] | None) -> None:
+    """Raise RequestError where the note of a cell would replace a file of the user's. cells: their numbers, None for
+    any."""
+    for file in sorted(folder.glob("cell-*.json")):
+        numbers = _numbers(file)
+        if numbers is not None and (cells is None or numbers[0] in cells) and _note(file) is None:
             raise RequestError(
                 f"{file} has the name of a sweep's note and is none.\nMove it away, or choose another hydra.sweep.dir."
             )

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo import guard
-from zoo.errors import RequestError, UnknownName, ZooError, did_you_mean
+from zoo.errors import DamagedRun, RequestError, StoreError, UnknownName, did_you_mean, shortened
 from zoo.phases import phase
 from zoo.progress import activity, console, interval
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.store.reading import Run
 
 MOST_NAMES = 6
+NOTE_LENGTH = 120
 PIPED_WIDTH = 1000  # a line a row, for grep; a table takes no more than it needs
 
 
@@ -41,7 +42,7 @@ def _command(options: argparse.Namespace) -> int:
         screen = _screen()
         for subject in subjects:
             if subject == "runs":
-                _show_runs(screen, options.runs_dir)
+                _show_runs(screen, options.runs_dir, options.verify)
             else:
                 _show_installed(screen, subject)
     return 0
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("subject", nargs="?", help=f"one of {', '.join(SUBJECTS)}; without it all but runs")
     parser.add_argument("--runs-dir", type=Path, help="the folder in which runs are kept (default: runs)")
+    parser.add_argument(
+        "--verify", action="store_true", help="of runs: read every file, too, and compare its checksum; else only sizes"
+    )
     return parser
 
 
@@ -153,7 +157,7 @@ def _origin(entry: Entry) -> str:
     return f"{entry.distribution} {entry.version}"
 
 
-def _show_runs(screen: Console, runs_dir: Path | None) -> None:
+def _show_runs(screen: Console, runs_dir: Path | None, verify: bool) -> None:
     from zoo.store.reading import runs
 
     root = runs_dir or Path("runs")
@@ -165,25 +169,37 @@ def _show_runs(screen: Console, runs_dir: Path | None) -> None:
         screen.print("No runs yet in ./runs. Another folder: --runs-dir …", markup=False)
         return
     with phase(f"reading the runs in {root}"):
-        rows = [_run(run) for run in runs(root)]
+        rows = [_run(run, verify) for run in runs(root)]
     columns = ("task", "dataset", "model", "seed", "status", "accuracy (95 %)", "age", "key", "note")
     screen.print(_table(f"{len(rows)} runs in {root}", columns, rows))
 
 
-def _run(run: Run) -> tuple[str, ...]:
-    record, note, accuracy = run.record, "", ""
+def _run(run: Run, verify: bool = False) -> tuple[str, ...]:
+    """The cells of a run. verify: compare its files with their checksums; else only with their sizes."""
+    record = run.record
+    status, note, accuracy = _state(run, verify)
+    names = (str(record.get(part, "–")) for part in ("task", "dataset", "model", "seed"))
+    first = shortened(note.strip().partition("\n")[0], NOTE_LENGTH)
+    return (*names, status, accuracy, _age(run), str(record.get("key", run.folder.name)), first)
+
+
+def _state(run: Run, verify: bool) -> tuple[str, str, str]:
+    """Status, what to note about it, and accuracy. A complete run of which a file is not what was written is damaged,
+    and so is a folder whose record cannot be read."""
     if run.status == "complete":
         try:
-            accuracy = interval(run.metrics().get("accuracy", {}))
-        except ZooError as error:
-            note = str(error)
-    else:
-        cause = record.get("error")
-        note = str(cause.get("message", "") if isinstance(cause, dict) else record.get("reason", ""))
-    status = "interrupted" if record.get("interrupted") else run.status
-    names = (str(record.get(part, "–")) for part in ("task", "dataset", "model", "seed"))
-    first = note.strip().partition("\n")[0]
-    return (*names, status, accuracy, _age(run), str(record.get("key", run.folder.name)), first)
+            run.verify(contents=verify)
+            return "complete", "", interval(run.metrics().get("accuracy", {}))
+        except DamagedRun as error:
+            return "damaged", error.what, ""
+        except StoreError as error:
+            return "complete", str(error), ""
+    cause = run.record.get("error")
+    told = cause if isinstance(cause, dict) else {}
+    note = str(told.get("message", "") if told else run.record.get("reason", ""))
+    if run.record.get("interrupted"):
+        return "interrupted", note, ""
+    return "damaged" if told.get("type") == DamagedRun.__name__ else run.status, note, ""
 
 
 def _age(run: Run) -> str:

@@ -18,7 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, TypedDict, TypeVar, Unpack, overload
 
 from zoo.errors import ConfigError, PluginError, did_you_mean
 
@@ -68,30 +68,21 @@ class Allowed:
         return f" of {high}" if self.le is not None else f" {high}"
 
 
+class _Limits(TypedDict, total=False):
+    """What `option` takes beside default and meaning."""
+
+    ge: float | None
+    gt: float | None
+    le: float | None
+    lt: float | None
+    choices: Collection[Any]
+    empty: bool
+
+
 @overload
-def option(
-    default: EllipsisType,
-    meaning: str,
-    *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-    choices: Collection[Any] = (),
-    empty: bool = True,
-) -> Any: ...
+def option(default: EllipsisType, meaning: str, **limits: Unpack[_Limits]) -> Any: ...
 @overload
-def option(
-    default: T,
-    meaning: str,
-    *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-    choices: Collection[Any] = (),
-    empty: bool = True,
-) -> T: ...
+def option(default: T, meaning: str, **limits: Unpack[_Limits]) -> T: ...
 def option(default: Any, meaning: str, *, empty: bool = True, choices: Collection[Any] = (), **bounds: Any) -> Any:
     """A field of a dataclass with all that is to be said of it.
 

@@ -211,6 +211,8 @@ def _expand(argument: str, owners: Mapping[str, set[str]], registry: Registry) -
         return _folder(name, value)
     if name == "report_name" and not REPORT_NAME.fullmatch(value.removeprefix("=")):
         raise ConfigError(f"'{argument}': letters, digits, '_', '-' and '.' make a name.")
+    if option and section in ROOT and section not in GROUPS:
+        raise ConfigError(f"No option '{name}': '{section}' has no parts. Write {section}{value}")
     return argument if "." in name or name in ROOT else _short_form(name, value, owners, registry)
 
 
@@ -226,7 +228,7 @@ def _short_form(name: str, value: str, owners: Mapping[str, set[str]], registry:
 
 def _group(name: str, value: str, argument: str) -> str:
     names = [choice.strip() for choice in value.removeprefix("=").split(",")]
-    if "(" not in value and not all(re.fullmatch(r"[A-Za-z_][\w./-]*", choice) for choice in names):
+    if "(" not in value and not all(re.fullmatch(r"[A-Za-z_][\w./-]*(?<!/)", choice) for choice in names):
         raise ConfigError(
             f"'{argument}': a {name} is chosen by its name, several with -m and commas, as in -m {name}=a,b\n"
             f"`python -m zoo.ls` lists what there is."
@@ -359,26 +361,61 @@ def _options(section: str, arguments: list[str], registry: Registry) -> list[str
 
 
 def _bad_value(found: re.Match[str], arguments: list[str], registry: Registry) -> ZooError:
-    takes = _takes(found[2], arguments, registry)
+    option = found[2].partition("[")[0]
+    takes = _takes(option, arguments, registry)
     value = re.search(r"[Vv]alue '(.*?)'", found[1])
-    if takes and value and "[" not in found[2]:
-        return ConfigError(f"{found[2]}={value[1]}: it must be {takes}.")
+    typed = _typed(option, arguments)
+    whole = not value or option != found[2] or (typed or "").startswith("{")  # else it is one of a sweep's values
+    said = typed if whole or value is None else value[1]
+    if takes and said is not None:
+        return ConfigError(f"{option}={said}: it must be {takes}.{_as_a_list(option, said, takes)}")
     what = re.sub(r" of type '\w+'", "", found[1].strip().rstrip("."))
     what = re.sub(r"Invalid value '(.*?)', expected one of (\[.*?\])", r"'\1' is none of \2", what)
     return ConfigError(f"{found[2]}: {what}.{f' It takes {takes}.' if takes else ''}")
 
 
+def _no_place(found: re.Match[str], arguments: list[str], registry: Registry) -> ZooError:
+    """A value of a kind that cannot stand where it was put, such as a mapping in the place of a list."""
+    takes = _takes(found[1], arguments, registry)
+    return ConfigError(f"{found[1]}={found[2]}: it must be {takes or 'a value of another kind'}.")
+
+
+def _typed(full: str, arguments: list[str]) -> str | None:
+    """What the command line says of an option, in full or in short; None where it says nothing."""
+    names = (full, full.rpartition(".")[2])
+    said = [word.partition("=")[2] for word in arguments if "=" in word and word.partition("=")[0] in names]
+    return said[-1] if said else None
+
+
+def _as_a_list(option: str, said: str, takes: str) -> str:
+    """The advice for the items of a list that were written without its brackets."""
+    if not takes.startswith("a list") or "; or " in takes or re.search(r"[\[\]{}()=]", said) or said == "null":
+        return ""
+    fits = "number" not in takes or all(re.fullmatch(r"\s*[-+.\deE]+\s*", item) for item in said.split(","))
+    return f" Write {option}=[{said}]" if fits else ""
+
+
 def _takes(full: str, arguments: list[str], registry: Registry) -> str:
-    """What the option takes, as it is declared; empty where the parts that are chosen declare different things."""
+    """What the option takes, as it is declared; and whose, where the chosen parts declare different things."""
     section, _, name = full.partition("[")[0].rpartition(".")
-    parts = [entry.cls for entry in chosen(arguments, section, registry)] if section in registry.entries else []
-    parts += [part for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
-    words = {item.takes for part in parts for item in describe(part) if item.name == name}
-    return words.pop() if len(words) == 1 else ""
+    entries = chosen(arguments, section, registry) if section in registry.entries else []
+    parts = [(entry.name, entry.cls) for entry in entries]
+    parts += [("", part) for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
+    whose: dict[str, list[str]] = {}
+    for owner, part in parts:
+        for item in describe(part):
+            if item.name == name:
+                whose.setdefault(item.takes, []).append(owner)
+    if len(whose) < 2:
+        return next(iter(whose), "")
+    return "; or ".join(f"{takes}, for {', '.join(owners)}" for takes, owners in whose.items())
 
 
-def _several(found: re.Match[str], arguments: list[str], _registry: Registry) -> ZooError:
+def _several(found: re.Match[str], arguments: list[str], registry: Registry) -> ZooError:
     option, _, values = found[1].partition("=")
+    takes = _takes(option, arguments, registry)
+    if listed := _as_a_list(option, values, takes):
+        return ConfigError(f"{found[1]}: it must be {takes}.{listed}")
     return ConfigError(
         f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}\n"
         f"If it is one value with a comma in it, quote it twice: {option}=\"'{values}'\""
@@ -396,6 +433,7 @@ _PATTERNS = (
         r"((?:Value|Invalid value|Cannot convert|Incompatible|field|Non optional).*?)\s+full_key: ([\w.\[\]]+)",
         _bad_value,
     ),
+    (r"Error merging override '?([\w./@]+)=(.*?)'?(?:\n|$)", _no_place),
 )
 
 

@@ -233,7 +233,7 @@ def find(config: RunConfig, plan: Plan) -> Outcome | None:
         retire(config.runs_dir, plan.place, plan.record["request"], kept.folder)
         return Outcome(kept.record, kept.metrics(), kept.folder, reused=True)
     except StoreError as error:
-        log.warning("%s It is run again.", error)
+        log.warning("%s It is run again.", str(error).partition("\n")[0])  # without advice on what to do instead
         return None
 
 

@@ -1,4 +1,4 @@
-"""python -m zoo.report: a study's runs written up; `verify` recomputes a report and compares every number."""
+"""python -m zoo.report: a study's runs written up; `verify` recomputes a report and compares it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zoo import __version__, guard, progress
 from zoo import arguments as words
-from zoo import guard, progress
 from zoo.config import REPORT_NAME, Language
 from zoo.data import reach
-from zoo.errors import ConfigError, RequestError
+from zoo.errors import ConfigError, RequestError, StoreError, ZooError, printable
 from zoo.options import Configurable, option
 from zoo.phases import phase
 
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
 
 USAGE = """python -m zoo.report study=runs/<task>/<dataset> [option=value …]
 python -m zoo.report verify reports/<name> [runs=FOLDER] [data=true]
-    recompute every number from the run folders; runs=: the folder below which they lie now, where they were moved
+    compute every number again from the run folders, and compare every file;
+    runs=: the folder below which the runs lie now, where they were moved
 
 {options}"""
-
-TOLERANCE = 1e-9
-# What differs between two makings of one report although nothing of it changed.
-_OF_THE_MAKING = frozenset({"created", "command", "zoo_version"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,8 @@ class Verification(Configurable):
 
 
 def main() -> None:
-    """The command. Exit codes: 0 fine, 1 a report does not verify, 2 the request was wrong, 130 Ctrl-C."""
+    """The command. Exit codes: 0 fine, 1 a report does not verify or is of no model that can be compared, 2 the request
+    was wrong, 130 Ctrl-C."""
     guard.leave(command(sys.argv[1:]))
 
 
@@ -94,13 +92,19 @@ def _command(arguments: list[str]) -> int:
         return verify(arguments[1:])
     request = parse(arguments)
     paths = [part for part in request.study.split(",") if part]
-    tell(write(paths, request, ["python", "-m", "zoo.report", *arguments]))
+    written = write(paths, request, ["python", "-m", "zoo.report", *arguments])
+    tell(written)
+    if not written.counted:
+        raise ZooError(
+            "Nothing to compare: each model here answers the same on every example, or is always right, or always "
+            "wrong.\nRun other models on the same test examples, and make the report again."
+        )
     return 0
 
 
 def parse(arguments: Sequence[str]) -> Request:
     """Options from the words of a command line. Raises ConfigError for one that is unknown or has a wrong value."""
-    request = words.parse(arguments, Request)
+    request = words.parse(arguments, Request, of_paths="study")
     if not request.study:
         raise ConfigError("Which runs? For example: python -m zoo.report study=runs/sentiment/rotten_tomatoes")
     if request.name and not REPORT_NAME.fullmatch(request.name):
@@ -125,11 +129,14 @@ def _require_device(device: str) -> None:
 @dataclass(frozen=True)
 class Written:
     """A report that has been written. said: its first two sentences and what to know before using them, in its
-    language; kept: runs that it has from the report it extends."""
+    language; kept: runs that it has from the report it extends; lacks: what the report that it replaces had and it has
+    not, in a line; counted: models that the first sentences are about."""
 
     folder: Path
     said: tuple[str, ...]
     kept: int = 0
+    lacks: str = ""
+    counted: int = 0
 
 
 def tell(written: Written) -> None:
@@ -137,6 +144,8 @@ def tell(written: Written) -> None:
     lines = list(written.said)
     if written.kept:
         lines.append(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
+    if written.lacks:
+        lines.append(printable(written.lacks))
     screen = progress.console()
     for line in (*lines, f"Report: {written.folder / 'index.html'}"):
         screen.print(line, soft_wrap=True, markup=False, emoji=False)
@@ -148,6 +157,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
     extend: the paths are run folders, to which those of the report that is there already are added; raises
     RequestError instead of replacing one whose runs cannot be."""
     from zoo.plugins import registry
+    from zoo.store.disk import chosen_with
     from zoo.store.places import kept
 
     with stages() as begin:
@@ -163,6 +173,9 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
             there = _folder(request, *earlier.kind_of(paths[0]))
             reporting.restore(there)
             together = earlier.joined(paths, there)
+        begin("reading the runs")
+        with chosen_with(reporting.ELSEWHERE):
+            _require_outside_runs(together, request.out)
         with reach.allowing(reach.chosen(request.data)):
             document = analyse(together, request.options(), words, begin)
         studied = document["study"]
@@ -171,11 +184,24 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
         folder = _folder(request, studied["task"], studied["dataset"])
         begin("drawing and writing the report")
         reporting.restore(folder)
+        lacks = earlier.lacking(folder, document)
         with kept([run["folder"] for run in document["provenance"]["runs"]]):
             reporting.write(document, folder, request.language)
         registry().notify("zoo_report_written", document=document, folder=folder)
     said = tuple(story.first_lines(document, Words(request.language)))
-    return Written(folder, said, len(together) - len(paths))
+    return Written(folder, said, len(together) - len(paths), lacks, document["headline"]["models"])
+
+
+def _require_outside_runs(paths: Sequence[str | Path], out: str) -> None:
+    """Refuse, before the analysis, a report among the runs that it is of. What cannot be read is left out later."""
+    from zoo.store import reading, study
+    from zoo.store.disk import place_of
+    from zoo.store.places import require_outside
+
+    place = place_of(out, "out")
+    for folder in (folder for path in paths for folder in study.run_folders(path)):
+        with contextlib.suppress(StoreError):
+            require_outside(place, folder, reading.read_record(folder))
 
 
 def _folder(request: Request, task: str, dataset: str) -> Path:
@@ -200,72 +226,56 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 
 def verify(arguments: Sequence[str]) -> int:
-    """Recompute a report from its run folders and compare. Returns 0 when every number is the same, else 1."""
+    """Recompute a report from its run folders and compare, its files too. Returns 0 when all is the same, else 1."""
     from zoo.analysis import earlier
-    from zoo.analysis.document import Options, analyse
+    from zoo.analysis import verify as again
 
     places = [word for word in arguments if "=" not in word or Path(word).is_dir()]
     asked = words.parse([word for word in arguments if word not in places], Verification)
     if len(places) != 1:
         raise ConfigError("Which report? For example: python -m zoo.report verify reports/sentiment-rotten_tomatoes")
-    old = read(Path(places[0]))
-    folders: list[Path] = (
-        earlier.found(old, Path(asked.runs))
-        if asked.runs
-        else [Path(run["folder"]) for run in old["provenance"]["runs"]]
-    )
-    method = old["method"]
-    options = Options(
-        method["draws"],
-        method["permutations"] or 1,
-        method["seed"],
-        old["examples_included"],
-        benches="benches" in old,
-        lineage="lineage" in old,
-        answers="answers" in old.get("lineage", {}),
-    )
+    folder = _folder_of(Path(places[0]))
+    old = read(folder)
+    origins = old["provenance"]["runs"]
+    runs = earlier.found(old, Path(asked.runs)) if asked.runs else [Path(run["folder"]) for run in origins]
     with reach.allowing(reach.chosen(asked.data)), stages() as begin:
         # Folders that could not be compared then are not looked for now: what was left out is the report's to say.
-        new = analyse(folders, options, old["command"], begin, old["left_out"])
-    if asked.runs:
-        for run, before in zip(new["provenance"]["runs"], old["provenance"]["runs"], strict=False):
-            run["folder"] = before["folder"]
-    # The title is the user's. Texts and images are the data set's, which need not be there any more.
-    told = {"title": old["title"], "examples": _known(new["examples"], old["examples"])}
-    found = difference({**new, **told}, old, "")
-    if new["zoo_version"] != old["zoo_version"]:
-        print(f"The report was written by zoo {old['zoo_version']}, and this is {new['zoo_version']}.", file=sys.stderr)
-    if found is None:
-        print(f"{places[0]}: every number is the same, recomputed from {len(old['provenance']['runs'])} runs.")
+        found = again.verify(folder, old, runs, bool(asked.runs), begin)
+    if old["zoo_version"] != __version__:
+        print(f"The report was written by zoo {old['zoo_version']}, and this is {__version__}.", file=sys.stderr)
+    for remark in found.remarks:
+        print(printable(remark), file=sys.stderr)
+    if found.different is None:
+        print(f"{places[0]}: every number is the same, recomputed from {len(runs)} runs, and so are its files.")
         return 0
-    print(f"{places[0]}: the first that differs is {found}", file=sys.stderr)
-    if found.startswith("lineage"):
+    print(printable(f"{places[0]}: the first that differs is {found.different}"), file=sys.stderr)
+    if found.different.startswith("report.json: lineage"):
         print("One of its tests (R2) reads the training data: without them its numbers are missing. data=true reads "
               "whatever data the runs name.", file=sys.stderr)  # fmt: skip
     return 1
 
 
-def _known(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """The examples with their former text and image where there is none to compare with."""
-    return {
-        key: {**example, **{part: old[key][part] for part in ("text", "png") if key in old and example[part] is None}}
-        for key, example in new.items()
-    }
+def _folder_of(place: Path) -> Path:
+    """The folder of a report, of which its report.json may be named."""
+    return place.parent if place.name == "report.json" else place
 
 
 def read(folder: Path) -> Document:
     """The document of a report. Raises RequestError when there is none, or it is no report."""
     from zoo.reporting import restore
     from zoo.reporting.schema import check
+    from zoo.store.reading import near_folder
 
-    file = folder if folder.name == "report.json" else folder / "report.json"
+    file = _folder_of(folder) / "report.json"
     restore(file.parent)
     try:
         return check(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise  # the guard has words for it
-        raise RequestError(f"{file} cannot be read: {error.strerror}. A report's folder holds report.json.") from error
+        near = near_folder(file.parent, root="reports") if not file.parent.is_dir() else ""
+        told = f"{file} cannot be read: {error.strerror}.{near}"
+        raise RequestError(f"{told}\nA report's folder holds report.json.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(_no_report(file, error)) from error
 
@@ -284,23 +294,6 @@ def _no_report(file: Path, error: Exception) -> str:
         f"{file} has schema version {version}, and this program reads {SCHEMA_VERSION}.\n"
         "Make the report again from its runs (python -m zoo.report study=…), or verify it with the zoo that wrote it."
     )
-
-
-def difference(new: Any, old: Any, path: str) -> str | None:
-    """Where two documents first differ, in words; None when they do not. Numbers may differ by rounding."""
-    if isinstance(new, Mapping) and isinstance(old, Mapping):
-        if new.keys() != old.keys():
-            return f"{path or 'the document'}: fields {sorted(new.keys() ^ old.keys())}"
-        inner = ((f"{path}.{key}".lstrip("."), key) for key in old if path or key not in _OF_THE_MAKING)
-        return next((found for at, key in inner if (found := difference(new[key], old[key], at)) is not None), None)
-    if isinstance(new, list) and isinstance(old, list):
-        if len(new) != len(old):
-            return f"{path}: {len(old)} entries in the report, {len(new)} recomputed"
-        pairs = enumerate(zip(new, old, strict=True))
-        return next((found for at, (n, o) in pairs if (found := difference(n, o, f"{path}[{at}]")) is not None), None)
-    numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (new, old))
-    same = abs(new - old) <= TOLERANCE * max(1.0, abs(old)) if numbers else new == old
-    return None if same else f"{path}: {old!r} in the report, {new!r} recomputed"
 
 
 if __name__ == "__main__":

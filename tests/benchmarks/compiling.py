@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from engine import Work, prepare, versions, warm_up
-from turns import SEED, Entry, Turn, race
+from turns import SEED, Entry, Turn, closed, race
 
 from zoo.config import Compile
 from zoo.engine import compiling, devices, training
@@ -115,9 +115,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # the contenders' processes inherit it
             report(Work(model, folder, quick))
-    if quick:
-        print("--quick: too few steps to judge.")
-    return 0
+    return closed(True, quick)
 
 
 if __name__ == "__main__":

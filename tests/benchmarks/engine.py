@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from turns import SEED, Entry, Times, Turn, bootstrap, race, verdict
+from turns import SEED, Entry, Times, Turn, bootstrap, closed, race, verdict
 
 import zoo
 from zoo import plugins
@@ -459,10 +459,7 @@ def main() -> int:
         if device == "cpu":
             met.append(report_start_up(1 if quick else 5))
             met.append(report_first_steps(folder, 1 if quick else 5))
-    if quick:
-        print("\n--quick: too few steps to judge.")
-        return 0
-    return 0 if all(met) else 1
+    return closed(all(met), quick)
 
 
 if __name__ == "__main__":

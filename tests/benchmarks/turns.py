@@ -129,3 +129,10 @@ def verdict(what: str, value: float, spread: str, bar: float, at_most: bool = Fa
     sign = "≤" if at_most else "≥"
     print(f"{what:46}{value:8.3f}  {spread:50}bar {f'{sign} {bar}':8}{'met' if holds else 'MISSED'}", flush=True)
     return holds
+
+
+def closed(met: bool, quick: bool) -> int:
+    """The exit code: 0 where the bar is met, or cannot be judged, which is said, because the trial was a quick one."""
+    if quick:
+        print("--quick: too few steps to judge.")
+    return 0 if met or quick else 1

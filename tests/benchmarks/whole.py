@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from turns import SEED, bootstrap, verdict
+from turns import SEED, bootstrap, closed, verdict
 
 import zoo
 from zoo.data.packaged import RottenTomatoes
@@ -124,10 +124,7 @@ def main() -> int:
     print(f"median  zoo {np.median(ours):.1f} s, Trainer {np.median(theirs):.1f} s, n = {len(ours)} each")
     low, high = bootstrap(theirs, ours)
     met = verdict("seconds, Trainer / zoo.run", float(theirs.mean() / ours.mean()), f"95 % {low:.3f}–{high:.3f}", BAR)
-    if asked.quick:
-        print("--quick: too few steps to judge.")
-        return 0
-    return 0 if met else 1
+    return closed(met, asked.quick)
 
 
 if __name__ == "__main__":

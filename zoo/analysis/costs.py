@@ -64,19 +64,26 @@ def _told(bench: store.Bench, index: Mapping[str, int], front: Mapping[str, bool
     protocol, hardware = bench["protocol"], bench["machine"]["hardware"]
     where = [hardware[name] for name in ("gpu", "cpu", "system") if hardware.get(name)]
     threads = protocol["threads"]
+    ranked = {figure: store.told_apart(bench, figure) for figure in store.FIGURES}
     return schema.Bench(
         device=f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}",
         where=", ".join([*where, f"{hardware.get('cores', '?')} cores"]),
         made=bench["made"],
         repetitions=protocol["repetitions"],
         floor=bench["floor"]["throughput"],
+        latency_floor=bench["floor"]["latency"],
         target=bench["target"]["accuracy"],
         apart=apart,
-        models=[_model(model, index[model["key"]], front.get(model["key"])) for model in _present(bench, index)],
+        models=[
+            _model(model, index[model["key"]], front.get(model["key"]), ranked) for model in _present(bench, index)
+        ],
     )
 
 
-def _model(found: store.Model, index: int, front: bool | None) -> schema.BenchedModel:
+def _model(
+    found: store.Model, index: int, front: bool | None, ranked: Mapping[store.Figure, bool]
+) -> schema.BenchedModel:
+    """ranked: by which figures there are ranks."""
     on_device = found["device_memory_mib"]["value"] is not None
     return schema.BenchedModel(
         model=index,
@@ -84,10 +91,10 @@ def _model(found: store.Model, index: int, front: bool | None) -> schema.Benched
         latency_ms=from_measured(found["latency_p50"]),
         latency_p95_ms=from_measured(found["latency_p95"]),
         latency_p99_ms=from_measured(found["latency_p99"]),
-        latency_rank=found["latency_rank"],
+        latency_rank=found["latency_rank"] if ranked["latency"] else None,
         samples_per_sec=from_measured(found["infer_samples_per_sec"]),
         batch_size=found["infer_batch_size"],
-        rank=found["throughput_rank"],
+        rank=found["throughput_rank"] if ranked["throughput"] else None,
         front=front,
         memory_mib=from_measured(found["device_memory_mib"] if on_device else found["peak_memory_mib"]),
         gmacs=from_measured(found["infer_gmacs"]),
@@ -107,10 +114,11 @@ def on_front(
     bench: store.Bench, index: Mapping[str, int], board: Leaderboard, counted: Sequence[int]
 ) -> dict[str, bool]:
     """Key of a run of a model that counts -> whether it is on the Pareto front of accuracy and throughput. Empty
-    without a noise floor.
+    without a noise floor, and with one from which no two models are told apart.
 
     Off the front is what another one clearly beats in one of the two without being clearly worse in the other."""
-    if bench["floor"]["throughput"] is None:
+    floor = bench["floor"]["throughput"]
+    if floor is None or floor >= store.TOO_NOISY:
         return {}
     faster = _faster(bench)
     better = (board.accuracy[:, None] > board.accuracy[None, :]) & (board.adjusted < LEVEL)

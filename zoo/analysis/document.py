@@ -137,12 +137,13 @@ def _document(
     record = comparison.members[0].run.record
     of_pairs = found.of_pairs()
     replicas = not found.gap and np.bincount(found.every.runs).min() > 1
-    every = sections.pairs(answers, found.votes, of_pairs, kinship.claims(answers, found.plan))
     together = (
         sections.failed(found.every, found.plan) if not found.gap else sections.nothing_failed(answers, found.gap)
     )
     origin = _provenance(comparison, answers, command)
     headline = first.headline(answers, found.plan, of_pairs, found.left_out, origin["runs"])
+    told = first.as_in_the_headline(of_pairs, headline, found.plan)
+    every = sections.pairs(answers, found.votes, told, kinship.claims(answers, found.plan))
     document = schema.Document(
         schema_version=schema.SCHEMA_VERSION,
         title=f"{record['task']} · {record['dataset']}",
@@ -153,7 +154,7 @@ def _document(
         study=_study(record, answers),
         headline=headline,
         models=_models(comparison, answers, found),
-        measures=sections.measures(found.kinds, found.results),
+        measures=sections.measures(found.kinds, {**found.results, **told}),
         pairs=every,
         set_measures=_of_set(found),
         map=sections.picture(answers, of_pairs[headline["measure"]], found.counted),
@@ -162,7 +163,9 @@ def _document(
         if not found.gap
         else sections.no_diversity(answers, found.plan, found.gap),
         representations=found.grids,
-        examples=_examples(record, answers, found.votes, _referred(together, every), options.examples),
+        examples=_examples(
+            _of_the_data(comparison), answers, found.votes, _referred(together, every), options.examples
+        ),
         left_out=found.left_out,
         method=schema.Method(
             draws=options.draws,
@@ -186,6 +189,12 @@ def _document(
     if found.lineage is not None:
         document["lineage"] = found.lineage
     return schema.check(document)
+
+
+def _of_the_data(comparison: Comparison) -> Mapping[str, Any]:
+    """The record that says where the examples are: of a run that read them, where there is one."""
+    records = [member.run.record for member in comparison.members]
+    return next((record for record in records if not record.get("imported")), records[0])
 
 
 def _study(record: Mapping[str, Any], answers: Panel) -> schema.Study:

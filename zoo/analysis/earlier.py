@@ -21,10 +21,13 @@ APART = "report_name=… gives this one a name of its own; python -m zoo.report 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a report was of. kind: task and dataset; runs: folders."""
+    """What a report was of. kind: task and dataset; runs: folders; names: model and seed of each; classes: of the
+    study. The latter two are empty where a report of an old version has them elsewhere."""
 
     kind: tuple[str, str]
     runs: tuple[str, ...]
+    names: tuple[tuple[str, int], ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def kind_of(folder: str | Path) -> tuple[str, str]:
@@ -40,7 +43,7 @@ def earlier(folder: Path) -> Earlier | None:
     try:
         told: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         runs = tuple(str(run["folder"]) for run in told["provenance"]["runs"])
-        return Earlier((str(told["study"]["task"]), str(told["study"]["dataset"])), runs)
+        return Earlier((str(told["study"]["task"]), str(told["study"]["dataset"])), runs, *_names(told))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -49,6 +52,45 @@ def earlier(folder: Path) -> Earlier | None:
         raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{file} is no report: {error!r}\nMove it away, or name another folder.") from error
+
+
+def _names(told: Mapping[str, Any]) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+    """Model and seed of every run of a report, and the classes."""
+    try:
+        names = [str(model["name"]) for model in told["models"]]
+        runs = tuple((names[run["model"]], int(run["seed"])) for run in told["provenance"]["runs"])
+        return runs, tuple(map(str, told["study"]["classes"]))
+    except (KeyError, TypeError, IndexError, ValueError):
+        return (), ()
+
+
+def lacking(folder: Path, document: Document) -> str:
+    """What the report in a folder has and the one that is to replace it lacks, in a line; empty where that is nothing:
+    another subject, runs, by model and seed, with the reason why they are left out now, and classes."""
+    try:
+        before = earlier(folder)
+    except RequestError:  # no report: whether it may be replaced is for the writer to say
+        return ""
+    if before is None:
+        return ""
+    studied = document["study"]
+    if before.kind != (studied["task"], studied["dataset"]):
+        count = f"{len(before.runs)} run{'s' * (len(before.runs) != 1)}"
+        return f"It replaces a report on {before.kind[1]}, task {before.kind[0]}, of {count}."
+    models = [model["name"] for model in document["models"]]
+    here = {(models[run["model"]], run["seed"]) for run in document["provenance"]["runs"]}
+    why = {os.path.realpath(item["folder"]): item["why"] for item in document["left_out"] if item["folder"]}
+    told = []
+    for (model, seed), place in zip(before.names, before.runs, strict=False):
+        if (model, seed) not in here:
+            reason = why.get(os.path.realpath(place))
+            told.append(f"{model}, seed {seed}{f' ({reason})' if reason else ''}")
+    told += [f"the class '{name:.40}'" for name in before.classes if name not in studied["classes"]]
+    more = [f"{len(told) - LISTED} more"] if len(told) > LISTED else []
+    return f"The report that was there had what this one lacks: {'; '.join([*told[:LISTED], *more])}." if told else ""
+
+
+LISTED = 6
 
 
 def joined(paths: Sequence[str | Path], folder: Path) -> list[Path]:

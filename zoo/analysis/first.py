@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.analysis.convert import from_scalar
 from zoo.homogeneity import headline as numbers
+from zoo.homogeneity.behaviour import without_intervals
 from zoo.homogeneity.results import Pairs
 from zoo.homogeneity.selection import extreme_pairs
 from zoo.reporting import schema
@@ -106,6 +107,19 @@ def _extremes(
         schema.PairOfModels(a=counted[pair.a], b=counted[pair.b], likeness=from_scalar(pair.number)) for pair in found
     ]
     return told[0] if told else None, told[1] if len(told) > 1 else None
+
+
+def as_in_the_headline(results: Mapping[str, Pairs], told: schema.Headline, plan: Bootstrap) -> dict[str, Pairs]:
+    """The measures of pairs, of which the most and the least alike pair have no interval in the measure that is shown
+    where they have none in the headline."""
+    measure = told["measure"]
+    ends = [pair for pair in (told["most_alike"], told["least_alike"]) if pair and pair["likeness"]["low"] is None]
+    last = {
+        (pair["a"], pair["b"]): pair["likeness"]["reason"] or ""
+        for pair in ends
+        if np.isfinite(results[measure].low[pair["a"], pair["b"]])
+    }
+    return {**results, measure: without_intervals(results[measure], last, plan)}
 
 
 def _only(found: Pairs, models: Sequence[int]) -> Pairs:

@@ -22,6 +22,7 @@ from zoo.analysis.convert import (
 )
 from zoo.homogeneity import failures, kinship
 from zoo.homogeneity.bootstrap import Bootstrap, too_few
+from zoo.homogeneity.headline import Estimate, headline
 from zoo.homogeneity.leaderboard import Leaderboard
 from zoo.homogeneity.results import ONE_MODEL
 from zoo.homogeneity.selection import best_accuracy
@@ -262,6 +263,7 @@ def diversity(panel: Panel, models: Sequence[str], board: Leaderboard, plan: Boo
     vote, oracle = failures.vote_gain(panel, plan), failures.oracle_gap(panel, plan)
     systemic, adds = failures.systemic_failure(panel, plan), failures.marginal_diversity(panel, plan)
     none = from_scalar(vote) if vote.value is None else undefined(ONE_MODEL, n)
+    number_of_votes = headline(panel, plan).effective_models
     top = float(board.accuracy[best])
 
     def independent(gain: Any) -> schema.Number:
@@ -281,11 +283,20 @@ def diversity(panel: Panel, models: Sequence[str], board: Leaderboard, plan: Boo
                 model=index,
                 oracle=from_models(adds, model),
                 vote=from_models(adds.parts["vote"], model) if adds.parts else none,
-                effective=from_models(adds.parts["effective"], model) if adds.parts else none,
+                effective=_as_sure_as(number_of_votes, from_models(adds.parts["effective"], model))
+                if adds.parts
+                else none,
             )
             for model, index in enumerate(indices)
         ],
     )
+
+
+def _as_sure_as(whole: Estimate, part: schema.Number) -> schema.Number:
+    """What a model adds to a number, without an interval where the number itself has none, and for its reason."""
+    if whole.low is not None or part["low"] is None:
+        return part
+    return number(part["value"], n=part["n"], reason=part["reason"] or whole.reason or None)
 
 
 def no_diversity(panel: Panel, plan: Bootstrap, reason: str) -> schema.Diversity:

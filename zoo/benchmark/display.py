@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.store.bench import FIGURES, TOO_NOISY, Figure, told_apart
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -70,7 +72,7 @@ def _asked(model: Model) -> list[str]:
 
 def lines(bench: Bench) -> list[str]:
     """What the table has no room for: the noise floor, what was not measured, what to mind."""
-    told = [_floor(bench)]
+    told = _floor(bench)
     before, cores = bench["machine"]["load_before"], bench["machine"]["hardware"].get("cores", "")
     if before is not None and cores.isdecimal() and before > BUSY * int(cores):
         told.append(f"The machine was busy with something else: load {before:.1f} on {cores} cores before the start.")
@@ -87,14 +89,28 @@ def lines(bench: Bench) -> list[str]:
     return told + [f"Not measured: {left['what']}: {left['why']}" for left in bench["left_out"]]
 
 
-def _floor(bench: Bench) -> str:
-    floor = bench["floor"]
-    if floor["latency"] is None or floor["throughput"] is None:
-        return "No noise floor: no process was measured twice to the end, so nothing is ranked."
-    names = ", ".join(noise["model"] for noise in bench["noise"])
+def _floor(bench: Bench) -> list[str]:
+    """What counts as a difference, a line a figure."""
+    if None in bench["floor"].values():
+        return ["No noise floor: no process was measured twice to the end, so nothing is ranked."]
+    return [_floor_of(bench, figure) for figure in FIGURES]
+
+
+def _floor_of(bench: Bench, figure: Figure) -> str:
+    floor, twins = bench["floor"][figure] or 1.0, ", ".join(noise["model"] for noise in bench["noise"])
+    if floor >= TOO_NOISY:
+        return (
+            f"The {figure} was measured too noisily to tell any two models apart, so it is not ranked: two processes "
+            f"of one model ({twins}) may differ by a factor of 2 or more."
+        )
+    if len(bench["models"]) > 1 and not told_apart(bench, figure):
+        return (
+            f"No two models are told apart by their {figure}, so it is not ranked: two processes of one model "
+            f"({twins}) differ by up to {floor - 1:.1%}."
+        )
     return (
-        f"Differences up to {floor['latency'] - 1:.1%} of the latency and {floor['throughput'] - 1:.1%} of the "
-        f"throughput are no difference: as much differs between two processes of one model ({names})."
+        f"Differences of up to {floor - 1:.1%} in {figure} are noise: "
+        f"two processes of one model ({twins}) differ by as much."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zoo.store.bench import Measured, measured
+from zoo.store.bench import TOO_NOISY, Measured, measured
 
 DRAWS = 2000
 LEAST_FOR_P99 = 100
@@ -85,10 +85,11 @@ def farthest(ratios: Sequence[Measured]) -> float | None:
 
 
 def differs(found: Measured, floor: float | None) -> bool | None:
-    """Whether the whole interval of a ratio lies beyond the floor, a factor of at least 1. None without a floor."""
+    """Whether the whole interval of a ratio lies beyond the floor, a factor of at least 1; beyond one of `TOO_NOISY`
+    or more nothing counts as lying. None without a floor."""
     if floor is None or found["low"] is None or found["high"] is None:
         return None
-    return found["low"] > floor or found["high"] < 1 / floor
+    return floor < TOO_NOISY and (found["low"] > floor or found["high"] < 1 / floor)
 
 
 def ranks(models: int, clearly_better: set[tuple[int, int]]) -> list[int]:

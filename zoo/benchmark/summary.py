@@ -317,8 +317,9 @@ def _for_one(turns: Turns, figure: Figure) -> np.ndarray:
 
 
 def _rank(models: Sequence[store.Model], comparisons: Sequence[store.Comparison], figure: Figure) -> None:
+    """Set the ranks of a figure, where any two models are told apart; else they stay null."""
     of_figure = [found for found in comparisons if found["figure"] == figure]
-    if any(found["differs"] is None for found in of_figure) or not of_figure:
+    if any(found["differs"] is None for found in of_figure) or not any(found["differs"] for found in of_figure):
         return
     better = set()
     for found in of_figure:

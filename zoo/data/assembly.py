@@ -6,12 +6,13 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo.data import Data, Dataset, Labelled
-from zoo.data.labels import in_order, index_of, one_spelling, outsider, readings, refuse_lookalikes
+from zoo.data.labels import in_order, index_of, merged, mixed, one_spelling, outsider, readings, refuse_lookalikes
+from zoo.data.litter import is_litter
 from zoo.errors import ConfigError, DataError, did_you_mean
 from zoo.options import option
 
@@ -29,6 +30,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 
 EITHER = ("eval", "evaluation", "evaluate")
 """Names of the test where there is no other, and of validation beside a test."""
+
+TEST_NAMES = ", ".join((*ALIASES["test"], *EITHER))
 
 WHOLE = "whole"
 """Stands for a split when there is only one body of examples, to be cut in three."""
@@ -68,12 +71,14 @@ class UserData(Dataset):
         was passed over. Raises DataError for a label outside the classes, and for two labels that differ in capitals
         or blanks alone unless classes names them.
         """
-        splits = _spelled(splits, classes)
+        written, splits = splits, _spelled(splits, classes)
+        columns = [[label for raw in found.values() for label in raw.labels] for found in (written, splits)]
         names = list(classes)
         if not names:
             counts = Counter(label for raw in splits.values() for label in raw.labels)
             refuse_lookalikes(counts, self.title(), "name every class: classes=[a,b,c]")
             names = in_order(counts)
+        notes = [*notes, *merged(*columns), *([] if classes else mixed(columns[1]))]
         indices = _indices(splits, names)
         labelled = {split: Labelled(raw.examples, indices[split], raw.origins) for split, raw in splits.items()}
         if WHOLE in labelled:
@@ -121,8 +126,9 @@ def locate(
     """The files of a dataset, by split (`WHOLE` when there is one file for all), and notes of what was passed over.
 
     path: one file; a folder with train.*, validation.* and test.*; or a pattern with `{split}` in it. Without a test
-    file, validation is the test. holds: whether a file has examples in it, so that it may be the test. Raises DataError
-    for files that are missing or ambiguous.
+    file, validation is the test. holds: whether a file has examples in it, so that it may be the test; raises DataError
+    for one that cannot be read. Raises DataError for files that are missing or ambiguous, and where there is no test
+    and one that cannot be read may be it.
     """
     if "{split}" in path:
         where, files = f"the pattern '{path}'", _matching(path)
@@ -135,8 +141,27 @@ def locate(
     splits, others = by_split(files, where, lambda file: file.name)
     if "train" not in splits:
         raise DataError(f"In {where} there is no train file.\n{_what_is_there(path, suffixes)}")
-    names = [file.name for file in others]
-    return arranged(splits, Others(names, [file.name for file in others if holds(file)]), where)
+    unread = {} if "{split}" in path else _of_no_kind(found, suffixes, splits)
+    examples = []
+    for file in others if "test" not in splits else []:
+        try:
+            examples += [file.name] if holds(file) else []
+        except DataError as error:
+            unread[file.name] = str(error)
+    return arranged(splits, Others([file.name for file in others], examples, unread), where)
+
+
+def _of_no_kind(folder: Path, suffixes: Sequence[str], splits: Mapping[str, Path]) -> dict[str, str]:
+    """What has the name of a split that is missing, and is no file of a kind that is read: its name, and why not."""
+    names = {alias for split in ALIASES if split not in splits for alias in ALIASES[split]}
+    names |= set() if "test" in splits else set(EITHER)
+    found = (item for item in sorted(folder.iterdir()) if _stem(item, suffixes) is None and not is_litter(item.name))
+    return {
+        item.name: f"{item.name} is {'a folder' if item.is_dir() else 'no file of a kind that is read'}. "
+        f"Expected: one of {', '.join(suffixes)}."
+        for item in found
+        if item.name.partition(".")[0].lower() in names
+    }
 
 
 def _stem(file: Path, suffixes: Sequence[str]) -> str | None:
@@ -188,12 +213,14 @@ def by_split(named: Iterable[tuple[str, T]], where: str, shown: Callable[[T], st
 
 @dataclass(frozen=True)
 class Others:
-    """What lies beside the splits and goes by no split's name. names: as they are shown; examples: those that hold
-    examples as a split does; advice: what to do when one of these is the test."""
+    """What lies beside the splits and is none. names: as they are shown, of what goes by no split's name; examples:
+    those of them that hold examples as a split does; unread: what cannot be read, by name, and why; advice: what to do
+    when one of these is the test."""
 
     names: Sequence[str] = ()
     examples: Sequence[str] = ()
-    advice: str = f"rename it ({', '.join((*ALIASES['test'], *EITHER))})"
+    unread: Mapping[str, str] = field(default_factory=dict)
+    advice: str = f"rename it ({TEST_NAMES})"
 
 
 def arranged(found: Mapping[str, T], others: Others, where: str) -> tuple[dict[str, T], list[str]]:
@@ -202,8 +229,15 @@ def arranged(found: Mapping[str, T], others: Others, where: str) -> tuple[dict[s
 
     Raises DataError when there is no test and one of the others may be meant for it."""
     notes = [f"Not read, since its name is that of no split: {name}." for name in others.names]
+    notes += [f"Not read: {why}" for name, why in others.unread.items() if name not in others.names]
     if "test" in found:
         return dict(found), notes
+    if others.unread:
+        name, why = next(iter(others.unread.items()))
+        raise DataError(
+            f"In {where} no test split can be read; {name} may be it:\n{why}\n"
+            f"If it is the test, save it so that it can be read, as {TEST_NAMES}; else move it elsewhere."
+        )
     if others.examples:
         raise DataError(
             f"In {where} nothing goes by the name of a test split, and there are examples also in: "

@@ -136,7 +136,7 @@ def _load(place: Place) -> tuple[dict[str, Any], list[str]]:
     found, others = by_split([(_called(name, place.test), name) for name in tables], f"dataset '{path}'", str)
     if "train" not in found:
         raise DataError(f"Dataset '{path}' has no split 'train' beside the test. Its splits: {', '.join(tables)}.")
-    names, notes = arranged(found, Others(others, others, "say so: test=<split>"), f"dataset '{path}'")
+    names, notes = arranged(found, Others(others, others, advice="say so: test=<split>"), f"dataset '{path}'")
     return {split: tables[name] for split, name in names.items()}, notes
 
 

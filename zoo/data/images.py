@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+ENDS = ("_images", "_labels")
+"""How the names of an npz's arrays end, behind the name of a split."""
 NAMED = 10
 """How many broken images a message names before it only counts."""
 
@@ -37,7 +39,8 @@ class ImageFolder(UserData):
     Without validation a tenth of train serves; without test, validation is the test. Without any of them (root/class/*)
     the whole is cut by the two fractions. Every picture is turned upright (EXIF), put on white where it is transparent,
     scaled to `size` at its short side and cropped to the middle square. Of an animation the first frame counts. What
-    else lies in a class folder is noted; a class folder without one picture is refused.
+    else lies in a class folder is noted, and so are pictures beside the class folders; a class folder without one
+    picture is refused.
     """
 
     root: str = option("", "folder that holds train/, validation/ and test/, each with one folder a class")
@@ -116,19 +119,55 @@ class ImageFolder(UserData):
 def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
     """The folders of the splits that there are, arranged, and notes; the root itself when it holds the classes.
 
-    A split's folder holds class folders, and a class's folder pictures: so a class may be called `train`."""
+    A split's folder holds class folders, and a class's folder pictures: so a class may be called `train`. Pictures
+    beside the class folders of a split belong to no class."""
     folders = _folders(root)
     found, others = by_split([(path.name, path) for path in folders], str(root), lambda path: f"{path.name}/")
-    if not found or any(_ClassFolder.of(path).pictures for path in found.values()):
-        return {WHOLE: root}, []
+    if not _are_splits(found, others, root):
+        return {WHOLE: root}, _strays(root, root)
     if "train" not in found:
         raise DataError(
             f"{root} has {' and '.join(path.name for path in found.values())} but no folder train."
             f"{did_you_mean('train', [path.name for path in folders])}"
         )
-    classes = {path for path in others if any(_ClassFolder.of(inner).pictures for inner in _folders(path))}
     names = [f"{path.name}/" for path in others]
-    return arranged(found, Others(names, [f"{path.name}/" for path in others if path in classes]), str(root))
+    examples = [f"{path.name}/" for path in others if _holds_classes(path)]
+    arrangement, notes = arranged(found, Others(names, examples), str(root))
+    return arrangement, [*notes, *_strays(root, root), *(n for path in found.values() for n in _strays(path, root))]
+
+
+def _are_splits(found: Mapping[str, Path], others: Sequence[Path], root: Path) -> bool:
+    """Whether the folders that go by the names of splits are splits; False: they are classes. Raises DataError where
+    that cannot be told."""
+    splits = [path for path in found.values() if _holds_classes(path)]
+    classes = [path for path in found.values() if path not in splits and _ClassFolder.of(path).pictures]
+    if splits and classes:
+        raise DataError(
+            f"{splits[0]} holds class folders, and {classes[0]} pictures but no class folder with pictures.\n"
+            f"Is {classes[0].name} a split, then sort its pictures into class folders. Is it none, then move it "
+            f"elsewhere.\nAre both classes, then move the folders in {splits[0].name} elsewhere."
+        )
+    beside = next((path for path in others if _ClassFolder.of(path).pictures), None)
+    if len(found) == 1 and splits and beside and _ClassFolder.of(splits[0]).pictures:
+        raise DataError(
+            f"{splits[0]} holds pictures and class folders, and {beside} beside it pictures: {splits[0].name} may be a "
+            "split or a class.\n"
+            f"Is it a split, then move {beside.name} elsewhere. Is it a class, then move the folders in it elsewhere."
+        )
+    return bool(found) and not classes
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether a class folder with a picture lies in it."""
+    return any(_ClassFolder.of(inner).pictures for inner in _folders(folder))
+
+
+def _strays(folder: Path, root: Path) -> list[str]:
+    """A note of the pictures that lie beside the class folders."""
+    strays = _ClassFolder.of(folder).pictures
+    where = "" if folder == root else f" of {folder.relative_to(root)}/"
+    counted = "1 picture lies" if len(strays) == 1 else f"{len(strays)} pictures lie"
+    return [f"Passed over: {counted} beside the class folders{where} ({strays[0].name})."] if strays else []
 
 
 def _folders(root: Path) -> list[Path]:
@@ -294,9 +333,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw], list[str]]:
     """The splits inside one file, by what stands before `_images` in the names of its arrays, and notes. Plain `images`
     are the training split where there are others."""
-    named = [(name.removesuffix("_images"), name) for name in arrays if name.endswith("_images")]
-    found, others = by_split(named, str(path), str)
-    if "images" in arrays and "train" in found:
+    # Labels alone name a split, too, so that images by another name are missed and not passed over.
+    prefixes = dict.fromkeys(name.removesuffix(end) for end in ENDS for name in arrays if name.endswith(end))
+    found, others = by_split([(prefix, f"{prefix}_images") for prefix in prefixes], str(path), str)
+    if "images" in arrays and found.get("train") in arrays:
         raise DataError(f"{path} holds 'images' and '{found['train']}'. Only one can be the train split.")
     if "images" in arrays:
         found["train"] = "images"
@@ -306,15 +346,19 @@ def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw
             f"{did_you_mean('images', arrays)}\nSave it with np.savez(path, images=…, labels=…)"
         )
     advice = "save it as test_images, with test_labels"
-    names, notes = arranged(found, Others(others, others, advice), str(path))
+    unused = [name for name, array in arrays.items() if name not in found.values() and _may_be_images(array)]
+    others = list(dict.fromkeys([*(name for name in others if name in arrays), *unused]))
+    names, notes = arranged(found, Others(others, others, advice=advice), str(path))
     return {split: _pair(path, arrays, name.removesuffix("images")) for split, name in names.items()}, notes
 
 
 def _holds_images(path: Path) -> bool:
-    try:
-        return any(name.endswith("images") for name in _read_npz(path))
-    except DataError:
-        return False
+    """Whether an npz has an array that may be images. Raises DataError for one that cannot be read."""
+    return any(name.endswith("images") or _may_be_images(array) for name, array in _read_npz(path).items())
+
+
+def _may_be_images(array: np.ndarray) -> bool:
+    return array.ndim in (3, 4) and array.dtype.kind in "biuf"
 
 
 def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:

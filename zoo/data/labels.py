@@ -64,6 +64,44 @@ def one_spelling(labels: Sequence[str], classes: Sequence[str] = ()) -> list[str
     return [spelled[name] for name in labels]
 
 
+def merged(written: Sequence[str], spelled: Sequence[str]) -> list[str]:
+    """What was read as one class, in a line; empty where no class has two spellings. written, spelled: the labels
+    before and after `one_spelling`."""
+    together: dict[str, Counter[str]] = {}
+    for (before, after), count in Counter(zip(written, spelled, strict=True)).items():
+        together.setdefault(after, Counter())[before] = count
+    told = [" and ".join(_counted(found)) for found in together.values() if len(found) > 1]
+    return [f"Read as one class: {_some(told, '; ')}."] if told else []
+
+
+def mixed(labels: Iterable[str]) -> list[str]:
+    """A warning, in a line, of labels of which some are numbers and some are words, so that either may be a slip;
+    empty for others."""
+    counts = Counter(labels)
+    numbers = Counter({name: count for name, count in counts.items() if _NUMBER.fullmatch(name)})
+    words = counts - numbers
+    if not numbers or not words:
+        return []
+    return [
+        f"Warning: some labels are numbers, {_some(_counted(numbers))}, and some are words, {_some(_counted(words))}: "
+        "each is a class of its own."
+    ]
+
+
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+_SHOWN = 4
+
+
+def _counted(counts: Counter[str]) -> list[str]:
+    return [f"'{name:.40}' ({_times(count)})" for name, count in counts.most_common()]
+
+
+def _some(parts: Sequence[str], mark: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = [f"{len(parts) - _SHOWN:,} more"] if len(parts) > _SHOWN else []
+    return mark.join([*parts[:_SHOWN], *more])
+
+
 def _integer(name: str) -> str:
     """An integer without the `.0` of a float; its digits as they are."""
     whole = _WHOLE.fullmatch(name)
@@ -112,7 +150,7 @@ def refuse_lookalikes(counts: Counter[str], where: str, way_out: str) -> None:
     classes that somebody has to name. counts: label → how often; where: of the message; way_out: its advice."""
     first: dict[str, str] = {}
     for name in sorted(counts):
-        before = first.setdefault(_folded(name), name)
+        before = first.setdefault(folded(name), name)
         if before != name:
             raise DataError(
                 f"{where}: the labels '{before:.80}' ({_times(counts[before])}) and '{name:.80}' "
@@ -121,7 +159,8 @@ def refuse_lookalikes(counts: Counter[str], where: str, way_out: str) -> None:
             )
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as it is compared where capitals and blanks do not matter."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
@@ -129,7 +168,7 @@ def meant(name: str, classes: Sequence[str]) -> str:
     """The class that a name can only mean: itself, or the one class that differs in capitals or blanks alone."""
     if name in classes or not classes:
         return name
-    alike = [known for known in classes if _folded(known) == _folded(name)]
+    alike = [known for known in classes if folded(known) == folded(name)]
     return alike[0] if len(alike) == 1 else name
 
 

@@ -13,13 +13,14 @@ from typing import IO, Any, ClassVar, Literal
 
 from zoo.data import Data
 from zoo.data.assembly import Raw, UserData, locate, titled
-from zoo.data.labels import kind, label_name
+from zoo.data.labels import folded, kind, label_name
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
 from zoo.options import option
 
 PLAIN = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN), ".parquet")
+SEPARATORS = ";\t|,"
 
 
 @dataclass
@@ -94,13 +95,24 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
     return readers[suffix](path, columns)
 
 
+class _NoColumns(DataError):
+    """A file that can be read and lacks a column that was asked for. names: those it has."""
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
 def holds_examples(path: Path, columns: Columns) -> bool:
-    """Whether a file begins as one of examples does: with the columns, and a row."""
+    """Whether a file begins as one of examples does: with the columns, in whatever capitals and blanks and between
+    whatever separators, and a row. Raises DataError for one that cannot be read."""
     try:
         with _plainly(path, columns):
             return next(_rows(path, columns), None) is not None
-    except DataError:
-        return False
+    except _NoColumns as error:
+        wanted = {folded(columns.text), folded(columns.label)}
+        headers = (error.names, *(error.names[0].split(mark) for mark in SEPARATORS if len(error.names) == 1))
+        return any(wanted <= {folded(name) for name in header} for header in headers)
 
 
 def _text(value: object, origin: str) -> str:
@@ -221,13 +233,14 @@ def _column(path: Path, header: Sequence[str], wanted: str, separator: str = "")
     if count:
         raise DataError(f"{path}: the column '{wanted}' stands {count} times in the header. Rename the others.")
     if not header:
-        raise DataError(f"{path} is empty. The first line has to name the columns.")
-    other = next((mark for mark in ";\t|," if len(header) == 1 and mark != separator and mark in header[0]), "")
+        raise _NoColumns(f"{path} is empty. The first line has to name the columns.", [])
+    other = next((mark for mark in SEPARATORS if len(header) == 1 and mark != separator and mark in header[0]), "")
     hint = f"\nIt looks as if the columns were separated by {other!r}: say separator='{other}'" if other else ""
     names = ", ".join(name if len(name) <= 40 else name[:37] + "..." for name in header[:20])
-    raise DataError(
+    raise _NoColumns(
         f"{path} has no column '{wanted}'. Its columns: {names}.{did_you_mean(wanted, header)} "
-        f"Name the columns: text=<column> label=<column>{hint}"
+        f"Name the columns: text=<column> label=<column>{hint}",
+        header,
     )
 
 
@@ -245,12 +258,13 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
                     'Each line has to be one object, e.g. {"text": "good", "label": "positive"}'
                 ) from None
             if not isinstance(row, Mapping):
-                raise DataError(f"{path} line {number}: {kind(row)}, not an object with named values.")
+                raise _NoColumns(f"{path} line {number}: {kind(row)}, not an object with named values.", [])
             for wanted in (columns.text, columns.label):
                 if wanted not in row:
-                    raise DataError(
+                    raise _NoColumns(
                         f"{path} line {number} has no '{wanted}'. It has: {', '.join(row)}.{did_you_mean(wanted, row)} "
-                        "Name the columns: text=<name> label=<name>"
+                        "Name the columns: text=<name> label=<name>",
+                        list(row),
                     )
             yield f"line {number}", row[columns.text], row[columns.label]
 

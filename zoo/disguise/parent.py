@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.config import Compile, Device, RunConfig, Trainer, TrainerOptions, from_record
 from zoo.errors import ConfigError, DamagedRun, Incompatible, RequestError, StoreError, shortened
 from zoo.models import Model, TorchModel
-from zoo.store.reading import damaged
+from zoo.store.reading import damaged, near_folder
 from zoo.store.schema import RUN, WEIGHTS
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def open(folder: Path, device: Device, registry: Registry) -> Parent:
     from zoo.store import reading
 
     if not os.path.isdir(folder):
-        raise RequestError(f"There is no run folder {folder}\n`python -m zoo.ls runs` lists what there is.")
+        told = f"There is no run folder {folder}{near_folder(folder)}"
+        raise RequestError(f"{told}\n`python -m zoo.ls runs` lists what there is.")
     if not os.path.lexists(folder / RUN) and os.access(folder, os.X_OK):
         raise RequestError(
             f"{folder} is no run folder: it holds no {RUN}. Only stored runs can be changed.\n"

@@ -531,7 +531,7 @@ def without_intervals(found: Pairs, why: Mapping[tuple[int, int], str], plan: Bo
             end[i, j] = end[j, i] = np.nan
         before = told.get((i, j), "")
         if plan.draws and np.isfinite(found.value[i, j]) and before != UNSEEN:
-            told[i, j] = "; ".join(filter(None, [before, reason]))
+            told[i, j] = reason if before in reason else f"{before}; {reason}"
     return replace(found, low=low, high=high, reasons=told)
 
 

@@ -160,6 +160,6 @@ FORMULAS: Mapping[str, Formula] = {
     "capa_discrete": Formula(capa_discrete, "the agreement expected by chance is 1", failing=True),
     "both_wrong_agreement": Formula(both_wrong_agreement, NONE_WRONG, share=True),
     "double_fault": Formula(double_fault, share=True),
-    "q_statistic": Formula(q_statistic, "0/0: one of the models is always right, or always wrong"),
+    "q_statistic": Formula(q_statistic, "0/0: one of the models is always right, or always wrong", failing=True),
     "js_divergence": Formula(js_divergence, probabilities=True, share=True),
 }

@@ -23,7 +23,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )  # fmt: skip
 from zoo.homogeneity.headline import failure_shares
-from zoo.homogeneity.results import ALWAYS, MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
+from zoo.homogeneity.results import ALWAYS, FEW_MODELS, MIN_EXAMPLES, NO_REPLICAS, Pairs, PerModel, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -38,7 +38,6 @@ _FITTED = 100  # models up to which every pair is left out by a fit of its own
 _FITTED_DRAWS = 32  # the same for the draws, of which there are a thousand
 
 NO_EXCESS_WITH_ITSELF = "a model has no excess with itself"
-_FEW_FOR_EXCESS = f"{MIN_FOR_EXCESS} models at least are needed to tell what all share, and there are {{}}"
 _NO_RELIABILITY = "the replicas of {} do not fail together, so there is nothing to measure its kinship against"
 
 
@@ -294,7 +293,7 @@ def _no_excess(panel: Panel) -> Pairs | None:
     """Undefined for a reason that the panel's size gives, or None."""
     models, examples = len(panel.models), len(panel.labels)
     if models < MIN_FOR_EXCESS:
-        return undefined_pairs(models, examples, _FEW_FOR_EXCESS.format(models))
+        return undefined_pairs(models, examples, FEW_MODELS.format(least=MIN_FOR_EXCESS, models=models))
     return undefined_pairs(models, examples, too_few(examples)) if examples < MIN_EXAMPLES else None
 
 
@@ -318,8 +317,9 @@ def _beyond_all(panel: Panel, value: np.ndarray, draws: np.ndarray, troubles: li
             told[int(i), int(j)] = NO_EXCESS_WITH_ITSELF
         elif np.isnan(full[i, j]):
             alone = {int(i), int(j)} - set(kept.tolist())
-            causes = [troubles[m] or ALWAYS for m in sorted(alone)] or _FEW_FOR_EXCESS.format(len(kept))
-            told[int(i), int(j)] = causes if isinstance(causes, str) else causes[0]
+            causes = [troubles[m] or ALWAYS for m in sorted(alone)]
+            few = FEW_MODELS.format(least=MIN_FOR_EXCESS, models=len(kept))
+            told[int(i), int(j)] = causes[0] if causes else few
         elif text := minding(float(shares[i, j])):
             told[int(i), int(j)] = text
     return without_intervals(Pairs(full, low, high, n, told), without, plan)

@@ -224,18 +224,24 @@ class Kinship(Measure):
 
 
 @dataclass
-class ExcessKinship(Measure):
-    """What a pair shares beyond what all models find hard."""
+class OneFactorMeasure(Measure):
+    """A measure of pairs beyond one factor that is common to all models. For the core's own."""
 
-    name: ClassVar[str] = "excess_kinship"
-    title: ClassVar[str] = "Excess kinship"
-    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "replicas"})
     higher_is: ClassVar[Direction] = "more alike"
     range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     chance: ClassVar[str] = "0, also for models that are independent given the difficulty"
     accuracy_adjusted: ClassVar[bool] = True
     source: ClassVar[str] = "one common factor by least squares without the pair; after Spearman's tetrads"
     scope: ClassVar[Scope] = "pairs"
+
+
+@dataclass
+class ExcessKinship(OneFactorMeasure):
+    """What a pair shares beyond what all models find hard."""
+
+    name: ClassVar[str] = "excess_kinship"
+    title: ClassVar[str] = "Excess kinship"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "replicas"})
 
     def compute(self, panel: Panel, bootstrap: Bootstrap) -> Pairs:
         """All pairs of models; see `zoo.homogeneity.kinship.excess_kinship`."""
@@ -245,18 +251,12 @@ class ExcessKinship(Measure):
 
 
 @dataclass
-class ExcessErrorCorrelation(Measure):
+class ExcessErrorCorrelation(OneFactorMeasure):
     """What the errors of a pair share beyond what all models find hard; needs no replicas."""
 
     name: ClassVar[str] = "excess_error_correlation"
     title: ClassVar[str] = "Excess error correlation"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
-    higher_is: ClassVar[Direction] = "more alike"
-    range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
-    chance: ClassVar[str] = "0, also for models that are independent given the difficulty"
-    accuracy_adjusted: ClassVar[bool] = True
-    source: ClassVar[str] = "one common factor by least squares without the pair; after Spearman's tetrads"
-    scope: ClassVar[Scope] = "pairs"
 
     def compute(self, panel: Panel, bootstrap: Bootstrap) -> Pairs:
         """All pairs of models; see `zoo.homogeneity.kinship.excess_error_correlation`."""

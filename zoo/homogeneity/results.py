@@ -20,6 +20,7 @@ MIN_EXAMPLES = 4
 # Reasons that several measures have, once each, so that a page can say them once.
 UNDEFINED = "it is undefined on these examples"
 ONE_MODEL = "two models at least are needed, and there is one"
+FEW_MODELS = "{least} models at least are needed, and there are {models}"
 NONE_WRONG = "no example is wrong in both models"
 NO_PROBABILITIES = "it needs the probabilities of every run, and some run has none"
 ALWAYS = "one of the models is always right or always wrong"

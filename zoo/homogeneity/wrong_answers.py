@@ -25,7 +25,7 @@ from zoo.homogeneity.bootstrap import (
     unseen_reasons,
 )
 from zoo.homogeneity.failures import sets_of_runs
-from zoo.homogeneity.results import MIN_EXAMPLES, NONE_WRONG, Pairs
+from zoo.homogeneity.results import FEW_MODELS, MIN_EXAMPLES, NONE_WRONG, Pairs
 from zoo.shares import FEW_EXAMPLES
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from zoo.store.panel import Panel
 
 MIN_FOR_POPULAR = 4
-FEW_OTHERS = f"{MIN_FOR_POPULAR} models at least are needed to tell which wrong answers are popular, and there are {{}}"
 WITH_ITSELF = "a model shares all its wrong answers with itself"
 NOTHING_TO_SHARE = "the other models' wrong answers leave nothing that only two could share"
 FEW_COUNTED = (
@@ -255,7 +254,8 @@ def _why_not(panel: Panel) -> str | None:
         return too_few(len(panel.labels))
     if len(panel.classes) < 3:
         return TWO_CLASSES
-    return FEW_OTHERS.format(len(panel.models)) if len(panel.models) < MIN_FOR_POPULAR else None
+    few = len(panel.models) < MIN_FOR_POPULAR
+    return FEW_MODELS.format(least=MIN_FOR_POPULAR, models=len(panel.models)) if few else None
 
 
 def _reasons(value: np.ndarray, mean: Sums, together: np.ndarray, shares: np.ndarray) -> dict[tuple[int, int], str]:

@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.data.labels import in_order, index_of, is_integer, one_spelling, outsider, readings, refuse_lookalikes
+from zoo.data.labels import (
+    in_order,
+    index_of,
+    is_integer,
+    merged,
+    mixed,
+    one_spelling,
+    outsider,
+    readings,
+    refuse_lookalikes,
+)
 from zoo.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -79,7 +89,8 @@ def gather(sheets: Sequence[Sheet], options: Options) -> list[Answers]:
     for dataset in dict.fromkeys(sheet.dataset for sheet in sheets):
         own = [sheet for sheet in sheets if sheet.dataset == dataset]
         classes = _classes(own, options)
-        coded = [_coded(_one_spelling(sheet, classes), classes) for sheet in own]
+        named = bool(options.classes) or any(sheet.classes for sheet in own)
+        coded = [_coded(_noted(sheet, _one_spelling(sheet, classes), named), classes) for sheet in own]
         _check_labels(coded)
         together: dict[tuple[str, int], list[_Answer]] = {}
         for answer in (answer for sheet in coded for answer in sheet):
@@ -107,6 +118,16 @@ def _one_spelling(sheet: Sheet, classes: Sequence[str] = ()) -> Sheet:
         for row, label in zip(sheet.rows, labels, strict=True)
     ]
     return replace(sheet, rows=rows)
+
+
+def _noted(sheet: Sheet, spelled: Sheet, named: bool) -> Sheet:
+    """The second with notes of how its classes were read from the first. named: whether the classes were given."""
+    written, read = (
+        [name for row in one.rows for name in (row.label, row.prediction) if name is not None]
+        for one in (sheet, spelled)
+    )
+    warning = [] if named else mixed(row.label for row in spelled.rows)
+    return replace(spelled, notes=(*sheet.notes, *merged(written, read), *warning))
 
 
 def _classes(sheets: Sequence[Sheet], options: Options) -> tuple[str, ...]:
@@ -148,23 +169,37 @@ def _met(sheets: Sequence[Sheet]) -> tuple[str, ...]:
             f"A column holds names of classes or indices. Write it in one way; or, if these are all names, {_WAY_OUT}"
         )
     refuse_lookalikes(labels + predictions, str(sheets[0].path), _WAY_OUT)
-    _refuse_shifted(labels, predictions, str(sheets[0].path))
+    _refuse_two_ways([row for sheet in sheets for row in sheet.rows], str(sheets[0].path))
     return tuple(in_order(labels | predictions))
 
 
-def _refuse_shifted(labels: Counter[str], predictions: Counter[str], where: str) -> None:
-    """Raise DataError where both columns hold integers that may be two ways to count: `01` and `1`, or from 1 and from
-    0."""
-    if not all(_INTEGER.fullmatch(name) for name in labels | predictions):
-        return
-    alone, others = labels.keys() - predictions.keys(), predictions.keys() - labels.keys()
-    if alone and others:
-        first, second = (sorted(names, key=lambda name: (int(name), name)) for names in (labels, predictions))
-        raise DataError(
-            f"{where}: the labels are {', '.join(first[:8])}{' …' if len(first) > 8 else ''}, and the predictions "
-            f"{', '.join(second[:8])}{' …' if len(second) > 8 else ''}: each has some that the other has not.\n"
-            f"Write them in one way; or, if these are all names, {_WAY_OUT}"
-        )
+def _refuse_two_ways(rows: Sequence[Row], where: str) -> None:
+    """Raise DataError where the labels and what one run predicts may be two ways to name the same classes. Each run is
+    looked at by itself, since others may write otherwise. Integers: each has some that the other has not, as `01` and
+    `1` have, or counts from 1 and from 0. Any names: the run predicts several and not one label."""
+    runs: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        if row.prediction is not None:
+            runs.setdefault((row.model, row.seed), []).append(row)
+    labels = {row.label for row in rows}
+    for (model, seed), own in runs.items():
+        asked, told = {row.label for row in own}, {str(row.prediction) for row in own}
+        integers = all(_INTEGER.fullmatch(name) for name in asked | told)
+        shifted = integers and asked - told and told - labels
+        if shifted or (len(told) > 1 and not told & labels):
+            raise DataError(
+                f"{where}: of model '{model:.80}', seed {seed}, the labels are {_first(asked)}, and the predictions "
+                f"{_first(told)}: {'each has some that the other has not' if shifted else 'none is in both'}.\n"
+                f"Write them in one way; or, if these are all names, {_WAY_OUT}"
+            )
+
+
+def _first(names: Iterable[str]) -> str:
+    """The first names of a column, in the order of numbers where all are integers."""
+    met = set(names)
+    integers = all(map(_INTEGER.fullmatch, met))
+    ordered = sorted(met, key=lambda name: (int(name) if integers else 0, name))
+    return ", ".join(f"{name:.40}" for name in ordered[:8]) + (" …" if len(met) > 8 else "")
 
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 USAGE = f"""python -m zoo.lineage A B … [option=value …]
 
-A, B, …      two or more: run folders, .safetensors files or Hugging Face folders with safetensors
+A, B, …      two or more: run folders, .safetensors files or Hugging Face folders with safetensors, or patterns
 replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
              them; {ENOUGH_REPLICAS} are the fewest that can tell of one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
@@ -139,7 +139,7 @@ def parse(arguments: Sequence[str]) -> Request:
             meant = did_you_mean(name.lstrip("-"), OPTIONS)
             raise ConfigError(f"No option '{name}'.{meant} Options: {', '.join(OPTIONS)}, each as {OPTIONS[0]}=….")
         else:
-            paths.append(argument)
+            paths += _given(argument)
     if len(paths) < 2:
         raise RequestError(
             f"{len(paths)} model{'' if len(paths) == 1 else 's'} given; two or more are compared.\n"
@@ -150,6 +150,20 @@ def parse(arguments: Sequence[str]) -> Request:
         tuple(paths), replicas, said.get("out", ""), reach.chosen(said.get("data", "auto")),
         _is_true(said, "answers", bool(references)), references or replicas,
     )  # fmt: skip
+
+
+def _given(argument: str) -> list[str]:
+    """A path, or what a pattern finds that the shell left as it was, because it was quoted or found nothing. Raises
+    RequestError for one that finds nothing."""
+    if os.path.lexists(argument) or not glob.has_magic(argument):
+        return [argument]
+    found = _matching(argument)
+    if not found:
+        raise RequestError(f"'{argument}' finds nothing: no file or folder has such a name.{_LISTS}")
+    return found
+
+
+_LISTS = "\n`python -m zoo.ls runs` lists the runs."
 
 
 def _patterns(text: str) -> tuple[str, ...]:

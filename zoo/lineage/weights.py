@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DamagedRun, DataError, shortened
-from zoo.store.reading import read
+from zoo.store.reading import near_folder, read
 from zoo.store.schema import PARENT, RUN, WEIGHTS
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _opened(path: Path, most_bytes: int) -> Weights:
     if not path.is_dir():
         if os.path.lexists(path):
             raise DataError(f"'{path}' is neither a file nor a folder. Give {WHAT}.")
-        raise DataError(f"There is no '{path}'. Give {WHAT}.")
+        raise DataError(f"There is no '{path}'.{near_folder(path)} Give {WHAT}.")
     if (path / RUN).is_file():
         return _of_run(path, most_bytes)
     config = _json(path / "config.json") if (path / "config.json").is_file() else None

@@ -14,14 +14,15 @@ from typing import Literal
 from zoo.reporting.words import Words
 
 DASH = "—"
+Kind = Literal["name", "number", "text", "prose", "strip"]
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell, in the language of the report. reason: why there is no value, or what to mind about it; detail: a
-    second, smaller line; span: (low, value, high) in [0, 100] for a cell that is drawn; mark: of a reason that is said
-    above the table, such as `¹`."""
+    """One cell, in the language of the report. text: one line, or several with a line break between them; reason: why
+    there is no value, or what to mind about it; detail: a second, smaller line; span: (low, value, high) in [0, 100]
+    for a cell that is drawn; mark: of a reason that is said above the table, such as `¹`."""
 
     text: str
     reason: str = ""
@@ -29,15 +30,21 @@ class Cell:
     span: tuple[float | None, float, float | None] | None = None
     mark: str = ""
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the text."""
+        return self.text.split("\n")
+
 
 @dataclass(frozen=True)
 class Column:
     """A column and its cells, one a row. kind: `name` begins a row and is never dropped, `number` is kept on one line,
-    `text` may be long, `strip` is drawn on the page and is not in the Markdown."""
+    `text` may be long, `prose` is sentences or several lines, `strip` is drawn on the page and is not in the Markdown.
+    """
 
     title: str
     cells: Sequence[Cell]
-    kind: Literal["name", "number", "text", "strip"] = "number"
+    kind: Kind = "number"
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,8 @@ def table(columns: Iterable[Column], words: Words, groups: Iterable[int] = ()) -
         if cell.text == DASH:
             missing.setdefault(cell.reason or words("numbers.not_recorded"), []).append(column.title)
         else:
-            same.append(f"{column.title} {cell.text}" + (f" ({cell.reason})" if cell.reason else ""))
+            text = words("table.semicolon").join(cell.lines)
+            same.append(f"{column.title} {text}" + (f" ({cell.reason})" if cell.reason else ""))
     said = [words("table.same", list=words("table.semicolon").join(same))] if same else []
     for reason, titles in missing.items():
         said.append(words("table.missing", titles=words("numbers.comma").join(titles), reason=reason))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from zoo.p_values import p_said
-from zoo.reporting import story
+from zoo.reporting import cells, story
+from zoo.reporting.cells import DASH, Cell, Column, Kind, Table
 from zoo.reporting.lineage_schema import (
     ComparedAnswers,
     Explained,
@@ -35,22 +36,20 @@ KINDS = ("record", "weights", "answers")
 
 _METHODS = ("effective", "joint", "relate", "kinship", "excess", "recipes", "shared", "claims", "ties", "failures",
             "layers")  # fmt: skip
-_METHODS_OF_WEIGHTS = ("lineage", "lineage_order", "lineage_dead", "lineage_aligned", "lineage_answers", "lineage_tree")
+_METHODS_OF_WEIGHTS = (
+    "lineage",
+    "lineage_tests",
+    "lineage_order",
+    "lineage_dead",
+    "lineage_aligned",
+    "lineage_answers",
+    "lineage_tree",
+)
+_PLAIN = ("record", "numbers")
+_NAMED = ("R1", "R2", "R3", "B1", "B2")
 _MOST_NAMED = 4
 _MOST_APART = 12
 _SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table for the page and for Markdown alike. header: a title a column; names: how many columns, from the left,
-    name a row; rows: the lines of each cell; common: what would be the same in every row, in one sentence, or nothing.
-    """
-
-    header: tuple[str, ...]
-    names: int
-    rows: tuple[tuple[tuple[str, ...], ...], ...]
-    common: str
 
 
 def verdict(document: Document, words: Words) -> list[str]:
@@ -73,7 +72,8 @@ def methods(document: Document) -> tuple[str, ...]:
 
 def how(document: Document, words: Words) -> str:
     """How to read the section."""
-    return words("lineage.how_answers" if "answers" in document["lineage"] else "lineage.how")
+    about = words("lineage.how_answers" if "answers" in document["lineage"] else "lineage.how")
+    return words("bench.space").join((about, words("lineage.check")))
 
 
 def answers(document: Document, words: Words) -> list[str]:
@@ -281,8 +281,11 @@ def evidence(row: LineageEvidence, words: Words) -> str:
 
 
 def _test(row: LineageEvidence, words: Words) -> str:
-    named = {"record": "lineage.test_record", "numbers": "lineage.test_numbers"}
-    return words(named[row["test"]]) if row["test"] in named else clean(row["test"])
+    """A test by its plain name, with the short one by which the methods have it: `numbering of units (R1)`."""
+    test = row["test"]
+    if test in _PLAIN:
+        return words(f"lineage.test_{test}")
+    return words("lineage.test_named", name=words(f"lineage.test_{test}"), test=test) if test in _NAMED else clean(test)
 
 
 def legend(document: Document, words: Words) -> list[str]:
@@ -296,7 +299,7 @@ def legend(document: Document, words: Words) -> list[str]:
         null = words("lineage.null", null=words.translate(row["null"])) if row["null"] else ""
         told.setdefault(
             (row["test"], row["title"] if row["test"] == "B1" else None),
-            words("lineage.test", test=_test(row, words), title=title, null=null),
+            words("lineage.test", test=clean(row["test"]), title=title, null=null),
         )
     return [text for (test, _), text in told.items() if test not in ("record", "numbers")]
 
@@ -349,64 +352,52 @@ def _unknown(pair: LineagePair, found: Lineage) -> bool:
     return pair["strongest"] is None or (told is not None and told["references"] < told["needed"])
 
 
-def table(document: Document, words: Words) -> Table:
-    """The pairs of models of which something is known, at most `MOST_ROWS`."""
-    found, names = document["lineage"], story.names(document)
-    rows = _rows(found)[:MOST_ROWS]
-    titles = {key: words(f"lineage.{key}") for key in ("verdicts", "tested", "repeated", "strongest", "note")}
-    cells = [
-        {
-            "verdicts": counts(pair, words),
-            "tested": f"{pair['tested']} / {pair['run_pairs']}",
-            "repeated": repeated(pair, words),
-            "strongest": evidence(pair["strongest"], words) if pair["strongest"] else "—",
-            "note": _note(document, pair, words) or "—",
-        }
-        for pair in rows
+def table(document: Document, words: Words) -> Table | None:
+    """The pairs of models of which something is known, at most `MOST_ROWS`; None for none."""
+    names, pairs = story.names(document), _rows(document["lineage"])[:MOST_ROWS]
+    if not pairs:
+        return None
+    strongest = [evidence(pair["strongest"], words) if pair["strongest"] else DASH for pair in pairs]
+    told: dict[str, tuple[Kind, list[str]]] = {
+        "verdicts": ("prose", [counts(pair, words) for pair in pairs]),
+        "tested": ("number", [f"{pair['tested']} / {pair['run_pairs']}" for pair in pairs]),
+        "repeated": ("number", [repeated(pair, words) for pair in pairs]),
+        "strongest": ("prose", strongest),
+        "note": ("prose", [_note(document, pair, words) or DASH for pair in pairs]),
+    }
+    heads = [
+        Column(words(f"pairs.{key}"), [Cell(names[pair[end]]) for pair in pairs], "name")  # type: ignore[literal-required]
+        for key, end in (("first", "a"), ("second", "b"))
     ]
-    heads = [((names[pair["a"]],), (names[pair["b"]],)) for pair in rows]
-    told = [{key: (text,) for key, text in row.items()} for row in cells]
-    return _table((words("pairs.first"), words("pairs.second")), heads, titles, told, words)
+    return cells.table([*heads, *_columns(told, words)], words)
 
 
 def runs_table(document: Document, kind: str, words: Words) -> Table:
     """The pairs of runs of a kind (`listed`), at most `MOST_ROWS`; sentences that explain every verdict stand once."""
     pairs = listed(document, kind)[:MOST_ROWS]
-    titles = {key: words(f"lineage.{key}") for key in ("verdict", "why", "tests")}
     statements = [[words.translate(part) for part in _SENTENCES.split(pair["statement"])] for pair in pairs]
     everywhere = [part for part in statements[0] if all(part in one for one in statements)] if len(pairs) > 1 else []
-    told = [
-        {
-            "verdict": (words.translate(pair["verdict"]),),
-            "why": (words("bench.space").join(part for part in parts if part not in everywhere) or "—",),
-            "tests": tuple(evidence(row, words) for row in _told(pair)) or ("—",),
-        }
-        for pair, parts in zip(pairs, statements, strict=True)
-    ]
-    heads = [(tuple(run_name(document, run, words) for run in (pair["a"], pair["b"])),) for pair in pairs]
-    made = _table((words("lineage.runs"),), heads, titles, told, words)
-    return replace(made, common=words("bench.space").join(text for text in (made.common, *everywhere) if text))
+    space = words("bench.space")
+    why = [space.join(part for part in parts if part not in everywhere) or DASH for parts in statements]
+    tests = ["\n".join(evidence(row, words) for row in _told(pair)) or DASH for pair in pairs]
+    told: dict[str, tuple[Kind, list[str]]] = {
+        "verdict": ("text", [words.translate(pair["verdict"]) for pair in pairs]),
+        "why": ("prose", why),
+        "tests": ("prose", tests),
+    }
+    runs = ["\n".join(run_name(document, run, words) for run in (pair["a"], pair["b"])) for pair in pairs]
+    head = Column(words("lineage.runs"), [Cell(both) for both in runs], "name")
+    made = cells.table([head, *_columns(told, words)], words)
+    return replace(made, said=(*made.said, space.join(everywhere))) if everywhere else made
 
 
-def _table(
-    names: Sequence[str],
-    heads: Sequence[tuple[tuple[str, ...], ...]],
-    titles: Mapping[str, str],
-    rows: Sequence[Mapping[str, tuple[str, ...]]],
-    words: Words,
-) -> Table:
-    """Without the columns that say the same in every row: of two rows or more, that is said once."""
-    same = {key for key in titles if len(rows) > 1 and len({row[key] for row in rows}) == 1}
-    empty = {key for key in titles if all(row[key] == ("—",) for row in rows)}
-    kept = [key for key in titles if key not in same | empty]
-    told = [
-        words("lineage.common", title=titles[key], value=words("lineage.semicolon").join(rows[0][key]))
-        for key in titles
-        if key in same - empty
+def _columns(told: Mapping[str, tuple[Kind, list[str]]], words: Words) -> list[Column]:
+    """The columns with a text in some row, under their titles."""
+    return [
+        Column(words(f"lineage.{key}"), [Cell(text) for text in texts], kind)
+        for key, (kind, texts) in told.items()
+        if any(text != DASH for text in texts)
     ]
-    common = words("lineage.in_every_row", list=words("lineage.semicolon").join(told)) if told else ""
-    whole = tuple((*head, *(row[key] for key in kept)) for head, row in zip(heads, rows, strict=True))
-    return Table((*names, *(titles[key] for key in kept)), len(names), whole, common)
 
 
 def apart(document: Document, words: Words) -> list[str]:

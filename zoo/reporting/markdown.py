@@ -65,7 +65,7 @@ def _shown(found: Table | None) -> list[str]:
 
 def _cell(column: Column, cell: Cell) -> str:
     # What the report itself made of numbers has nothing to escape.
-    text = cell.text if column.kind == "number" else escape(cell.text)
+    text = cell.text if column.kind == "number" else "<br>".join(map(escape, cell.lines))
     return " ".join(part for part in (f"{text}{cell.mark}", escape(cell.reason)) if part)
 
 
@@ -91,8 +91,7 @@ def _head(document: Document, words: Words) -> list[str]:
     return [
         f"# {escape(document['title'])}",
         " · ".join(facts),
-        f"**{escape(story.headline(document, words))}**",
-        *([f"**{escape(said)}**"] if (said := story.second(document, words)) else []),
+        *(f"**{escape(said)}**" for said in story.opening(document, words)),
         *(f"> {escape(caution)}" for caution in story.cautions(document, words)),
         *(escape(sentence) for sentence in kin.verdict(document, words)),
         *([table(["", "", ""], tiles)] if tiles else []),
@@ -119,7 +118,7 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
         *([] if "pairs" in drawn else [words("pairs.undefined", reason=escape(story.why_no_pair(document, words)))]),
         words("pairs.table_caption", shown=min(len(pairs), _PAIRS), count=len(pairs)),
         *_shown(rows.pairs(document, words, pairs[:_PAIRS])),
-        *(map(escape, story.not_defined(document, words)) if "pairs" in drawn else []),
+        *([escape(gaps)] if "pairs" in drawn and (gaps := story.not_defined(document, words)) else []),
         *_against_label(document, words),
     ]
 
@@ -160,8 +159,8 @@ def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
         *(escape(line) for line in told if line),
         *map(escape, kin.answers(document, words)),
         *map(escape, kin.lacking(found, words)),
-        *(_kin_table(pairs, kin.caption(found, words)) if pairs.rows else []),
-        *([escape(kin.shown_models(document, words))] if pairs.rows else []),
+        *([escape(kin.caption(found, words)), *_shown(pairs)] if pairs else []),
+        *([escape(kin.shown_models(document, words))] if pairs else []),
         *map(escape, kin.apart(document, words)),
         *_listed_runs(document, words),
         *(["\n".join(f"- {escape(line)}" for line in legend)] if (legend := kin.legend(document, words)) else []),
@@ -170,18 +169,12 @@ def _lineage(document: Document, words: Words, drawn: set[str]) -> list[str]:
     ]
 
 
-def _kin_table(made: kin.Table, caption: str) -> list[str]:
-    rows = [["<br>".join(escape(line) for line in cell) for cell in cells] for cells in made.rows]
-    told = " ".join(text for text in (caption, made.common) if text)
-    return [escape(told), table([escape(title) for title in made.header], rows)]
-
-
 def _listed_runs(document: Document, words: Words) -> list[str]:
     told = []
     for kind in kin.KINDS:
         if listed := kin.listed(document, kind):
-            made = kin.runs_table(document, kind, words)
-            told += [f"### {words(f'lineage.listed_{kind}')}", *_kin_table(made, kin.shown(listed, words))]
+            told += [f"### {words(f'lineage.listed_{kind}')}", escape(kin.shown(listed, words))]
+            told += _shown(kin.runs_table(document, kind, words))
     alike = kin.listed(document, "alike")
     return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 

@@ -4,7 +4,11 @@ The new one is written beside it, in `.<name>.new-<pid>-<random>`. Then the old 
 `.<name>.former-<pid>-<random>`, the new one to its place, and the old one is deleted. A process that dies between the
 two renames leaves no report in place: then the next one that writes or reads this report puts the old one back
 (`restore`). A lock file, `.<name>.lock`, is held meanwhile, so that what lies in such folders while nobody holds it was
-left behind. Their names are nobody else's: a folder `.<name>.new` of the user's stays.
+left behind. Their names are nobody else's: a folder `.<name>.new` of the user's stays. An earlier version named its
+folders so, without the numbers: both together, each a whole report, are what it left between the two renames.
+
+A whole report never gives way to a part of one: `report.json` is the first file that is deleted of a report, so that
+what a deletion leaves is known as a part.
 """
 
 from __future__ import annotations
@@ -69,7 +73,8 @@ def restore(target: Path) -> None:
     it may not be done."""
     target = Path(os.path.realpath(target))
     with suppress(OSError):
-        if not (_lock_of(target).exists() or _left(target, "former") or _left(target, "new")):
+        left = _lock_of(target).exists() or _left(target, "former") or _left(target, "new") or _left_before(target)
+        if not left:
             return
         lock = disk.Lock.try_acquire(_lock_of(target))
         if lock is not None:
@@ -151,16 +156,54 @@ def _swap(draft: Path, target: Path) -> None:
 
 
 def _settle(target: Path, parts: Mapping[str, bytes] | None = None) -> None:
-    """Leave one report in place, the old one where the new one is not there yet, and nothing beside it."""
-    for former in _left(target, "former"):
+    """Leave one report in place, an old one where the new one is not there yet, and nothing beside it."""
+    if target.exists() and not target.is_dir():
+        return
+    own = frozenset(parts or ())
+    formers = sorted([*_left_before(target), *_left(target, "former")], key=_standing, reverse=True)
+    if formers and not _is_whole(target) and (_is_whole(formers[0]) or not target.exists()):
+        best, *formers = formers
         if target.exists():
-            _take_over(former, target, frozenset(parts or ()))
-            shutil.rmtree(former)
-        else:
-            os.rename(former, target)
-            disk.sync(target.parent)
+            _take_over(target, best, own)
+            _delete(target)
+        os.rename(best, target)
+        disk.sync(target.parent)
+    for former in formers:
+        _take_over(former, target, own)
+        _delete(former)
     for draft in _left(target, "new"):
         shutil.rmtree(draft)
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / DOCUMENT).is_file()
+
+
+def _standing(former: Path) -> tuple[bool, int, str]:
+    """Of several old reports the greatest is put back: a whole one, and of these the newest."""
+    whole = _is_whole(former)
+    return whole, (former / DOCUMENT if whole else former).stat().st_mtime_ns, former.name
+
+
+def _delete(folder: Path) -> None:
+    (folder / DOCUMENT).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def _left_before(target: Path) -> list[Path]:
+    """The old report that an earlier version put aside and did not replace. The new one beside it, which tells it from
+    a copy of the user's, stays."""
+    former, draft = (target.with_name(f".{target.name}.{what}") for what in ("former", "new"))
+    if target.exists() or not (_is_report(former) and _is_report(draft)):
+        return []
+    return [former]
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder holds a whole report and nothing else."""
+    if folder.is_symlink() or not all((folder / name).is_file() for name in (PAGE, MARKDOWN, DOCUMENT)):
+        return False
+    return not _foreign(folder, frozenset())
 
 
 def _take_over(former: Path, target: Path, parts: frozenset[str]) -> None:

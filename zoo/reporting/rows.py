@@ -257,13 +257,17 @@ def bench(document: Document, words: Words, found: Bench) -> Table:
     """What was measured together on one device."""
     names, entries = story.names(document), found["models"]
     accuracies = [document["models"][entry["model"]]["metrics"]["accuracy"] for entry in entries]
+    # Why there is no rank or no front is said above the table.
+    untold = {key for key in ("rank", "latency_rank", "front") if all(entry[key] is None for entry in entries)}
+    front = Column(words("bench.front"), [Cell(story.front_of(entry, words)) for entry in entries])
     columns = [
         Column(words("leaderboard.model"), [Cell(names[entry["model"]]) for entry in entries], "name"),
         Column(words("metrics.accuracy"), [cell(number, words, "percent") for number in accuracies]),
-        Column(words("bench.front"), [Cell(story.front_of(entry, words)) for entry in entries]),
+        *([] if "front" in untold else [front]),
         *(
             Column(words(f"bench.{key}"), [_cost(entry[key], key, words) for entry in entries])  # type: ignore[literal-required]
             for key in BENCHED
+            if key not in untold
         ),
         Column(story.target_title(found, words), [_cost(entry["seconds_to_target"], "", words) for entry in entries]),
     ]

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 from zoo import form
 from zoo.reporting import lineage_schema
 from zoo.reporting.lineage_schema import Lineage
+from zoo.store import study
 
 SCHEMA_VERSION = 2
 
@@ -28,23 +29,8 @@ WarningCode = Literal[
 ]
 """What may have to be known before the headline is used."""
 
-LeftOutCode = Literal[
-    "note",
-    "incomplete",
-    "damaged",
-    "unreadable",
-    "no_predictions",
-    "no_test_examples",
-    "repeated_ids",
-    "other_classes",
-    "other_labels",
-    "other_examples",
-    "replaced",
-    "replaced_by_others",
-    "not_answered",
-    "no_features",
-]
-"""Why something is not compared: as `zoo.store.study.Code`, and `note` for what is compared nevertheless."""
+LeftOutCode = Literal["note", study.Code]
+"""Why something is not compared, and `note` for what is compared nevertheless."""
 
 
 class Number(TypedDict):
@@ -105,10 +91,10 @@ class HeadlineWarning(TypedDict):
 
     code: Annotated[
         WarningCode,
-        "runs left out as damaged; runs left out because a newer one of the same recipe and seed has other answers; "
-        "examples left out that some run did not answer; runs left out as not comparable; runs that count and were "
-        "made from another run, by their own record; runs that count and were made elsewhere, beside others that were "
-        "not; fewer than 30 test examples; too few failures for an interval to be relied on",
+        "runs left out as damaged; runs left out because a newer one of the same recipe and seed has other answers or "
+        "lacks some; examples left out that some run did not answer; runs left out as not comparable; runs that count "
+        "and were made from another run, by their own record; runs that count and were made elsewhere, beside others "
+        "that were not; fewer than 30 test examples; too few failures for an interval to be relied on",
     ]
     count: Annotated[int | None, "how many runs or examples; null for `few_failures`"]
     names: Annotated[list[str], "what was left out, or of `not_comparable` why: a bounded number of them"]
@@ -348,10 +334,12 @@ class BenchedModel(TypedDict):
     latency_ms: Annotated[Number, "milliseconds of one example alone: the median"]
     latency_p95_ms: Annotated[Number, "95 % of the calls take at most that long"]
     latency_p99_ms: Annotated[Number, "99 % of the calls"]
-    latency_rank: Annotated[int | None, "1 + the models of this bench that are clearly faster; null when untold"]
+    latency_rank: Annotated[
+        int | None, "1 + the models of this bench that are clearly faster; null where no two are told apart"
+    ]
     samples_per_sec: Annotated[Number, "examples a second at the best batch size found"]
     batch_size: Annotated[int, "that batch size"]
-    rank: Annotated[int | None, "1 + the models of this bench with clearly more examples a second"]
+    rank: Annotated[int | None, "1 + the models of this bench with clearly more examples a second; null likewise"]
     front: Annotated[
         bool | None,
         "whether no other model is clearly better in accuracy or speed without being clearly worse in the other; "
@@ -373,8 +361,11 @@ class Bench(TypedDict):
     made: Annotated[str, "ISO 8601, UTC"]
     repetitions: Annotated[int, "turns of each model"]
     floor: Annotated[
-        float | None, "speeds that differ by at most this factor are not told apart: so a model differs from itself"
+        float | None,
+        "examples a second that differ by at most this factor are not told apart: so a model differs from itself; with "
+        "2 or more no two models are",
     ]
+    latency_floor: NotRequired[Annotated[float | None, "the same of one example; missing from earlier documents"]]
     target: Annotated[float | None, "validation accuracy of `seconds_to_target`"]
     apart: Annotated[str | None, "why its numbers are not compared with the first bench's; null for the first"]
     models: Annotated[list[BenchedModel], "those of this report, in the order of the bench"]

@@ -23,6 +23,7 @@ from zoo.reporting.schema import (
     WarningCode,
 )
 from zoo.reporting.words import Words, clean
+from zoo.store.bench import TOO_NOISY
 
 _NAME_LENGTH = 60
 _NAMED_ANSWERS = 8
@@ -130,8 +131,8 @@ def undefined_claims(document: Document) -> dict[str, str]:
     return found
 
 
-def not_defined(document: Document, words: Words) -> list[str]:
-    """Which measures no pair has, and why: a sentence a reason, each said once."""
+def not_defined(document: Document, words: Words) -> str:
+    """Which measures no pair has, and why, each reason once; empty for none."""
     told: dict[str, list[str]] = {}
     titles = {measure["name"]: words.measure(measure) for measure in document["measures"]}
     needs = {measure["name"]: measure["needs"] for measure in document["measures"]}
@@ -141,7 +142,8 @@ def not_defined(document: Document, words: Words) -> list[str]:
             continue
         told.setdefault(words.reason(reason), []).append(titles[name])
     comma = words("numbers.comma")
-    return [words("pairs.not_defined", titles=comma.join(names), reason=reason) for reason, names in told.items()]
+    listed = [words("pairs.undefined_for", titles=comma.join(names), reason=why) for why, names in told.items()]
+    return words("pairs.not_defined", list=words("table.semicolon").join(listed)) if listed else ""
 
 
 def main_measure(document: Document) -> str | None:
@@ -247,35 +249,52 @@ def pairs_by_likeness(document: Document) -> list[Pair]:
     return sorted(true_pairs(document), key=place)
 
 
-def headline(document: Document, words: Words) -> str:
-    """The first sentence: as how many independent models they count in a vote; or in the same place why that is not
-    known."""
+def opening(document: Document, words: Words) -> list[str]:
+    """The sentences that come before all others, at least one: that nothing can be concluded, where that is so, and
+    the two numbers."""
+    few = [_caution(document, warning, (), words) for warning in document["headline"]["warnings"] if _is_few(warning)]
+    return [said for said in (*few, _votes(document, words), _joint(document, words)) if said]
+
+
+def _is_few(warning: HeadlineWarning) -> bool:
+    """Whether it says that nothing can be concluded from so few examples."""
+    return warning["code"] == "few_examples"
+
+
+def _votes(document: Document, words: Words) -> str:
+    """As how many independent models they count in a vote; or in the same place why that is not known, and that nothing
+    else is known of all of them either, where no other sentence says so."""
     found = document["headline"]
     if len(document["models"]) < 2:
         return words("answer.one_model")
     if found["effective_models"]["value"] is None:
-        return words("answer.unknown", reason=words.reason(found["effective_models"]["reason"]))
-    effective = effective_number(document, "effective_models", words)
-    return words("answer.sentence", models=words.count(found["models"]), effective=effective)
+        known = found["joint_failure"]["value"] is not None or found["joint_failure"]["bound"] is not None
+        nothing = not known and not _warned(document, "few_examples")
+        reason = words.reason(found["effective_models"]["reason"])
+        return words("answer.nothing" if nothing else "answer.unknown", reason=reason)
+    effective, tail = _effective(document, "effective_models", words)
+    return words("answer.sentence", models=words.count(found["models"]), effective=effective, tail=tail)
 
 
-def second(document: Document, words: Words) -> str:
-    """The second sentence: how many independent models all fail together as often. Empty where the first gives the
-    same reason why it is not known."""
+def _joint(document: Document, words: Words) -> str:
+    """How many independent models all fail together as often. Empty where the first number is unknown for the same
+    reason."""
     found = document["headline"]["joint_failure"]
     if len(document["models"]) < 2:
         return words("answer.one_model_more")
     if found["bound"] == "at_least":
         return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
     if found["value"] is not None:
-        return words("answer.together", effective=effective_number(document, "joint_failure", words))
+        effective, tail = _effective(document, "joint_failure", words)
+        return words("answer.together", effective=effective, tail=tail)
     if found["reason"] == document["headline"]["effective_models"]["reason"]:
         return ""
     return words("answer.together_unknown", reason=words.reason(found["reason"]))
 
 
-def effective_number(document: Document, key: Literal["effective_models", "joint_failure"], words: Words) -> str:
-    """`1.6 (1.4–1.9)`; with two decimals where one would hide the interval."""
+def _effective(document: Document, key: Literal["effective_models", "joint_failure"], words: Words) -> tuple[str, str]:
+    """`1.6 (1.4–1.9)`, with two decimals where one would hide the interval; and what ends the sentence where there is
+    none."""
     number: Estimate = document["headline"][key]
     low, high = number["low"], number["high"]
     narrow = (
@@ -286,19 +305,19 @@ def effective_number(document: Document, key: Literal["effective_models", "joint
     plain = Number(value=number["value"], low=low, high=high, n=number["n"], reason=number["reason"])
     text = words.number(plain, digits=2 if narrow else 1)
     if low is not None and high is not None:
-        return words("answer.with_interval", number=text)
+        return text, ""
     if not _warned(document, "few_failures"):
-        return words("answer.no_interval", number=text)
+        return text, words("answer.no_interval")
     right = "right answers" in (number["reason"] or "")
-    return words("answer.few_right_for_interval" if right else "answer.few_for_interval", number=text)
+    return text, words("answer.few_right_for_interval" if right else "answer.few_for_interval")
 
 
 def cautions(document: Document, words: Words) -> list[str]:
-    """What to know before the first two sentences are used, a sentence each: runs that are missing or are no models of
-    their own, models that do not count and why."""
+    """What to know before the two numbers are used, a sentence each: runs that are missing or are no models of their
+    own, models that do not count and why. That nothing can be concluded stands before them, in the `opening`."""
     found = document["headline"]
     shown = names(document)
-    told = [_caution(document, warning, shown, words) for warning in found["warnings"]]
+    told = [_caution(document, warning, shown, words) for warning in found["warnings"] if not _is_few(warning)]
     if gone := [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in found["left_out"]]:
         more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
         told.append(words("answer.left_out", models=words("numbers.comma").join(gone[:_NAMED_MODELS]) + more))
@@ -316,9 +335,8 @@ def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str],
 
 
 def first_lines(document: Document, words: Words) -> list[str]:
-    """What a screen says of a report: its first two sentences and the cautions."""
-    told = (headline(document, words), second(document, words), *cautions(document, words))
-    return [line.replace("\u00a0", " ") for line in told if line]
+    """What a screen says of a report: its opening and the cautions."""
+    return [line.replace("\u00a0", " ") for line in (*opening(document, words), *cautions(document, words))]
 
 
 def verdict(document: Document, words: Words) -> list[str]:
@@ -346,20 +364,50 @@ def _judgement(document: Document, words: Words) -> str:
     found = document["headline"]
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
-        below = _defined(document) or document["failures"]["observed"]["value"] is not None
-        return words("answer.judge_none") if below else ""
-    if _warned(document, "few_examples") or _warned(document, "few_failures"):
-        return words("answer.judge_wide")
+        return _below(document, words)
+    few = _warned(document, "few_examples") or _warned(document, "few_failures")
     if effective["low"] is None or effective["high"] is None:
         # Exact copies: no example could be drawn that tells them apart, so nothing varies.
-        return words("answer.judge_alike" if math.isclose(effective["value"], 1) else "answer.judge_wide")
+        copies = math.isclose(effective["value"], 1) and not few
+        return words("answer.judge_alike") if copies else _doubt(document, "answer.judge_no_interval", words)
+    if few:
+        return _doubt(document, "answer.judge_wide", words)
     low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
     # Where the interval lies comes before how wide it is: it may pass M, and then it is wide on one side only.
     if high < _ALIKE:
         return words("answer.judge_alike")
     if low > _APART:
         return words("answer.judge_apart")
-    return words("answer.judge_wide" if high - low > _NEEDS_MORE else "answer.judge_between")
+    return _doubt(document, "answer.judge_wide", words) if high - low > _NEEDS_MORE else words("answer.judge_between")
+
+
+def _below(document: Document, words: Words) -> str:
+    """Where the first number is undefined, what of the rest is defined further down; empty where not even pairs are, or
+    where nothing can be concluded."""
+    if not _defined(document) or _warned(document, "few_examples"):
+        return ""
+    failures = document["failures"]["observed"]["value"] is not None
+    return words("answer.judge_none" if failures else "answer.judge_none_pairs")
+
+
+def _doubt(document: Document, key: str, words: Words) -> str:
+    """That it is open whether they are alike; empty where the records of all that count say that they are."""
+    return "" if _are_of_one_origin(document) else words(key)
+
+
+def _are_of_one_origin(document: Document) -> bool:
+    """Whether every model that counts is on record to be made from another of them, or another from it, so that all are
+    of one origin. A record that the weights contradict does not count."""
+    runs, gone = document["provenance"]["runs"], {left["model"] for left in document["headline"]["left_out"]}
+    contested = {told["child"] for told in document.get("lineage", {}).get("on_record", []) if told["against"]}
+    family = {model: model for model in range(len(document["models"])) if model not in gone}
+    owner = {run["key"]: run["model"] for run in runs}
+    for place, run in enumerate(runs):
+        ends = (run["model"], owner.get(run["parent"] or ""))
+        if place not in contested and ends[0] in family and ends[1] in family:
+            first, second = (family[end] for end in ends if end is not None)
+            family = {model: first if name == second else name for model, name in family.items()}
+    return len(set(family.values())) == 1 < len(family)
 
 
 def _warned(document: Document, code: WarningCode) -> bool:
@@ -368,19 +416,26 @@ def _warned(document: Document, code: WarningCode) -> bool:
 
 
 def _extremes(document: Document, words: Words) -> list[str]:
+    """The most and the least alike pair. What to mind about a figure follows its sentence; what holds for both, the
+    second."""
     shown, found = names(document), document["headline"]
     most, least = found["most_alike"], found["least_alike"]
-
-    def say(key: str, pair: PairOfModels) -> str:
-        likeness, reason = words.number(pair["likeness"]), pair["likeness"]["reason"]
-        if reason:
-            likeness = words("answer.minding", number=likeness, reason=words.reason(reason))
-        return words(key, a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
-
-    sentences = [say(f"answer.most_alike_{found['measure']}", most)] if most else []
+    pairs = {"most": most} if most else {}
     if most and least and (most["a"], most["b"]) != (least["a"], least["b"]):
-        sentences.append(say(f"answer.least_alike_{found['measure']}", least))
-    return sentences
+        pairs["least"] = least
+    reasons = [pair["likeness"]["reason"] for pair in pairs.values()]
+    alike = len(reasons) == 2 and reasons[0] == reasons[1]
+
+    def say(end: str, pair: PairOfModels) -> str:
+        likeness, reason = words.number(pair["likeness"]), pair["likeness"]["reason"]
+        said = [
+            words(f"answer.{end}_alike_{found['measure']}", a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
+        ]
+        if reason and not (alike and end == "most"):
+            said.append(words("answer.figures" if alike else "answer.figure", caution=words.reason(reason)))
+        return words("bench.space").join(said)
+
+    return [say(end, pair) for end, pair in pairs.items()]
 
 
 def without_kinship(document: Document, words: Words) -> str:
@@ -479,10 +534,26 @@ def bench_note(bench: Bench, words: Words) -> str:
     if bench["floor"] is None:
         sentences.append(words("bench.untold"))
     else:
-        sentences.append(words("bench.ties", floor=words.value(bench["floor"] - 1, "percent")))
+        sentences += [_floor(bench, key, floor, words) for key, floor in _floors(bench)]
     if bench["apart"] is not None:
         sentences.append(words("bench.apart", why=words.reason(bench["apart"])))
     return words("bench.space").join(sentences)
+
+
+def _floors(bench: Bench) -> list[tuple[Literal["rank", "latency_rank"], float]]:
+    """What ranks rest on, and the factor by which a model differs from itself in it; none where nothing is compared."""
+    found: list[tuple[Literal["rank", "latency_rank"], float | None]] = [
+        ("rank", bench["floor"]),
+        ("latency_rank", bench.get("latency_floor")),
+    ]
+    return [(key, floor) for key, floor in found if floor is not None and len(bench["models"]) > 1]
+
+
+def _floor(bench: Bench, key: Literal["rank", "latency_rank"], floor: float, words: Words) -> str:
+    """Which differences are noise, and that nothing is ranked where all are."""
+    ranked = any(entry[key] is not None for entry in bench["models"])
+    told = "noisy" if floor >= TOO_NOISY else "ties" if ranked else "level"
+    return words(f"bench.{told}", what=words(f"bench.of_{key}"), floor=words.value(floor - 1, "percent"))
 
 
 def target_title(bench: Bench, words: Words) -> str:

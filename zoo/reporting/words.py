@@ -152,14 +152,16 @@ class Words:
         return self._texts.get(f"measures.{measure['name']}") or clean(measure["title"])
 
     def number(self, number: Number, style: str = "plain", digits: int = 2) -> str:
-        """`0.41 (0.35–0.47)`, `82.1 % (80.3–83.9)` with style `percent`, or a dash when it is undefined."""
+        """`0.41 (0.35–0.47)`, `82.1 % (80.3–83.9)` with style `percent`, or a dash when it is undefined; a share that
+        is too small to be shown has its interval, too: `less than 0.0001 % (0.0–0.4)`."""
         if number["value"] is None:
             return "—"
         percent = style == "percent"
-        if number["low"] is None or number["high"] is None or (percent and _is_at_the_edge(number["value"])):
+        if number["low"] is None or number["high"] is None:
             return self.value(number["value"], style, digits)
         digits = _shared_digits(number["value"], number["low"], number["high"]) if percent else digits
-        text = self._percent(number["value"], digits) if percent else self.value(number["value"], style, digits)
+        rounded = percent and not _is_at_the_edge(number["value"])
+        text = self._percent(number["value"], digits) if rounded else self.value(number["value"], style, digits)
         scale = 100 if percent else 1
         low, high = (_fixed(end * scale, digits) for end in (number["low"], number["high"]))
         # A dash between negative numbers reads as another minus.
@@ -262,9 +264,10 @@ def _percent_digits(share: float) -> int:
 
 
 def _shared_digits(share: float, low: float, high: float) -> int:
-    """Digits of a share and both ends of its interval: those of the share, of 0 and 1 those of the ends, and more where
-    two ends that differ would be shown as one number."""
-    digits = max(map(_percent_digits, (low, high) if share in (0, 1) else (share,)))
+    """Digits of a share and both ends of its interval: those of the share; of 0 and 1, and of what is too near to them
+    to be shown, those of the ends; and more where two ends that differ would be shown as one number."""
+    ends = share in (0, 1) or _is_at_the_edge(share)
+    digits = max(map(_percent_digits, (low, high) if ends else (share,)))
     while low != high and digits < _MOST_DIGITS and _fixed(low * 100, digits) == _fixed(high * 100, digits):
         digits += 1
     return digits

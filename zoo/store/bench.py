@@ -25,6 +25,8 @@ TIMINGS = "bench.parquet"
 
 Figure = Literal["latency", "throughput"]
 FIGURES: tuple[Figure, ...] = ("latency", "throughput")
+TOO_NOISY = 2.0
+"""A noise floor from which no two models are told apart: of two processes of one model one may take twice as long."""
 
 
 class Measured(TypedDict):
@@ -73,7 +75,9 @@ class Model(TypedDict):
     train_batch_size: Annotated[int | None, "of that training"]
     train_here: Annotated[bool, "whether the run was trained on hardware like this"]
     seconds_to_target: Annotated[Measured, "seconds of training until the bench's target was first reached"]
-    latency_rank: Annotated[int | None, "1 + the number of models that are clearly faster; null without a noise floor"]
+    latency_rank: Annotated[
+        int | None, "1 + the number of models that are clearly faster; null where no two are told apart"
+    ]
     throughput_rank: Annotated[int | None, "likewise"]
 
 
@@ -84,7 +88,11 @@ class Comparison(TypedDict):
     b: Annotated[int, "position of another"]
     figure: Annotated[Literal["latency", "throughput"], "what is compared"]
     ratio: Annotated[Measured, "time of a ÷ time of b, the median over pairs of neighbouring turns"]
-    differs: Annotated[bool | None, "whether the whole interval lies outside the noise floor; null without a floor"]
+    differs: Annotated[
+        bool | None,
+        "whether the whole interval lies outside the noise floor, which it never does of a floor of 2 or more; null "
+        "without a floor",
+    ]
 
 
 class Noise(TypedDict):
@@ -165,6 +173,14 @@ class Benches(TypedDict):
     schema_version: Annotated[int, "1"]
     timings: Annotated[str, "sha256 of bench.parquet as it was written"]
     benches: Annotated[list[Bench], "the newest last"]
+
+
+def told_apart(bench: Bench, figure: Figure) -> bool:
+    """Whether some two models differ by more than the noise of a figure: without that none is ranked by it. Earlier
+    programs ranked all the same, and by a floor of any height."""
+    floor = bench["floor"][figure]
+    compared = [found for found in bench["comparisons"] if found["figure"] == figure]
+    return floor is not None and floor < TOO_NOISY and any(found["differs"] for found in compared)
 
 
 def measured(

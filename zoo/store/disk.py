@@ -75,7 +75,7 @@ def _explain(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         file = next((parent for parent in (path, *path.parents) if parent.exists() and not parent.is_dir()), path)
         return f"Cannot write {path}: '{file}' is a file where a folder is needed.\nMove it away or {elsewhere}"
-    return f"Cannot write {path}: {error.strerror or error}\nMend that or {elsewhere}"
+    return f"Cannot write {path}: {error.strerror or error}\nFix that or {elsewhere}"
 
 
 def write_file(path: Path, chunks: Iterable[Chunk]) -> FileFacts:

@@ -55,9 +55,10 @@ def compare(study: Study) -> Comparison:
     """Keep the largest group of runs that can be compared, and say what was left out of it.
 
     Left out are runs without predictions, with repeated example ids, with other classes, with other test examples or
-    labels (with them less than half of some run's examples would be common to all), and all but the newest of one
-    recipe with one seed. Of runs that share only part of the examples that part is kept. The largest group has the
-    most runs, then models, then examples. Raises RequestError when no run remains.
+    labels (with them less than half of some run's examples would be common to all), and all but one of one recipe with
+    one seed: the newest stays, or an older one that holds its answers and more. Of runs that share only part of the
+    examples that part is kept. The largest group has the most runs, then models, then examples. Raises RequestError
+    when no run remains.
     """
     candidates: list[_Answers] = []
     left_out = list(study.left_out)
@@ -221,29 +222,33 @@ def _why_outside(answers: _Answers, group: _Group) -> LeftOut:
 
 
 def _newest(group: Sequence[_Answers]) -> tuple[list[_Answers], list[LeftOut]]:
-    """One run for each label, recipe and seed: the one that ended last."""
+    """One run for each label, recipe and seed: the one that ended last, or one that holds all its answers and more."""
     kept, left_out = [], []
     for same in _by(group, lambda answers: (answers.label, answers.recipe, answers.seed)).values():
         *older, newest = sorted(same, key=lambda answers: (str(answers.run.record.get("ended")), str(answers.folder)))
-        kept.append(newest)
-        left_out += [
-            LeftOut(
-                answers.what,
-                "replaced" if _same_answers(answers, newest) else "replaced_by_others",
-                f"{newest.folder} has the same recipe and seed and is newer{_other_versions(answers, newest)}",
-                answers.folder,
-            )
-            for answers in older
-        ]
+        chosen = newest
+        for answers in reversed(older):
+            # A part of a sheet, imported after the whole, is no reason to forget the rest.
+            if len(answers.block.keys) > len(chosen.block.keys) and _within(chosen, answers):
+                chosen = answers
+        kept.append(chosen)
+        left_out += [_replaced(answers, chosen, newest) for answers in same if answers is not chosen]
     return kept, left_out
 
 
-def _same_answers(one: _Answers, other: _Answers) -> bool:
-    """Whether two runs gave the same answer to every example that both answered."""
-    if one.digest == other.digest:
-        return True
-    first, second = _answered(one), _answered(other)
-    return all(first[item] == second[item] for item in first.keys() & second.keys())
+def _replaced(answers: _Answers, chosen: _Answers, newest: _Answers) -> LeftOut:
+    """Why a run gives way to another of its recipe and seed: nothing is lost, or it says what the other does not."""
+    code: Code = "replaced" if _within(answers, chosen) else "replaced_by_others"
+    why = "is newer" if chosen is newest else "gives the same answers to these and to more examples"
+    reason = f"{chosen.folder} has the same recipe and seed and {why}{_other_versions(answers, chosen)}"
+    return LeftOut(answers.what, code, reason, answers.folder)
+
+
+def _within(one: _Answers, other: _Answers) -> bool:
+    """Whether a run says what another says, too: every example of it, with its label, is answered there alike."""
+    if not one.block.keys <= other.block.keys:
+        return False
+    return one.digest == other.digest or _answered(one).items() <= _answered(other).items()
 
 
 def _answered(answers: _Answers) -> dict[str, str]:

@@ -1,17 +1,19 @@
 """No command writes over what it reads: folders and files that are being read are named here, and whatever publishes
-asks first."""
+asks first. Nor does a report go among the runs that it is of."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import RequestError
 from zoo.store.disk import chosen_option
+from zoo.store.keys import RunPlace
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,34 @@ def require_apart(place: Path) -> None:
             raise _refused(place, entry.path, "lies in")
         if there is not None and there in _identities(entry.path):
             raise _refused(place, entry.path, "holds")
+
+
+def root_of(folder: Path, record: Mapping[str, Any]) -> Path | None:
+    """The folder under which a run lies as task/dataset/model/key, as its record names them; None when it does not,
+    because it was moved."""
+    names = [record.get(part) for part in ("task", "dataset", "model", "key")]
+    if not all(isinstance(name, str) and name for name in names):
+        return None
+    relative = RunPlace(*map(str, names)).relative
+    folder = folder.resolve()
+    return folder.parents[3] if folder.parts[-4:] == relative.parts and len(folder.parents) > 3 else None
+
+
+def require_outside(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise RequestError when a place that is to be written lies in the folder in which a run is kept, where every
+    folder is a task's: neither in the run's task nor beside it. Whoever works in that folder, as `runs_dir=.` does, may
+    write beside the tasks."""
+    root = root_of(folder, record)
+    if root is None:
+        return
+    above = _identities(place)
+    task = root / RunPlace(*(str(record[part]) for part in RunPlace.__dataclass_fields__)).relative.parts[0]
+    works_there = _identity(root) in _identities(Path.cwd())
+    if _identity(task) in above or (_identity(root) in above and not works_there):
+        raise RequestError(
+            f"A report in {place} would lie in {root}, where runs are kept and every folder is a task's.\n"
+            f"Choose another folder with {chosen_option()}"
+        )
 
 
 def _refused(place: Path, path: Path, how: str) -> RequestError:

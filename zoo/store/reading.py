@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import glob
 import json
 import os
 import stat
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo.errors import DamagedRun, StoreError
+from zoo.errors import DamagedRun, StoreError, shortened
 from zoo.store.disk import file_facts
 from zoo.store.drafts import drafts_of, is_living
 from zoo.store.keys import RunPlace
@@ -69,16 +71,17 @@ class Run:
 
         return self._load(HISTORY, history_from_bytes)
 
-    def verify(self) -> None:
-        """Compare every file with its checksum. Raises DamagedRun for the first that is missing or differs."""
+    def verify(self, contents: bool = True) -> None:
+        """Compare every file with its checksum; without `contents` only its size, which reads no file. Raises
+        DamagedRun for the first that is missing or differs."""
         for name in self._files():
-            self._check(name)
+            self._check(name, contents)
 
     def _files(self) -> Mapping[str, Any]:
         files = self.record.get("files")
         return files if isinstance(files, Mapping) else {}
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str, contents: bool = True) -> None:
         wanted = self._files()[name]
         try:
             # A pipe or a device has no end: neither is opened.
@@ -87,6 +90,8 @@ class Run:
                 raise damaged(self.folder, f"{name} is no file")
             if size != wanted["bytes"]:
                 raise damaged(self.folder, f"{name} has {size} bytes where {wanted['bytes']} were written")
+            if not contents:
+                return
             got = file_facts(self.folder / name)
         except FileNotFoundError:
             raise damaged(self.folder, f"{name} is missing") from None
@@ -113,7 +118,36 @@ def _size(file: Path) -> int | None:
 
 def damaged(folder: Path, what: str) -> DamagedRun:
     """The error for a folder whose content is not what was written."""
-    return DamagedRun(f"Run {folder} is damaged: {what}.\nRestore the file, or delete the folder and run it again.")
+    what = shortened(what)
+    error = DamagedRun(f"Run {folder} is damaged: {what}.\nRestore the file, or delete the folder and run it again.")
+    error.what = what
+    return error
+
+
+def near_folder(place: str | Path, root: str = "runs") -> str:
+    """`" Did you mean 'runs/sentiment'?"` for a path at which there is nothing, or an empty string: the nearest name
+    where the path leaves what is there, else the nearest in the root, or in the folders of it."""
+    path = Path(place)
+    there = next((folder for folder in path.parents if os.path.isdir(folder)), None)
+    if there is None or glob.has_magic(str(place)):
+        return ""
+    lost, *rest = path.parts[len(there.parts) :]
+    near = difflib.get_close_matches(lost, [folder.name for folder in _visible(there)], n=1, cutoff=0.6)
+    if near:
+        whole = there.joinpath(near[0], *rest)
+        return f" Did you mean '{whole if os.path.isdir(whole) else there / near[0]}'?"
+    above = _visible(Path(root))
+    named = {folder.name: folder for folder in [*(one for folder in above for one in _visible(folder)), *above]}
+    near = difflib.get_close_matches(path.name, named, n=1, cutoff=0.6) if root not in path.parts else []
+    return f" Did you mean '{named[near[0]]}'?" if near else ""
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones; none where it cannot be read."""
+    try:
+        return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    except OSError:
+        return []
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -127,7 +161,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RUN).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
-            raise StoreError(f"There is no run folder {folder}\n`python -m zoo.ls runs` lists what there is.") from None
+            raise StoreError(
+                f"There is no run folder {folder}{near_folder(folder)}\n`python -m zoo.ls runs` lists what there is."
+            ) from None
         raise damaged(folder, f"{RUN} is missing") from None
     except OSError as error:
         raise StoreError(f"Cannot read {folder / RUN}: {error.strerror}") from error
@@ -229,4 +265,5 @@ def _draft(folder: Path) -> Run:
 
 
 def _error(error: Exception) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error)}
+    said = error.what if isinstance(error, DamagedRun) and error.what else str(error)
+    return {"type": type(error).__name__, "message": said}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.errors import DamagedRun, RequestError, StoreError
-from zoo.store.reading import Run, read
+from zoo.store.reading import Run, near_folder, read
 from zoo.store.schema import METRICS, PREDICTIONS, RUN
 
 Code = Literal[
@@ -41,7 +41,7 @@ WHY: Mapping[Code, str] = {
     "other_labels": "other labels",
     "other_examples": "other test examples",
     "replaced": "one model twice with one seed",
-    "replaced_by_others": "one model twice with one seed, and with other answers",
+    "replaced_by_others": "one model twice with one seed, and with other answers or examples",
     "not_answered": "not answered by all",
     "no_features": "no features",
 }
@@ -103,8 +103,8 @@ def open(paths: str | Path | Iterable[str | Path]) -> Study:
 
 
 def describe(record: Mapping[str, object], folder: Path) -> str:
-    """A run in words: `mlp, seed 3 (runs/…/0f3c)`."""
-    label = record.get("label") or record.get("model") or "run"
+    """A run in words: `mlp, seed 3 (runs/…/0f3c)`; one without a record by the name of its folder."""
+    label = record.get("label") or record.get("model") or folder.name
     seed = record.get("seed")
     return f"{label}, seed {seed} ({folder})" if isinstance(seed, int) else f"{label} ({folder})"
 
@@ -120,7 +120,7 @@ def run_folders(path: str | Path) -> list[Path]:
         roots = sorted(match for match in glob.glob(text, recursive=True) if os.path.isdir(match))
         if not roots:
             raise RequestError(
-                f"There is no folder {text}\n"
+                f"There is no folder {text}{near_folder(text)}\n"
                 "`python -m zoo.ls runs` lists the runs; a pattern such as 'runs/*/digits' will do."
             )
     found = [folder for root in roots for folder in _walk(root)]
