@@ -16,7 +16,7 @@ from torch import nn
 
 import zoo
 from zoo.config import Loss, Optimizer, Precision, Schedule, Trainer
-from zoo.engine import training
+from zoo.engine import evaluation, training
 from zoo.engine.batches import Batches
 from zoo.engine.devices import Placement
 from zoo.engine.training import Job, Trained, budget, loss_of, optimizer_for, rate, train
@@ -621,16 +621,37 @@ def test_micro_batches_give_the_gradient_of_the_whole(micro_batch: int) -> None:
 
 
 def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32() -> None:
-    seen: set[torch.dtype] = set()
+    seen: list[tuple[bool, torch.dtype]] = []
     module = perceptron()
-    module[0].register_forward_hook(lambda _m, _i, output: seen.add(output.dtype))  # type: ignore[index]
-    trained, recorder = fit(module, job(Trainer(epochs=5, batch_size=16, learning_rate=0.02), precision=Precision.bf16))
-    assert seen == {torch.bfloat16}
-    assert trained.validation is None, "what is stored is computed in float32"
+    module[0].register_forward_hook(lambda _m, _i, output: seen.append((module.training, output.dtype)))  # type: ignore[index]
+    work = job(Trainer(epochs=5, batch_size=16, learning_rate=0.02), precision=Precision.bf16)
+    trained, recorder = fit(module, work)
+    # The last epoch is validated in float32.
+    assert {dtype for training, dtype in seen if training} == {torch.bfloat16}
+    validated = [dtype for training, dtype in seen if not training]
+    assert validated == sorted(validated, key=lambda dtype: dtype is torch.float32)
+    assert validated.count(torch.bfloat16) == 4 * validated.count(torch.float32) > 0
+    assert (trained.validation is None) == (trained.best_epoch < 5), "what is stored is computed in float32"
     assert {value.dtype for value in module.state_dict().values()} == {torch.float32}
     assert trained.history[-1]["validation_accuracy"] > 0.8
     _, exact = fit(perceptron(), job(Trainer(epochs=5, batch_size=16, learning_rate=0.02)))
     assert recorder.losses == pytest.approx(exact.losses, abs=0.05)
+
+
+@pytest.mark.parametrize("best", [1, 3])
+def test_answers_are_kept_of_the_last_epoch_alone_where_the_others_are_in_bfloat16(
+    best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an earlier epoch that was the best are computed anew."""
+    accuracies = iter([(float(epoch == best), 1.0) for epoch in range(1, 4)])
+    monkeypatch.setattr(training, "judged", lambda answers, labels: next(accuracies))
+    module, work = perceptron(), job(Trainer(epochs=3, batch_size=16), precision=Precision.bf16)
+    trained, _ = fit(module, work)
+    assert trained.best_epoch == best
+    assert (trained.validation is None) == (best != 3)
+    if trained.validation is not None:
+        found = evaluation.logits(module, work.validation, 16, CLASSES)
+        np.testing.assert_array_equal(trained.validation, found)
 
 
 @pytest.mark.parametrize("resident_mib", [64, 0])

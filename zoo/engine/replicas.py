@@ -8,7 +8,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,7 @@ from zoo.config import Compile, Loss, Precision
 from zoo.engine import devices
 from zoo.engine.batches import Batch, plan_epoch, plan_evaluation, sent
 from zoo.engine.evaluation import check_logits, in_order, is_out_of_memory
-from zoo.engine.training import Job, Reporter, Trained, budget, judged, optimizer_over, rate
+from zoo.engine.training import Job, Reporter, Trained, budget, judged, optimizer_over, rate, validating_in
 from zoo.errors import Incompatible, TrainingError
 
 log = logging.getLogger("zoo")
@@ -205,7 +204,7 @@ class _Together:
             group["lr"] = self.trainer.learning_rate * group["multiplier"] * share
         batch, weight = self.gather(rows)
         inputs = tuple(tensor.view(*weight.shape, *tensor.shape[1:]) for tensor in batch.inputs)
-        with self.autocast():
+        with devices.autocast(self.device, self.job.placement.precision):
             answers = self.stacked.call(inputs, 0, training=True)
         check_logits(answers.flatten(0, 1), len(batch), self.job.classes)
         each = _losses(self.trainer.loss, answers.float(), batch.labels.view(weight.shape))
@@ -225,9 +224,6 @@ class _Together:
         weight = np.stack([np.arange(size) < len(some) for some in rows]).astype(np.float32)
         return self.job.train.take(index.reshape(-1)), sent(weight, self.device)
 
-    def autocast(self) -> AbstractContextManager[object]:
-        return devices.autocast(self.device, self.job.placement.precision)
-
     def clip(self) -> None:
         """Each replica's gradient to the largest norm, as `clip_grad_norm_` does."""
         grads = [weight.grad for group in self.optimizer.param_groups for weight in group["params"]]
@@ -241,13 +237,13 @@ class _Together:
 
     @torch.no_grad()
     def logits(self) -> np.ndarray:
-        """(replicas, validation examples, classes) float32, computed in the training's precision."""
-        batches = self.job.validation
+        """(replicas, validation examples, classes) float32, computed in `validating_in`."""
+        batches, precision = self.job.validation, validating_in(self.job, self.progress() >= 1)
         found = torch.empty(len(batches), len(self.modules), self.job.classes, device=self.device)
         plan = plan_evaluation(batches.lengths, len(batches), 2 * self.trainer.batch_size)
         done = 0
         for rows in plan:
-            with self.autocast():
+            with devices.autocast(self.device, precision):
                 answers = self.stacked.call(batches.take(rows).inputs, None, training=False)
             found[done : done + len(rows)] = answers.float().transpose(0, 1)
             done += len(rows)

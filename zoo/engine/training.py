@@ -45,8 +45,8 @@ class Reporter(Protocol):
 @dataclass
 class Trained:
     """The outcome. history: one row an epoch; the module holds the best weights; compile: whether it was compiled, as
-    the run's record says it; validation: what those weights answer, (examples, classes) float32, None where the
-    training validated in a lower precision, and the answers that are stored are still to be computed."""
+    the run's record says it; validation: what those weights answer, (examples, classes) float32, None where they were
+    validated in a lower precision (`validating_in`), and the answers that are stored are still to be computed."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -148,6 +148,12 @@ def loss_of(kind: Loss, answers: torch.Tensor, labels: torch.Tensor) -> torch.Te
     if kind is Loss.cross_entropy:
         return F.cross_entropy(answers, labels)
     return F.mse_loss(answers.softmax(1), F.one_hot(labels, answers.shape[1]).float())
+
+
+def validating_in(job: Job, last: bool) -> Precision:
+    """What an epoch is validated in: what it is trained in, which is enough to choose one and in bfloat16 up to twice
+    as fast; the last in float32, since its answers are then those that are stored where it is the best."""
+    return Precision.fp32 if last else job.placement.precision
 
 
 def judged(answers: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -376,7 +382,7 @@ class _Loop:
         """Logits of the validation split, (examples, classes) float32."""
         # What memory sufficed for in training is enough for twice as many without gradients.
         size = min(self.micro_batch, self.trainer.batch_size)
-        precision, split = self.job.placement.precision, self.job.validation
+        precision, split = validating_in(self.job, self.spent()), self.job.validation
 
         def answered(size: int) -> np.ndarray:
             return evaluation.logits(self.module, split, size, self.job.classes, precision=precision)
@@ -384,10 +390,8 @@ class _Loop:
         return evaluation.within_memory(size, answered)
 
     def judge(self) -> None:
-        """Evaluate on validation, write the history's row and keep the weights when they are the best so far.
-
-        In the precision of the training, which is two to three times as fast in bfloat16: choosing an epoch needs no
-        more. In float32 these answers are what is stored, and so those of the best epoch are kept."""
+        """Evaluate on validation, write the history's row and keep the weights when they are the best so far, and with
+        them what is stored of their answers where these are in float32."""
         answers = self.answers()
         labels = self.job.validation.labels.cpu().numpy()
         accuracy, loss = judged(answers, labels)
@@ -409,7 +413,7 @@ class _Loop:
         if self.best is None or (accuracy, -loss) > self.best:
             self.best, self.since_best = (accuracy, -loss), 0
             self.outcome.best_epoch = len(self.outcome.history)
-            if self.job.placement.precision is Precision.fp32:
+            if validating_in(self.job, self.spent()) is Precision.fp32:
                 self.outcome.validation = answers
             if not self.spent():
                 self.keep_weights()
