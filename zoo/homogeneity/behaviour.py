@@ -508,19 +508,43 @@ def pairs(panel: Panel, name: str, plan: Bootstrap) -> Pairs:
 
 
 def no_intervals(panel: Panel) -> dict[tuple[int, int], str]:
-    """(i, j), i < j -> why the likeness in failing of two models has no interval: one of them has a run that is always
-    right or always wrong, or there are fewer than `FEW_SHARED` examples that both would fail, or get right, by
-    chance."""
-    wrong = (panel.predictions != panel.labels).mean(axis=1)
-    owner = np.asarray(panel.runs)
-    each = [wrong[owner == m] for m in range(len(panel.models))]
-    failures = np.array([rates.mean() for rates in each])
-    fixed = np.array([bool(((rates == 0) | (rates == 1)).any()) for rates in each])
-    why = np.full((len(each), len(each)), "", dtype=object)
-    for share, reason in ((1 - failures, FEW_RIGHT), (failures, FEW)):
-        why[np.outer(share, share) * len(panel.labels) < FEW_SHARED - _ROUNDING] = reason
+    """(i, j), i <= j -> why the likeness in failing of two models, or of a model's own runs, has no interval: a run is
+    always right or always wrong, or there are fewer than `FEW_SHARED` examples that both fail, or get right, seen or
+    expected by chance, whichever is more. Of a model with one run, (i, i) is not there."""
+    if _refused and _refused[0][0]() is panel:
+        return dict(_refused[0][1])
+    made = _no_intervals(panel)
+    _refused[:] = [(weakref.ref(panel), made)]
+    return dict(made)
+
+
+_refused: list[tuple[weakref.ref[Any], dict[tuple[int, int], str]]] = []
+
+
+def _no_intervals(panel: Panel) -> dict[tuple[int, int], str]:
+    wrong, owner = panel.predictions != panel.labels, np.asarray(panel.runs)
+    replicas = np.bincount(owner, minlength=len(panel.models))
+    rates = wrong.mean(axis=1)
+    fixed = np.array([bool(np.isin(rates[owner == m], (0, 1)).any()) for m in range(len(panel.models))])
+    counts = np.stack([wrong[owner == m].sum(axis=0, dtype=np.float32) for m in range(len(panel.models))])
+    why = np.full((len(counts), len(counts)), "", dtype=object)
+    for failing, reason in ((replicas[:, None] - counts, FEW_RIGHT), (counts, FEW)):
+        why[_shared(failing, replicas) < FEW_SHARED - _ROUNDING] = reason
     why[fixed] = why[:, fixed] = NO_SPREAD
-    return {(int(i), int(j)): why[i, j] for i, j in zip(*np.nonzero(np.triu(why != "", k=1)), strict=True)}
+    why[np.diag_indices(len(why))] = np.where(replicas > 1, np.diagonal(why), "")
+    return {(int(i), int(j)): why[i, j] for i, j in zip(*np.nonzero(np.triu(why != "")), strict=True)}
+
+
+def _shared(counts: np.ndarray, replicas: np.ndarray) -> np.ndarray:
+    """Examples that a run of one model and a run of another fail, (M, M) float64: seen or expected by chance, whichever
+    is more. On the diagonal two different runs of one. counts: (M, N) float32, how many of a model's runs fail."""
+    shares = counts / replicas[:, None].astype(np.float32)
+    seen = (shares @ shares.T).astype(np.float64)
+    own = (counts.astype(np.float64) ** 2).sum(axis=1) - counts.sum(axis=1, dtype=np.float64)
+    seen[np.diag_indices(len(seen))] = own / np.maximum(replicas * (replicas - 1), 1)
+    rates = shares.mean(axis=1, dtype=np.float64)
+    most: np.ndarray = np.maximum(seen, np.outer(rates, rates) * counts.shape[1])
+    return most
 
 
 def without_intervals(found: Pairs, why: Mapping[tuple[int, int], str], plan: Bootstrap) -> Pairs:

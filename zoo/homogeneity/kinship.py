@@ -103,12 +103,13 @@ def kinship(panel: Panel, plan: Bootstrap) -> Pairs:
         np.fill_diagonal(bound, np.nan)
     n = np.full((models, models), examples, dtype=np.int64)
     own, own_low, own_high = _only_diagonal(found, plan)
+    refused = no_intervals(panel)
+    without = {at: reason for at, reason in refused.items() if at[0] != at[1]}
     reliability = Pairs(own, own_low, own_high, n)
     told = unseen_reasons(value, low, plan, np.triu(np.ones_like(value, dtype=bool), 1))
-    without = no_intervals(panel)
     told |= _reasons(panel, found, value, minded_shares(undefined_share(draws), low, without), reliability)
-    whole = Pairs(value, low, high, n, told, "", {"reliability": reliability})
-    return without_intervals(whole, without, plan)
+    alone = without_intervals(reliability, {at: refused[at] for at in refused.keys() - without.keys()}, plan)
+    return without_intervals(Pairs(value, low, high, n, told, "", {"reliability": alone}), without, plan)
 
 
 def _only_diagonal(found: Correlations, plan: Bootstrap) -> list[np.ndarray]:
@@ -542,4 +543,9 @@ def reliability(panel: Panel, plan: Bootstrap) -> PerModel:
     value, low, high = (np.diagonal(part).copy() for part in _only_diagonal(found, plan))
     told = {m: _trouble(panel.models[m], found, m) for m in range(models)}
     fixed = unseen_reasons(value, low, plan, np.ones(models, dtype=bool))
+    for (i, j), reason in no_intervals(panel).items():
+        if i == j:
+            low[i] = high[i] = np.nan
+            if plan.draws and i not in fixed and np.isfinite(value[i]):
+                fixed[i] = reason
     return PerModel(value, low, high, n, fixed | {m: text for m, text in told.items() if text})

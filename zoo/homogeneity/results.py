@@ -26,8 +26,8 @@ NO_PROBABILITIES = "it needs the probabilities of every run, and some run has no
 ALWAYS = "one of the models is always right or always wrong"
 NO_REPLICAS = "it needs two runs or more of each model"
 """Why a number that is measured against replicas is undefined."""
-FEW = f"fewer than {FEW_SHARED} examples that both would fail by chance are too few failures for an interval"
-FEW_RIGHT = f"fewer than {FEW_SHARED} examples that both would get right by chance are too few for an interval"
+FEW = f"fewer than {FEW_SHARED} examples that both fail are too few failures for an interval"
+FEW_RIGHT = f"fewer than {FEW_SHARED} examples that both get right are too few for an interval"
 NO_SPREAD = "one of the models is always right or always wrong in some run, so there is no interval"
 
 

@@ -28,6 +28,7 @@ CONTENDERS = 500
 """Pairs whose draws are taken. Of more, the most extreme are, and stand for all in proportion."""
 
 UNBOUNDED = "the replicas of the two may not fail together at all, so there is no interval"
+UNBOUNDED_ERRORS = "within noise one of the two may be always right or always wrong, so there is no interval"
 
 _NO_WIDTH = 1e-6  # standard errors below it are rounding of float32
 
@@ -153,7 +154,7 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
     return tuple(
         _without(found, pair, text)
         if text is not None or contest is None
-        else _chosen(contest, found, pair, sign, plan)
+        else _chosen(contest, found, pair, sign, kinship, plan)
         for (pair, sign), text in zip(ends, told, strict=True)
     )
 
@@ -201,8 +202,10 @@ class _Contest:
         return cls(kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations)
 
 
-def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: Bootstrap) -> ChosenPair:
-    """sign: 1 where the pair is the most alike, −1 where it is the least."""
+def _chosen(
+    contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, kinship: bool, plan: Bootstrap
+) -> ChosenPair:
+    """sign: 1 where the pair is the most alike, −1 where it is the least; kinship: see `extreme_pairs`."""
     a, b = int(pair[0]), int(pair[1])
     value, n, told = float(found.value[a, b]), int(found.n[a, b]), found.reasons.get((a, b), "")
     place = int(np.flatnonzero((contest.pairs == pair).all(axis=1))[0])
@@ -215,7 +218,7 @@ def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, plan: 
         fieller(float(contest.top[place]), float(contest.bottom[place]), spread, errors) for errors in (-below, above)
     )
     if math.isinf(low) or math.isinf(high):
-        return _without(found, pair, UNBOUNDED)
+        return _without(found, pair, UNBOUNDED if kinship else UNBOUNDED_ERRORS)
     return ChosenPair(a, b, Scalar(value, low, high, n, told))
 
 
