@@ -308,8 +308,8 @@ class Caller:
         if self._trial is None and not self._told and len(way.shapes) > MANY_SHAPES:
             self._told = True
             log.warning(
-                "trainer.compile=graphs: inputs had %d shapes so far, and a CUDA graph is recorded for each, which takes "
-                "time and memory. trainer.compile=default compiles once for all; auto measures what pays.",
+                "trainer.compile=graphs: inputs had %d shapes so far, and a CUDA graph is recorded for each, which "
+                "takes time and memory. trainer.compile=default compiles once for all; auto measures what pays.",
                 len(way.shapes),
             )
         return answers
@@ -396,8 +396,8 @@ class Caller:
                 weight.grad = None if weight.grad is None else weight.grad.clone()
 
     def facts(self) -> dict[str, Any]:
-        """What the run's record says: `compile`, the way used; with graphs that were asked for `compile_shapes`, how many
-        shapes of inputs have graphs of their own; with auto `compile_reason` and `compile_tried`."""
+        """What the run's record says: `compile`, the way used; with graphs that were asked for `compile_shapes`, how
+        many shapes of inputs have graphs of their own; with auto `compile_reason` and `compile_tried`."""
         if self._trial is None:
             shapes = {"compile_shapes": len(self._way.shapes)} if self._way.kind is Compile.graphs else {}
             return {"compile": self._way.kind.value} | shapes

@@ -130,7 +130,10 @@ class Cost(TypedDict):
     train_samples_per_sec: Annotated[float | None, "examples a second while training"]
     infer_samples_per_sec: Annotated[float | None, "examples a second while predicting"]
     peak_memory_mib: Annotated[float | None, "peak memory of the process, the least of its runs, MiB"]
-    device: Annotated[str | None, "where it was measured, e.g. `cpu, fp32, 2 threads` or `cuda, bf16`; times compare only within a device"]
+    device: Annotated[
+        str | None,
+        "where it was measured, e.g. `cpu, fp32, 2 threads` or `cuda, bf16`; times compare only within a device",
+    ]
 
 
 class Model(TypedDict):
