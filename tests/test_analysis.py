@@ -137,6 +137,22 @@ def test_examples_that_every_model_fails_are_the_ones_counted_by_hand(study):
     assert document["failures"]["total"] == len(document["failures"]["every_model_fails"]) > 0
 
 
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"device": "cpu", "precision": "fp32", "threads": 1}, "cpu, fp32, 1 thread"),
+        ({"device": "cuda", "precision": "bf16", "threads": 16}, "cuda, bf16"),
+        ({"device": "cpu"}, "cpu"),
+        ({}, None),
+    ],
+)
+def test_the_device_of_a_training_is_told_with_what_its_time_depends_on(tmp_path, training, told):
+    labels = np.arange(40) % 3
+    for name in ("one", "other"):
+        write_run(tmp_path, name, 0, np.roll(labels, len(name)), labels, record={"training": training})
+    assert [model["cost"]["device"] for model in analyse([tmp_path], QUICK)["models"]] == [told, told]
+
+
 def test_a_dataset_that_is_gone_costs_the_texts_only(study, caplog):
     document = analyse([study], QUICK)
     assert document["examples"]

@@ -426,6 +426,30 @@ def test_gradients_that_are_added_to_leave_the_memory_of_a_cuda_graph(monkeypatc
         assert torch.equal(weight.grad, before)
 
 
+@pytest.mark.parametrize(("lengths", "said"), [(8, False), (30, True)])
+def test_that_graphs_are_recorded_for_each_of_many_shapes_is_said_once_and_by_us(
+    lengths: int, said: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch._inductor.config as config
+
+    monkeypatch.setattr(compiling, "require", lambda wish, device: None)
+    limits = []
+    monkeypatch.setattr(compiling, "compiled", lambda module, kind: module)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
+    before = config.triton.cudagraph_dynamic_shape_warn_limit
+    caller = Caller(nn.Identity(), Compile.graphs, CPU, 0, lambda step: 0.0)
+    with caplog.at_level(logging.WARNING, "zoo"):
+        for length in [*range(1, lengths + 1)] * 2:
+            caller(torch.ones(4, length))
+            limits.append(config.triton.cudagraph_dynamic_shape_warn_limit)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.startswith("trainer.compile=graphs: inputs had 9 shapes so far") for line in told] == [True] * said
+    assert set(limits) == {None}
+    assert caller.facts() == {"compile": "graphs", "compile_shapes": lengths}
+    caller.close()
+    assert config.triton.cudagraph_dynamic_shape_warn_limit == before is not None
+
+
 def test_of_a_module_with_a_frozen_part_the_head_alone_is_compiled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

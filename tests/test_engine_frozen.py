@@ -14,9 +14,9 @@ from test_engine_fitting import Net, Stripes, Watcher
 from torch import nn
 
 import zoo
-from zoo.config import Loss, RunConfig, Trainer, TrainerOptions
+from zoo.config import Loss, Precision, RunConfig, Trainer, TrainerOptions
 from zoo.data.cache import entries
-from zoo.engine import fitting, flops, frozen
+from zoo.engine import fitting, frozen
 from zoo.engine.fitting import Answers
 from zoo.records import Observers
 from zoo.tasks import ImageClassification
@@ -94,9 +94,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+EXACT: dict[str, Any] = {"precision": Precision.fp32, "threads": 1}  # else device and processor choose them
+
+
 def run(splits: zoo.Splits, model: zoo.TorchModel, seed: int = 0, **options: Any) -> Answers:
     config = RunConfig(model, Stripes(), ImageClassification(), TrainerOptions(), "half", seed=seed, probe=20)
-    trainer = Trainer(**{"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "threads": 1} | options)
+    trainer = Trainer(**{"epochs": 4, "batch_size": 16, "learning_rate": 0.01} | EXACT | options)
     watcher = Watcher()
     return fitting.fit(config, trainer, splits, Observers(watcher.display, watcher.told.append))
 
@@ -134,9 +137,20 @@ def test_the_results_are_those_of_the_whole_module(splits: zoo.Splits, options: 
     assert (whole.test.argmax(1) == splits.test.labels).mean() > 0.8
 
 
+def test_in_bfloat16_the_vectors_stay_float32_and_the_results_are_near(splits: zoo.Splits) -> None:
+    """The whole module in training rounds what its body computes, the shortcut does not: not a rounding more."""
+    exact = run(splits, Half())
+    whole, short = (run(splits, Half(named=named), precision=Precision.bf16) for named in (False, True))
+    assert (short.facts["vectors"], short.facts["precision"], whole.facts["precision"]) == ("cache", "bf16", "bf16")
+    for answers in (whole, short):
+        assert not np.allclose(answers.test, exact.test, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(answers.test, exact.test, rtol=0.05, atol=0.05)
+    assert (whole.test.argmax(1) == short.test.argmax(1)).mean() > 0.97
+
+
 def test_the_body_is_asked_once_for_all_seeds_and_heads(splits: zoo.Splits, cache: Path) -> None:
     run(splits, Half())
-    whole = 3 * 8 + 90 + flops.EXAMPLES  # samples, features with speed, and arithmetic of the whole module
+    whole = 3 * 8 + 90  # samples, and features with speed; its arithmetic is counted only where that decides anything
     assert sum(seen) == 240 + 60 + 90 + whole  # and each split
     assert max(seen) == 64
     for model, seed in ((Half(), 1), (Half(dropout=0.1), 2)):

@@ -519,3 +519,19 @@ def test_looking_at_runs_needs_no_numpy(tmp_path):
     )
     told = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert told.stdout == "[5]\n[]\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "threads", "run", "bench"),
+    [
+        ("cpu", "fp32", 1, "cpu, fp32, 1 thread", "cpu, fp32, 1 thread"),
+        ("cpu", "bf16", 2, "cpu, bf16, 2 threads", "cpu, bf16, 2 threads"),
+        ("cuda", "bf16", 16, "cuda, bf16", "cuda, bf16, 16 CPU threads"),
+        ("cuda", "bf16", 1, "cuda, bf16", "cuda, bf16, 1 CPU thread"),
+        ("cpu", "", None, "cpu", "cpu"),
+        ("", "", None, "", ""),
+    ],
+)
+def test_threads_of_the_processor_are_told_where_it_computed(device, precision, threads, run, bench):
+    assert schema.computed_on(device, precision, threads) == run
+    assert schema.computed_on(device, precision, threads, processor_too=True) == bench

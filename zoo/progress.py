@@ -24,6 +24,7 @@ from rich.text import Text
 
 from zoo import phases
 from zoo.shares import FEW_EXAMPLES
+from zoo.store.schema import computed_on
 
 if TYPE_CHECKING:
     from zoo.engine.training import Reporter
@@ -501,7 +502,7 @@ def closing(record: Mapping[str, Any], folder: Path, reused: bool) -> list[str]:
             facts.append(f"peak memory {record['peak_memory_mib']:.0f} MiB")
         facts.append(f"{training['param_count']:,} weights")
         if "threads" in training:
-            facts.append(f"{training['device']}, {training['precision']}, {_count(training['threads'], 'thread')}")
+            facts.append(computed_on(training["device"], training["precision"], training["threads"]))
         lines.append(", ".join(facts))
         if "compile_reason" in training:
             lines.append(f"trainer.compile=auto: {training['compile']} ({training['compile_reason']}).")

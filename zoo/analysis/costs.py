@@ -13,6 +13,7 @@ from zoo.homogeneity.leaderboard import LEVEL, Leaderboard
 from zoo.reporting import schema
 from zoo.reporting.schema import number
 from zoo.store import bench as store
+from zoo.store.schema import computed_on
 
 if TYPE_CHECKING:
     from zoo.store.guards import Comparison
@@ -63,10 +64,9 @@ def _apart(bench: store.Bench, first: store.Bench) -> str:
 def _told(bench: store.Bench, index: Mapping[str, int], front: Mapping[str, bool], apart: str | None) -> schema.Bench:
     protocol, hardware = bench["protocol"], bench["machine"]["hardware"]
     where = [hardware[name] for name in ("gpu", "cpu", "system") if hardware.get(name)]
-    threads = protocol["threads"]
     ranked = {figure: store.told_apart(bench, figure) for figure in store.FIGURES}
     return schema.Bench(
-        device=f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}",
+        device=computed_on(bench["device"], protocol["precision"], protocol["threads"], processor_too=True),
         where=", ".join([*where, f"{hardware.get('cores', '?')} cores"]),
         made=bench["made"],
         repetitions=protocol["repetitions"],

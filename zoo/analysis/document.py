@@ -27,7 +27,7 @@ from zoo.reporting.lineage_schema import Lineage
 from zoo.reporting.schema import number, undefined
 from zoo.store import guards, panel, probe, study
 from zoo.store.recipes import Recipe
-from zoo.store.schema import PARENT
+from zoo.store.schema import PARENT, computed_on
 
 if TYPE_CHECKING:
     from zoo.homogeneity.measures import Measure
@@ -274,9 +274,7 @@ def _cost(runs: Sequence[Mapping[str, Any]]) -> schema.Cost:
         return finite(statistics.median(known)) if known else None
 
     training = runs[0].get("training") or {}
-    where = [str(training[name]) for name in ("device", "precision") if training.get(name)]
-    if training.get("threads"):
-        where.append(f"{training['threads']} threads")
+    device, precision = (str(training.get(name) or "") for name in ("device", "precision"))
     parameters = median("param_count")
     return schema.Cost(
         param_count=None if parameters is None else int(parameters),
@@ -284,7 +282,7 @@ def _cost(runs: Sequence[Mapping[str, Any]]) -> schema.Cost:
         train_samples_per_sec=median("train_samples_per_sec"),
         infer_samples_per_sec=median("infer_samples_per_sec"),
         peak_memory_mib=_least(runs, "peak_memory_mib"),
-        device=", ".join(where) or None,
+        device=computed_on(device, precision, training.get("threads")) or None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.store.bench import FIGURES, TOO_NOISY, Figure, told_apart
+from zoo.store.schema import computed_on
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,12 +38,9 @@ def tables(bench: Bench, fewest: int) -> list[Table]:
     from rich.text import Text
 
     protocol = bench["protocol"]
-    threads = protocol["threads"]
     few = "; too few repetitions to rely on" if protocol["repetitions"] < fewest else ""
-    title = (
-        f"{bench['device']}, {protocol['precision']}, {threads} thread{'s' * (threads != 1)}, "
-        f"{protocol['repetitions']} repetitions{few}"
-    )
+    where = computed_on(bench["device"], protocol["precision"], protocol["threads"], processor_too=True)
+    title = f"{where}, {protocol['repetitions']} repetitions{few}"
     asked = Table(title=title, title_justify="left")
     for name in COLUMNS:
         asked.add_column(name, justify="left" if name == "model" else "right")

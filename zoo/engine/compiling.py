@@ -33,6 +33,7 @@ ROUNDS = 24  # measured steps of each way
 MOST = 200  # steps after which a way that still records graphs is given up
 MOST_COMPILED = 4  # steps that may compile: more, and each length is compiled for itself; after eight torch gives up
 RECORDED = 2  # calls with inputs of one shape that CUDA graphs take to record it: one to warm up, one to record
+MANY_SHAPES = 8  # of inputs: with more, recording graphs takes a good part of a short training
 DRAWS = 2000  # of the bootstrap
 
 MODES = {Compile.default: None, Compile.graphs: "reduce-overhead"}
@@ -61,6 +62,24 @@ def compilations() -> int:
     """How many graphs torch has compiled in this process."""
     loaded = sys.modules.get("torch._dynamo.utils")
     return 0 if loaded is None else int(loaded.counters["stats"]["unique_graphs"])
+
+
+@contextlib.contextmanager
+def _shapes_told_here() -> Iterator[None]:
+    """Within it torch does not log that it records a graph for each shape, five sentences about its own settings, which
+    would come once for each direction: `Caller` says it in a line. A torch that never did has no such limit."""
+    import torch._inductor.config as config
+
+    name = "cudagraph_dynamic_shape_warn_limit"
+    before = getattr(config.triton, name, None)
+    if before is None:
+        yield
+        return
+    setattr(config.triton, name, None)
+    try:
+        yield
+    finally:
+        setattr(config.triton, name, before)
 
 
 @dataclass(eq=False)
@@ -271,6 +290,8 @@ class Caller:
         self._steps: Generator[Way, Step, Way] | None = None
         self._began, self._compiled, self._halved = 0.0, 0, False
         self._logged: set[str] = set()
+        self._told = False
+        self._quiet = contextlib.ExitStack()
         if wish is Compile.auto:
             self._trial = Trial(self._eager, self._others, rest)
             self._steps = self._trial.steps()
@@ -278,7 +299,20 @@ class Caller:
 
     def __call__(self, *inputs: torch.Tensor) -> object:
         """What the module returns."""
-        return self._way(*inputs)
+        way = self._way
+        if way.kind is not Compile.graphs:
+            return way(*inputs)
+        if way.made is None:
+            self._quiet.enter_context(_shapes_told_here())
+        answers = way(*inputs)
+        if self._trial is None and not self._told and len(way.shapes) > MANY_SHAPES:
+            self._told = True
+            log.warning(
+                "trainer.compile=graphs: inputs had %d shapes so far, and a CUDA graph is recorded for each, which "
+                "takes time and memory. trainer.compile=default compiles once for all; auto measures what pays.",
+                len(way.shapes),
+            )
+        return answers
 
     @contextlib.contextmanager
     def warnings_logged(self) -> Iterator[None]:
@@ -362,9 +396,11 @@ class Caller:
                 weight.grad = None if weight.grad is None else weight.grad.clone()
 
     def facts(self) -> dict[str, Any]:
-        """What the run's record says: `compile`, the way used; with auto also `compile_reason` and `compile_tried`."""
+        """What the run's record says: `compile`, the way used; with graphs that were asked for `compile_shapes`, how
+        many shapes of inputs have graphs of their own; with auto `compile_reason` and `compile_tried`."""
         if self._trial is None:
-            return {"compile": self._way.kind.value}
+            shapes = {"compile_shapes": len(self._way.shapes)} if self._way.kind is Compile.graphs else {}
+            return {"compile": self._way.kind.value} | shapes
         used = Compile.none if self._deciding() else self._way.kind
         tried = [each.facts() for each in self._trial.tried]
         return {"compile": used.value, "compile_reason": self._trial.reason, "compile_tried": tried}
@@ -372,6 +408,7 @@ class Caller:
     def close(self) -> None:
         """Forget what was compiled. torch keeps it while the process lives, memory of graphs included, and after eight
         modules of one class that differ in shape it leaves the ninth as it is; a sweep may have more."""
+        self._quiet.close()
         if any(way.made is not None for way in self._others):
             torch.compiler.reset()
 

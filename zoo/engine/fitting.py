@@ -41,6 +41,7 @@ class Answers:
     validation, test: logits (examples, classes) float32 (log-probabilities for a `Predictor`); features: layer name ->
     (probe examples, width), of the test examples `probe_rows`; weights: what to store; facts: device, precision,
     threads, steps, seconds, cost …; of a trained module also `compile`: whether it was compiled, and how. With
+    trainer.compile=graphs `compile_shapes` counts the shapes of inputs that graphs were recorded for, with
     trainer.compile=auto `compile_reason` says why, and `compile_tried` what was measured: of each way compile_steps
     and compile_seconds, ms_per_step and eager_ms_per_step (medians), ratio, low and high (time ÷ eager time an element,
     95 %), n steps each, and given_up: why it was.

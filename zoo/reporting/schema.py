@@ -130,7 +130,10 @@ class Cost(TypedDict):
     train_samples_per_sec: Annotated[float | None, "examples a second while training"]
     infer_samples_per_sec: Annotated[float | None, "examples a second while predicting"]
     peak_memory_mib: Annotated[float | None, "peak memory of the process, the least of its runs, MiB"]
-    device: Annotated[str | None, "where it was measured, e.g. `cpu, 2 threads`; times compare only within a device"]
+    device: Annotated[
+        str | None,
+        "where it was measured, e.g. `cpu, fp32, 2 threads` or `cuda, bf16`; times compare only within a device",
+    ]
 
 
 class Model(TypedDict):
@@ -356,7 +359,7 @@ class BenchedModel(TypedDict):
 class Bench(TypedDict):
     """Models measured together on one device, taking turns."""
 
-    device: Annotated[str, "device, precision and threads, e.g. `cpu, fp32, 2 threads`"]
+    device: Annotated[str, "device, precision and threads of the processor, e.g. `cpu, fp32, 2 threads`"]
     where: Annotated[str, "the hardware"]
     made: Annotated[str, "ISO 8601, UTC"]
     repetitions: Annotated[int, "turns of each model"]

@@ -50,3 +50,15 @@ weights_sha256 are the other run's; steps: what was done to it, in order, each {
 DISGUISE = "disguise"
 """In such a run's `config`: {how, seed, parent}. how: the steps as they are written; seed: of what they drew; parent:
 the other run's key. Runs that were trained from the start have neither."""
+
+
+def computed_on(device: str, precision: str, threads: int | None, *, processor_too: bool = False) -> str:
+    """Where a model was trained or asked, in words, with what times depend on: `cpu, fp32, 2 threads`, `cuda, bf16`.
+
+    threads: of the processor, None where nobody counted them. They tell nothing of what another device did, so that
+    there they stand only where some of what is meant ran on the processor (processor_too): `cuda, bf16, 16 CPU
+    threads`."""
+    parts = [device, precision]
+    if threads and (device == "cpu" or processor_too):
+        parts.append(f"{threads} {'' if device == 'cpu' else 'CPU '}thread{'s' * (threads != 1)}")
+    return ", ".join(part for part in parts if part)
