@@ -318,6 +318,35 @@ def test_the_likeness_of_failures_has_no_interval_where_they_are_few(accuracy, f
     assert np.isfinite(claims.less_than_independent[upper]).all()
 
 
+def test_failures_that_are_seen_together_give_an_interval_though_chance_would_have_few():
+    """Two models with 6 % failures each, of which most are common: 3.6 of 1,000 examples by chance, 40 seen."""
+    wrong = np.zeros((4, 1000), dtype=bool)
+    wrong[:, :40] = True
+    for run in range(4):
+        wrong[run, 100 * (run + 1) : 100 * (run + 1) + 20] = True
+    labels = np.random.default_rng(7).integers(0, 3, size=1000)
+    panel = SimulatedPanel(
+        ("a", "b"), (0, 0, 1, 1), (0, 1, 0, 1), tuple(map(str, range(1000))), ("x", "y", "z"), labels,
+        np.where(wrong, (labels + 1) % 3, labels), None,
+    )  # fmt: skip
+    found = pairs(panel, "error_correlation", PLAN)
+    assert np.isfinite(found.low).all()
+    assert np.isfinite(k.reliability(panel, PLAN).low).all()
+    assert np.isfinite(k.claims(panel, PLAN).more_than_replicas[0, 1])
+
+
+def test_the_likeness_of_own_replicas_follows_the_rule_of_pairs():
+    """Independent runs of one model with 3 % failures: an interval from next to no common failure would not hold 0."""
+    few = simulate(Truth(models=2, replicas=2, examples=200, accuracy=0.97), 0)
+    own, inside = k.reliability(few, PLAN), k.kinship(few, PLAN).parts["reliability"]
+    many = k.reliability(simulate(Truth(models=2, replicas=2, examples=200, accuracy=0.6), 0), PLAN)
+    for m in range(2):
+        assert np.isnan(own.low[m])
+        assert np.isnan(inside.low[m, m])
+        assert own.reasons[m] == inside.reasons[m, m] == FEW
+        assert np.isfinite(many.low[m])
+
+
 def test_fewer_failures_together_against_fishers_exact_test():
     random = np.random.default_rng(0)
     wrong = (random.random((5, 60)) < [[0.1], [0.3], [0.5], [0.9], [0.02]]).astype(float)

@@ -46,8 +46,9 @@ often the 95 % interval holds what is true of the population, and where it is le
 - **What is said.** *Interval*: two ends. *Few*: fewer than 10 examples of the rarer kind, so that the number has a
   bound (joint failure) or an interval that is wider than it need be (shares); it may hold always. *None*: too few
   failures or right answers for an interval, and the report says so: fewer than 30 of either a model, than 5 of one of
-  the models, or than 5 that two models share (effective models, joint failure), fewer than 10 examples that two models
-  would both fail by chance (pairs), fewer than 10 on which the vote and the best model differ.
+  the models, or than 5 that two models share (effective models, joint failure), fewer than 10 examples that two
+  models both fail, or both get right, seen or expected by chance (pairs), fewer than 10 on which the vote and the best
+  model differ.
 - **The bar.** *Covers* is the share of the intervals, *holds* that of intervals and bounds, that hold the truth; the
   standard error of either is .009 for 600 panels. Where most panels have an interval, .92 to .98 of these must cover;
   where most have a bound, .92 of these must hold; and where most say anything, .92 of what they say. An interval that

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 FEW_SHARED = 10
-"""With fewer examples than this that two models would both fail by chance, n(1 − a)(1 − b), or both get right, nab, the
-likeness of their errors has no interval. Of independent models those of φ held 0 in .40 of 360 pairs with half such an
-example, in .58 with one, in .90 with 2.5, .93 with ten. For the most and the least alike pair: see reports/coverage."""
+"""With fewer examples than this that two models both fail, or both get right, seen or expected by chance, the likeness
+of their errors has no interval. Of independent models those of φ held 0 in .40 of 360 pairs with half an
+example expected, in .58 with one, in .90 with 2.5, in .93 with ten. For the most and the least alike pair: see
+reports/coverage."""
 
 MIN_EXAMPLES = 4
 """With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""

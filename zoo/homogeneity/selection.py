@@ -202,9 +202,7 @@ class _Contest:
         return cls(kept, len(kept) / len(usable), top, top_influence, bottom, bottom_influence, influence, deviations)
 
 
-def _chosen(
-    contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, kinship: bool, plan: Bootstrap
-) -> ChosenPair:
+def _chosen(contest: _Contest, found: Pairs, pair: np.ndarray, sign: int, kinship: bool, plan: Bootstrap) -> ChosenPair:
     """sign: 1 where the pair is the most alike, −1 where it is the least; kinship: see `extreme_pairs`."""
     a, b = int(pair[0]), int(pair[1])
     value, n, told = float(found.value[a, b]), int(found.n[a, b]), found.reasons.get((a, b), "")
