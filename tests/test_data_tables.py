@@ -379,11 +379,14 @@ def test_the_order_of_classes_does_not_depend_on_the_hash_seed(tmp_path):
         (("1", "2"), {"classes": ["1.0", "2.0"]}, ("1.0", "2.0")),
         (("1.0", "0.0"), {"classes": ["bad", "good"]}, ("bad", "good")),
         (("v1.0", "1.0"), {}, ("1.0", "v1.0")),
+        (("1.0", "1", "good"), {}, ("1", "good")),
+        (("1.0", "1", "1.1", "beta"), {}, ("1", "1.0", "1.1", "beta")),
+        (("1.0", "1", "good"), {"classes": ["1.0", "1", "good"]}, ("1.0", "1", "good")),
         (("e\u0301t\u00e9", "hiver"), {}, ("hiver", "\u00e9t\u00e9")),
     ],
 )
 def test_a_label_has_one_spelling(tmp_path, labels, options, classes):
-    path = write(tmp_path / "a.csv", csv((f"text {i}", labels[i % 2]) for i in range(40)))
+    path = write(tmp_path / "a.csv", csv((f"text {i}", labels[i % len(labels)]) for i in range(40)))
     assert zoo.load(Table(path, **options)).classes == classes
 
 

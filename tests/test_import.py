@@ -70,6 +70,8 @@ def test_merged_spellings_and_numbers_beside_words_are_noted(tmp_path):
         "Warning: some labels are numbers, '1' (once), '0' (once), and some are words, 'good' (once): "
         "each is a class of its own."
     ]
+    merged, _ = answered(tmp_path / "f.csv", ["1", "0", "good", "1.0"], ["1", "0", "1", "1"])
+    assert merged == "Read as one class: '1' (4 times) and '1.0' (once)."
     assert answered(tmp_path / "d.csv", ["1", "0", "good"], ["1", "0", "0"], classes=("0", "1", "good")) == []
     (note,) = answered(tmp_path / "e.csv", ["bad", "good"], ["0", "1"])
     assert "every prediction was read as an index" in note
@@ -605,6 +607,19 @@ def test_a_run_that_answers_some_of_the_examples_may_predict_any_label(tmp_path)
     rows = [("m", 0, f"e{i}", i % 3, i % 3) for i in range(12)]
     rows += [("k", 0, f"e{i}", i % 3, (0, 2)[i % 3]) for i in range(12) if i % 3 < 2]
     assert [done.accuracy for done in read([table(tmp_path / "a.csv", HEADER, rows)], tmp_path / "runs")] == [1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "accuracy"),
+    [
+        (["1", "0", "good", "1.0"], ["1", "0", "1", "1"], 0.75),
+        (["1.0", "0.0", "good"], ["1", "0", "1"], 2 / 3),
+        (["1.0", "1", "1.1"], ["1", "1", "1.1"], 2 / 3),
+    ],
+)
+def test_a_number_has_one_spelling_with_words_beside_it_and_a_version_stays(tmp_path, labels, predictions, accuracy):
+    (done,) = read([graded(tmp_path / "a.csv", labels, predictions)], tmp_path / "runs")
+    assert done.accuracy == pytest.approx(accuracy)
 
 
 def test_versions_are_no_numbers(tmp_path):

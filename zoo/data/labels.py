@@ -50,14 +50,14 @@ def label_name(value: object, where: Callable[[], str]) -> str:
 def one_spelling(labels: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
     """The labels of one column, each class in one spelling.
 
-    Where classes are known, capitals and blanks do not matter as long as one class alone can be meant. Where all labels
-    are integers and some are written as floats (`1.0`), these become integers (`1`), or the class of that value.
-    Everything else stays: `3.1` and `3.10` may be versions, `01` a code, and names are names.
+    Where classes are known, capitals and blanks do not matter as long as one class alone can be meant. Integers that
+    are written as floats (`1.0`) become integers (`1`), or the class of that value, also with words among them; unless
+    a label has another fraction: `3.1` and `3.10` may be versions, and so may `1.0` beside them. `01` may be a code.
     classes: the names, where they are known."""
     called = {name: meant(name, classes) for name in set(labels)}
     labels = [called[name] for name in labels]
     met = set(labels)
-    if met <= set(classes) or not all(map(_WHOLE.fullmatch, met)):
+    if met <= set(classes) or any(_FRACTION.search(name) and not _WHOLE.fullmatch(name) for name in met):
         return list(labels)
     numbers = {_integer(name): name for name in reversed(classes) if _WHOLE.fullmatch(name)}
     spelled = {name: name if name in classes else numbers.get(_integer(name), _integer(name)) for name in met}
@@ -88,6 +88,7 @@ def mixed(labels: Iterable[str]) -> list[str]:
     ]
 
 
+_FRACTION = re.compile(r"\d[.,]\d")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _SHOWN = 4
 
