@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from zoo.data.labels import (
     refuse_lookalikes,
 )
 from zoo.errors import DataError, did_you_mean
+from zoo.importing.two_ways import suspicion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,12 +90,14 @@ def gather(sheets: Sequence[Sheet], options: Options) -> list[Answers]:
         own = [sheet for sheet in sheets if sheet.dataset == dataset]
         classes = _classes(own, options)
         named = bool(options.classes) or any(sheet.classes for sheet in own)
-        coded = [_coded(_noted(sheet, _one_spelling(sheet, classes), named), classes) for sheet in own]
+        spelled = [_noted(sheet, _one_spelling(sheet, classes), named) for sheet in own]
+        warnings = {} if named else _two_ways(spelled, classes)
+        coded = [_coded(sheet, classes) for sheet in spelled]
         _check_labels(coded)
         together: dict[tuple[str, int], list[_Answer]] = {}
         for answer in (answer for sheet in coded for answer in sheet):
             together.setdefault((answer.row.model, answer.row.seed), []).append(answer)
-        answers += [_answers(parts, classes) for parts in together.values()]
+        answers += [_answers(parts, classes, warnings.get(run)) for run, parts in together.items()]
     return answers
 
 
@@ -169,40 +171,34 @@ def _met(sheets: Sequence[Sheet]) -> tuple[str, ...]:
             f"A column holds names of classes or indices. Write it in one way; or, if these are all names, {_WAY_OUT}"
         )
     refuse_lookalikes(labels + predictions, str(sheets[0].path), _WAY_OUT)
-    _refuse_two_ways([row for sheet in sheets for row in sheet.rows], str(sheets[0].path))
     return tuple(in_order(labels | predictions))
 
 
-def _refuse_two_ways(rows: Sequence[Row], where: str) -> None:
-    """Raise DataError where the labels and what one run predicts may be two ways to name the same classes. Each run is
-    looked at by itself, since others may write otherwise. Integers: each has some that the other has not, as `01` and
-    `1` have, or counts from 1 and from 0. Any names: the run predicts several and not one label."""
-    runs: dict[tuple[str, int], list[Row]] = {}
+def _two_ways(sheets: Sequence[Sheet], classes: Sequence[str]) -> dict[tuple[str, int], str]:
+    """A warning for each run, by model and seed, whose predictions may name the classes otherwise than the labels do.
+    Each is looked at by itself. Raises DataError for one of which that is certain."""
+    rows = [row for sheet in sheets for row in sheet.rows]
+    labels = {row.label for row in rows}
+    runs: dict[tuple[str, int], list[tuple[str, str]]] = {}
     for row in rows:
         if row.prediction is not None:
-            runs.setdefault((row.model, row.seed), []).append(row)
-    labels = {row.label for row in rows}
-    for (model, seed), own in runs.items():
-        asked, told = {row.label for row in own}, {str(row.prediction) for row in own}
-        integers = all(_INTEGER.fullmatch(name) for name in asked | told)
-        shifted = integers and asked - told and told - labels
-        if shifted or (len(told) > 1 and not told & labels):
+            runs.setdefault((row.model, row.seed), []).append((row.label, row.prediction))
+    told = {run: {said for _, said in pairs} for run, pairs in runs.items()}
+    if not labels.union(*told.values()) <= set(classes):
+        return {}  # one of the columns holds indices into the other
+    known = labels.union(*(said for said in told.values() if said & labels))
+    warnings = {}
+    for (model, seed), pairs in runs.items():
+        found = suspicion(pairs, labels, known)
+        if found is None:
+            continue
+        text = f"the predictions of model '{model:.80}', seed {seed}, {found.text}"
+        if found.certain:
             raise DataError(
-                f"{where}: of model '{model:.80}', seed {seed}, the labels are {_first(asked)}, and the predictions "
-                f"{_first(told)}: {'each has some that the other has not' if shifted else 'none is in both'}.\n"
-                f"Write them in one way; or, if these are all names, {_WAY_OUT}"
+                f"{sheets[0].path}: {text}\nWrite them as the labels are; or, if these are all names, {_WAY_OUT}"
             )
-
-
-def _first(names: Iterable[str]) -> str:
-    """The first names of a column, in the order of numbers where all are integers."""
-    met = set(names)
-    integers = all(map(_INTEGER.fullmatch, met))
-    ordered = sorted(met, key=lambda name: (int(name) if integers else 0, name))
-    return ", ".join(f"{name:.40}" for name in ordered[:8]) + (" …" if len(met) > 8 else "")
-
-
-_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+        warnings[model, seed] = f"Warning: {text} They were read as they are written."
+    return warnings
 
 
 _WAY_OUT = "name every class: --classes a,b,c"
@@ -266,7 +262,7 @@ def _check_labels(sheets: Sequence[Sequence[_Answer]]) -> None:
             )
 
 
-def _answers(parts: Sequence[_Answer], classes: tuple[str, ...]) -> Answers:
+def _answers(parts: Sequence[_Answer], classes: tuple[str, ...], warning: str | None) -> Answers:
     import numpy as np
 
     first, rows = parts[0], [part.row for part in parts]
@@ -276,6 +272,7 @@ def _answers(parts: Sequence[_Answer], classes: tuple[str, ...]) -> Answers:
     told = [int(best) if part.prediction is None else part.prediction for part, best in zip(parts, most, strict=True)]
     predictions = np.array(told, dtype=np.int64)
     notes = dict.fromkeys(note for part in parts for note in part.sheet.notes)
+    notes |= {} if warning is None else {warning: None}
     if probabilities is not None and (other := _not_most_probable(predictions, probabilities)):
         notes[f"In {other:,} of {len(rows):,} answers the prediction is not the most probable class; it was kept."] = (
             None
