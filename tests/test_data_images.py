@@ -261,16 +261,34 @@ def test_a_split_whose_pictures_lie_in_no_class_folder_is_refused_by_name(tmp_pa
     (tmp_path / "test").mkdir()
     picture(90).save(tmp_path / "test" / "1.png")
     told = message(ImageFolder(str(tmp_path), size=8))
-    assert f"{tmp_path / 'test'} pictures but no class folder" in told
+    assert "pictures but no class folder with pictures in test/." in told
     assert "remove" not in told
+    (tmp_path / "val").mkdir()
+    picture(91).save(tmp_path / "val" / "1.png")
+    told = message(ImageFolder(str(tmp_path), size=8))
+    assert "If test/ and val/ should be" in told or "If val/ and test/ should be" in told
 
 
 def test_a_folder_that_may_be_a_split_or_a_class_is_refused(tmp_path):
     fill(tmp_path / "train", 8, 0)
     picture(90).save(tmp_path / "train" / "1.png")
-    (tmp_path / "car").mkdir()
-    picture(91).save(tmp_path / "car" / "1.png")
-    assert "train may be a split or a class" in message(ImageFolder(str(tmp_path), size=8))
+    for name in ("car", "dog"):
+        (tmp_path / name).mkdir()
+        picture(91).save(tmp_path / name / "1.png")
+    told = message(ImageFolder(str(tmp_path), size=8))
+    assert "train may be a split or a class" in told
+    assert "Is it a split, then move car/ and dog/ elsewhere." in told
+    for name in range(20):
+        (tmp_path / f"b{name}").mkdir()
+        picture(92).save(tmp_path / f"b{name}" / "1.png")
+    assert "b17/ and 12 more elsewhere" in message(ImageFolder(str(tmp_path), size=8))
+
+
+def test_a_folder_that_may_be_a_split_or_a_class_is_read_once_the_named_ones_are_moved(tmp_path):
+    fill(tmp_path / "train", 12, 0)
+    picture(90).save(tmp_path / "train" / "1.png")
+    (tmp_path / "notes").mkdir()
+    assert classes_of(tmp_path) == ("ant", "bee")
 
 
 def test_labels_of_one_column_are_read(tmp_path):
@@ -330,6 +348,69 @@ def test_other_arrays_are_no_reason_to_refuse(tmp_path):
     pixels, labels = np.random.default_rng(0).integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
     np.savez(tmp_path / "a.npz", images=pixels, labels=labels, coarse_labels=labels, weights=np.ones((40, 2)))
     assert sizes(zoo.load(Arrays(str(tmp_path / "a.npz")))) == (28, 4, 8)
+
+
+RANDOM = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"mean": RANDOM.random((8, 8, 3))},
+        {"masks": RANDOM.random((40, 5, 5)) > 0.5},
+        {"masks": RANDOM.integers(0, 4, (40, 5, 5), np.uint8)},
+        {"boxes": RANDOM.random((40, 2, 4))},
+        {"embeddings": RANDOM.random((40, 5, 16)), "fine_labels": np.arange(40) % 4},
+        {"num_images": np.array(40)},
+        {"val_images": RANDOM.integers(0, 256, (8, 5, 5), np.uint8), "val_labels": np.arange(8) % 2,
+         "val_boxes": RANDOM.random((8, 2, 4))},
+    ],
+)  # fmt: skip
+def test_arrays_that_are_no_test_images_are_noted(tmp_path, extra):
+    pixels, labels = RANDOM.integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", images=pixels, labels=labels, **extra)
+    splits = zoo.load(Arrays(str(tmp_path / "a.npz")))
+    assert sizes(splits) == ((36, 4, 8) if "val_images" in extra else (28, 4, 8))
+    unread = [name for name in extra if name not in ("fine_labels", "val_images", "val_labels")]
+    told = [note for note in splits.notes if note.startswith("Not read")]
+    assert told == [f"Not read, since its name is that of no split: {name}." for name in unread]
+
+
+@pytest.mark.parametrize("name", ["more", "test_set", "holdout", "eval"])
+@pytest.mark.parametrize("count", [8, 40])
+def test_arrays_that_may_be_the_test_are_told_by_name_or_by_likeness(tmp_path, name, count):
+    pixels, labels = RANDOM.integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", images=pixels, labels=labels, **{name: pixels[:count]})
+    if (name, count) == ("more", 40):
+        assert sizes(zoo.load(Arrays(str(tmp_path / "a.npz")))) == (28, 4, 8)
+    else:
+        assert f"examples also in: {name}" in message(Arrays(str(tmp_path / "a.npz")))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "refused"),
+    [
+        ({"embeddings": RANDOM.random((8, 5, 16))}, False),
+        ({"embeddings": RANDOM.random((8, 5, 16)), "labels": np.arange(8)}, False),
+        ({"masks": RANDOM.integers(0, 2, (40, 5, 5), np.uint8)}, False),
+        ({"images": RANDOM.random((8, 6, 6)), "labels": np.arange(8)}, True),
+        ({"x": RANDOM.integers(0, 256, (8, 5, 5), np.uint8), "y": np.arange(8)}, True),
+        ({"x": RANDOM.integers(0, 256, (40, 5, 5), np.uint8), "labels": np.arange(40)}, True),
+        ({"x_test": RANDOM.random((40, 5, 5)), "y_test": np.arange(40)}, True),
+    ],
+)
+def test_an_npz_beside_the_splits_is_the_test_on_evidence_only(tmp_path, arrays, refused):
+    pixels, labels = RANDOM.integers(0, 256, (40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "train.npz", images=pixels, labels=labels)
+    np.savez(tmp_path / "more.npz", **arrays)
+    if refused:
+        assert "examples also in: more.npz" in message(Arrays(str(tmp_path)))
+    else:
+        splits = zoo.load(Arrays(str(tmp_path)))
+        assert (sizes(splits), splits.notes) == (
+            (28, 4, 8),
+            ("Not read, since its name is that of no split: more.npz.",),
+        )
 
 
 @pytest.mark.parametrize("name", ["holdout.npz", "test.zip", "test.npy", "Eval.npz.txt"])

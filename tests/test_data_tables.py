@@ -319,6 +319,59 @@ def test_a_file_whose_header_is_spelled_otherwise_may_be_the_test(tmp_path, name
     assert f"there are examples also in: {name}" in message(path=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("evaluate.py", "print()"),
+        ("test.py", "print()"),
+        ("test.ipynb", "{}"),
+        ("eval/README.md", "how it was evaluated"),
+        ("eval/results.csv", "metric,value\naccuracy,0.9\n"),
+        ("test/results.csv", "metric,größe\naccuracy,0.9\n".encode("cp1252")),
+        ("authors.csv", "name,org\nJosé,x\n".encode("latin-1")),
+        ("held.csv", "name,org\nJosé,x\n".encode("latin-1")),
+        ("authors.csv", "größe,org\nJosé,x\n".encode("latin-1")),
+        ("authors.csv", "name,org\nJosé,x\n".encode("utf-16")),
+        ("notes.jsonl", "not json\n"),
+        ("notes.parquet", "no parquet"),
+        ("notes.csv.gz", "no gzip"),
+        ("notes.csv", ""),
+    ],
+)
+@pytest.mark.parametrize("beside", ["", "validation.csv"])
+def test_what_is_no_data_or_shows_that_it_is_no_split_is_passed_over(tmp_path, name, content, beside):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / name, content)
+    if beside:
+        write(tmp_path / beside, HELD)
+    splits = zoo.load(Table(str(tmp_path)))
+    assert sizes(splits) == ((36, 4, 20) if beside else (28, 4, 8))
+    told = [note for note in splits.notes if note.startswith("Not read")]
+    read = name.endswith((".csv", ".jsonl", ".parquet", ".gz")) and "/" not in name
+    assert told == ([f"Not read, since its name is that of no split: {name}."] if read else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("unseen.csv", HELD.replace("number", "größe").encode("cp1252"), "0xf6 is not utf-8"),
+        ("unseen.csv", HELD.replace("text,", "größe;text;").replace(",", ";").encode("cp1252"), "0xf6 is not utf-8"),
+        ("unseen.jsonl", jsonl(ROWS[40:]).replace("number", "größe").encode("cp1252"), "0xf6 is not utf-8"),
+        ("old_test.parquet", HELD, "no whole Parquet file"),
+        ("test-2.jsonl", "no json", "not JSON"),
+        ("test/part-0.csv", HELD, "test is a folder"),
+        ("test/part-0.csv", HELD.replace("number", "größe").encode("cp1252"), "test is a folder"),
+        ("test.tar.gz", "", "no file of a kind that is read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_may_be_the_test_by_its_beginning_or_its_name(tmp_path, name, content, told):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / "validation.csv", csv(ROWS[40:50]))
+    write(tmp_path / name, content)
+    text = message(path=str(tmp_path))
+    assert (told in text, "may be it" in text, len(text.splitlines()) <= 4) == (True, True, True), text
+
+
 def test_of_a_missing_validation_a_file_of_another_kind_is_noted(tmp_path):
     write(tmp_path / "train.csv", csv(ROWS[:40]))
     write(tmp_path / "test.csv", HELD)

@@ -282,4 +282,13 @@ def test_a_broken_record_has_a_short_note_and_the_names_of_its_folders(tmp_path,
 
 def test_a_failed_run_has_a_short_note(tmp_path):
     publish(tmp_path, "mlp", "0a", "failed", error={"type": "TrainingError", "message": "no " * 400})
-    assert len(row_of(run_ls("runs", "--runs-dir", tmp_path).stdout, "mlp")[8]) <= ls.NOTE_LENGTH + 3
+    assert len(row_of(run_ls("runs", "--runs-dir", tmp_path).stdout, "mlp")[8]) <= ls.NOTE_LENGTH
+
+
+@pytest.mark.parametrize("more", ["", " `python -m zoo.ls datasets` shows what there is." * 3, "\nA second line."])
+def test_a_note_is_cut_at_its_end(tmp_path, more):
+    reason = "Model 'bert' takes texts, and dataset 'digits' holds images."
+    publish(tmp_path, "mlp", "0a", "skipped", reason=reason + more)
+    note = row_of(run_ls("runs", "--runs-dir", tmp_path).stdout, "mlp")[8]
+    assert note.startswith(reason)
+    assert (note == reason, note.endswith(" …"), len(note) <= ls.NOTE_LENGTH) == (len(more) < 40, len(more) > 40, True)

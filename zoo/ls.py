@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo import guard
-from zoo.errors import DamagedRun, RequestError, StoreError, UnknownName, did_you_mean, shortened
+from zoo.errors import DamagedRun, RequestError, StoreError, UnknownName, did_you_mean
 from zoo.phases import phase
 from zoo.progress import activity, console, interval
 
@@ -179,8 +179,13 @@ def _run(run: Run, verify: bool = False) -> tuple[str, ...]:
     record = run.record
     status, note, accuracy = _state(run, verify)
     names = (str(record.get(part, "–")) for part in ("task", "dataset", "model", "seed"))
-    first = shortened(note.strip().partition("\n")[0], NOTE_LENGTH)
-    return (*names, status, accuracy, _age(run), str(record.get("key", run.folder.name)), first)
+    return (*names, status, accuracy, _age(run), str(record.get("key", run.folder.name)), _begun(note))
+
+
+def _begun(note: str) -> str:
+    """The first line of a note, cut at its end: a reason begins with what is wrong and ends with advice."""
+    line = " ".join(note.strip().partition("\n")[0].split())
+    return line if len(line) <= NOTE_LENGTH else f"{line[: NOTE_LENGTH - 2].rstrip()} …"
 
 
 def _state(run: Run, verify: bool) -> tuple[str, str, str]:

@@ -31,6 +31,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 EITHER = ("eval", "evaluation", "evaluate")
 """Names of the test where there is no other, and of validation beside a test."""
 
+HELD = ("holdout", "heldout", "held")
+"""Words in names by which a test may be meant, though no split is read by them."""
+
 TEST_NAMES = ", ".join((*ALIASES["test"], *EITHER))
 
 WHOLE = "whole"
@@ -121,14 +124,15 @@ def _comma(option_name: str, found: Path, near: Sequence[str]) -> str:
 
 
 def locate(
-    path: str, suffixes: Sequence[str], example: str, holds: Callable[[Path], bool]
+    path: str, suffixes: Sequence[str], example: str, holds: Callable[[Path, Path], bool]
 ) -> tuple[dict[str, Path], list[str]]:
     """The files of a dataset, by split (`WHOLE` when there is one file for all), and notes of what was passed over.
 
     path: one file; a folder with train.*, validation.* and test.*; or a pattern with `{split}` in it. Without a test
-    file, validation is the test. holds: whether a file has examples in it, so that it may be the test; raises DataError
-    for one that cannot be read. Raises DataError for files that are missing or ambiguous, and where there is no test
-    and one that cannot be read may be it.
+    file, validation is the test. holds: whether a file has examples in it as the train file (the second) has, so that
+    it may be the test; raises DataError for one that cannot be read, and MayBeExamples for one that begins so. Raises
+    DataError for files that are missing or ambiguous, and where there is no test and one that cannot be read may be it:
+    by what it begins with, or by a word in its name.
     """
     if "{split}" in path:
         where, files = f"the pattern '{path}'", _matching(path)
@@ -141,27 +145,72 @@ def locate(
     splits, others = by_split(files, where, lambda file: file.name)
     if "train" not in splits:
         raise DataError(f"In {where} there is no train file.\n{_what_is_there(path, suffixes)}")
-    unread = {} if "{split}" in path else _of_no_kind(found, suffixes, splits)
+    unread: dict[str, str] = {}
     examples = []
     for file in others if "test" not in splits else []:
         try:
-            examples += [file.name] if holds(file) else []
+            examples += [file.name] if holds(file, splits["train"]) else []
         except DataError as error:
-            unread[file.name] = str(error)
+            if isinstance(error, MayBeExamples) or names_test(file.name, splits):
+                unread[file.name] = str(error)
+    if "{split}" not in path:
+        unread |= _of_no_kind(found, suffixes, splits, holds)
     return arranged(splits, Others([file.name for file in others], examples, unread), where)
 
 
-def _of_no_kind(folder: Path, suffixes: Sequence[str], splits: Mapping[str, Path]) -> dict[str, str]:
-    """What has the name of a split that is missing, and is no file of a kind that is read: its name, and why not."""
-    names = {alias for split in ALIASES if split not in splits for alias in ALIASES[split]}
-    names |= set() if "test" in splits else set(EITHER)
-    found = (item for item in sorted(folder.iterdir()) if _stem(item, suffixes) is None and not is_litter(item.name))
-    return {
-        item.name: f"{item.name} is {'a folder' if item.is_dir() else 'no file of a kind that is read'}. "
-        f"Expected: one of {', '.join(suffixes)}."
-        for item in found
-        if item.name.partition(".")[0].lower() in names
-    }
+class MayBeExamples(DataError):
+    """A file begins as one of examples does, and cannot be read."""
+
+
+def names_test(name: str, found: Iterable[str]) -> bool:
+    """Whether a word in the name is that of a split that is missing and may be the test, or of held-out examples.
+    found: the splits there are."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return not words.isdisjoint({*_missing(found), *HELD})
+
+
+def _missing(found: Iterable[str]) -> set[str]:
+    """The names of the splits that are missing."""
+    names = {alias for split, aliases in ALIASES.items() if split not in found for alias in aliases}
+    return names | (set() if "test" in found else set(EITHER))
+
+
+DATA = (
+    ".csv", ".tsv", ".tab", ".psv", ".txt", ".text", ".dat", ".data", ".json", ".jsonl", ".ndjson", ".xml", ".xls",
+    ".xlsx", ".xlsm", ".ods", ".parquet", ".arrow", ".feather", ".orc", ".avro", ".pkl", ".pickle", ".npy", ".npz",
+    ".mat", ".h5", ".hdf5", ".pt", ".pth", ".db", ".sqlite", ".sqlite3", ".tfrecord", ".zip", ".tar", ".tgz", ".gz",
+    ".bz2", ".xz", ".zst", ".7z", ".rar",
+)  # fmt: skip
+"""The suffixes of files that may hold data, whether they are read or not: `test.py` is no test split."""
+
+
+def _of_no_kind(
+    folder: Path, suffixes: Sequence[str], splits: Mapping[str, Path], holds: Callable[[Path, Path], bool]
+) -> dict[str, str]:
+    """What has the name of a split that is missing, and is data of a kind that is not read, or a folder with a file of
+    examples in it: its name, and why it is not read."""
+    told = {}
+    for item in sorted(folder.iterdir()):
+        if item.name.partition(".")[0].lower() not in _missing(splits) or is_litter(item.name):
+            continue
+        if item.is_dir() and _any_examples(item, suffixes, splits["train"], holds):
+            told[item.name] = f"{item.name} is a folder. Expected: a file, one of {', '.join(suffixes)}."
+        elif item.is_file() and _stem(item, suffixes) is None and item.suffix.lower() in DATA:
+            told[item.name] = f"{item.name} is no file of a kind that is read. Expected: one of {', '.join(suffixes)}."
+    return told
+
+
+def _any_examples(folder: Path, suffixes: Sequence[str], train: Path, holds: Callable[[Path, Path], bool]) -> bool:
+    """Whether a file right in a folder holds examples as the train file does."""
+    for file in sorted(folder.iterdir()):
+        try:
+            if _stem(file, suffixes) is not None and holds(file, train):
+                return True
+        except MayBeExamples:
+            return True
+        except DataError:
+            continue
+    return False
 
 
 def _stem(file: Path, suffixes: Sequence[str]) -> str | None:

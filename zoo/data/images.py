@@ -6,14 +6,25 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.data import Data
-from zoo.data.assembly import WHOLE, Others, Raw, UserData, arranged, by_split, existing, locate, titled
+from zoo.data.assembly import (
+    WHOLE,
+    Others,
+    Raw,
+    UserData,
+    arranged,
+    by_split,
+    existing,
+    locate,
+    names_test,
+    titled,
+)
 from zoo.data.labels import label_name
 from zoo.data.litter import is_litter
 from zoo.errors import DataError, did_you_mean
@@ -28,7 +39,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 ENDS = ("_images", "_labels")
 """How the names of an npz's arrays end, behind the name of a split."""
 NAMED = 10
-"""How many broken images a message names before it only counts."""
+"""How many broken images or folders a message names before it only counts."""
 
 
 @dataclass
@@ -143,18 +154,28 @@ def _are_splits(found: Mapping[str, Path], others: Sequence[Path], root: Path) -
     classes = [path for path in found.values() if path not in splits and _ClassFolder.of(path).pictures]
     if splits and classes:
         raise DataError(
-            f"{splits[0]} holds class folders, and {classes[0]} pictures but no class folder with pictures.\n"
-            f"Is {classes[0].name} a split, then sort its pictures into class folders. Is it none, then move it "
-            f"elsewhere.\nAre both classes, then move the folders in {splits[0].name} elsewhere."
+            f"{root}: class folders lie in {_all_of(splits)}, and pictures but no class folder with pictures in "
+            f"{_all_of(classes)}.\nIf {_all_of(classes)} should be a split, sort the pictures into class folders; if "
+            f"neither split nor class, move it elsewhere.\nIf all of these are classes, move the folders in "
+            f"{_all_of(splits)} elsewhere."
         )
-    beside = next((path for path in others if _ClassFolder.of(path).pictures), None)
+    beside = [path for path in others if _ClassFolder.of(path).pictures]
     if len(found) == 1 and splits and beside and _ClassFolder.of(splits[0]).pictures:
         raise DataError(
-            f"{splits[0]} holds pictures and class folders, and {beside} beside it pictures: {splits[0].name} may be a "
-            "split or a class.\n"
-            f"Is it a split, then move {beside.name} elsewhere. Is it a class, then move the folders in it elsewhere."
+            f"{splits[0]} holds pictures and class folders, and beside it there are pictures in {_all_of(beside)}: "
+            f"{splits[0].name} may be a split or a class.\n"
+            f"Is it a split, then move {_all_of(beside)} elsewhere. Is it a class, then move the folders in it "
+            "elsewhere."
         )
     return bool(found) and not classes
+
+
+def _all_of(folders: Sequence[Path]) -> str:
+    """The names of folders: whoever moves the one that is named has to move the others, too."""
+    names = [f"{path.name}/" for path in folders[:NAMED]]
+    if len(folders) > NAMED:
+        names.append(f"{len(folders) - NAMED:,} more")
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _holds_classes(folder: Path) -> bool:
@@ -301,7 +322,8 @@ class Arrays(UserData):
             (list(map(str, a["classes"].flat)) for a in arrays.values() if "classes" in a), []
         )
         if WHOLE in found:
-            splits, notes = _within(found[WHOLE], arrays[WHOLE])
+            splits, inside = _within(found[WHOLE], arrays[WHOLE])
+            notes += inside
         else:
             splits = {split: _pair(found[split], arrays[split], "") for split in found}
         return self.assemble(splits, classes, notes)
@@ -346,19 +368,41 @@ def _within(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Raw
             f"{did_you_mean('images', arrays)}\nSave it with np.savez(path, images=…, labels=…)"
         )
     advice = "save it as test_images, with test_labels"
-    unused = [name for name, array in arrays.items() if name not in found.values() and _may_be_images(array)]
-    others = list(dict.fromkeys([*(name for name in others if name in arrays), *unused]))
-    names, notes = arranged(found, Others(others, others, advice=advice), str(path))
-    return {split: _pair(path, arrays, name.removesuffix("images")) for split, name in names.items()}, notes
+    images = {name: array for name, array in arrays.items() if name not in found.values() and _may_be_images(array)}
+    train = arrays.get(found["train"])
+    examples = [name for name, array in images.items() if name in others or _may_be_test(name, array, train, found)]
+    names = list(dict.fromkeys([*(name for name in others if name in arrays), *images]))
+    arrangement, notes = arranged(found, Others(names, examples, advice=advice), str(path))
+    return {split: _pair(path, arrays, name.removesuffix("images")) for split, name in arrangement.items()}, notes
 
 
-def _holds_images(path: Path) -> bool:
-    """Whether an npz has an array that may be images. Raises DataError for one that cannot be read."""
-    return any(name.endswith("images") or _may_be_images(array) for name, array in _read_npz(path).items())
+def _holds_images(path: Path, train: Path) -> bool:
+    """Whether an npz has an array `images`, one that is called as the images of a split are, or one like the images in
+    the training file. Raises DataError for one that cannot be read."""
+    arrays = _read_npz(path)
+    candidates = {name: array for name, array in arrays.items() if _may_be_images(array)}
+    if not candidates or any(name.endswith("images") for name in candidates):
+        return bool(candidates)
+    images = _read_npz(train).get("images")
+    return any(
+        _may_be_test(name, array, images, ("train", "validation")) or ("labels" in arrays and _alike(array, images))
+        for name, array in candidates.items()
+    )
 
 
 def _may_be_images(array: np.ndarray) -> bool:
     return array.ndim in (3, 4) and array.dtype.kind in "biuf"
+
+
+def _may_be_test(name: str, array: np.ndarray, train: np.ndarray | None, found: Collection[str]) -> bool:
+    """Whether an array beside the training images may be those of the test: by its name, or by its likeness unless it
+    has as many rows, as masks have that belong to the images."""
+    return names_test(name, found) or (_alike(array, train) and train is not None and len(array) != len(train))
+
+
+def _alike(array: np.ndarray, images: np.ndarray | None) -> bool:
+    """Whether two arrays hold examples of one kind: of one type and, but for their number, one shape."""
+    return images is not None and array.dtype == images.dtype and array.shape[1:] == images.shape[1:]
 
 
 def _pair(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Raw:

@@ -6,13 +6,13 @@ import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar, Literal
 
 from zoo.data import Data
-from zoo.data.assembly import Raw, UserData, locate, titled
+from zoo.data.assembly import MayBeExamples, Raw, UserData, locate, titled
 from zoo.data.labels import folded, kind, label_name
 from zoo.errors import DataError, did_you_mean
 from zoo.models import Modality
@@ -21,6 +21,8 @@ from zoo.options import option
 PLAIN = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN), ".parquet")
 SEPARATORS = ";\t|,"
+LONGEST_HEADER = 65_536
+"""So many characters of a first line are looked at: binary files have no lines."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Table(UserData):
     def read(self) -> Data:
         """Read every file. Raises DataError naming file, line (or row) and value."""
         columns = Columns(self.text, self.label, self.encoding, self.separator)
-        found, notes = locate(self.path, SUFFIXES, "reviews.csv", lambda file: holds_examples(file, columns))
+        found, notes = locate(self.path, SUFFIXES, "reviews.csv", lambda file, _: holds_examples(file, columns))
         return self.assemble({split: read_file(file, columns) for split, file in found.items()}, self.classes, notes)
 
 
@@ -105,14 +107,47 @@ class _NoColumns(DataError):
 
 def holds_examples(path: Path, columns: Columns) -> bool:
     """Whether a file begins as one of examples does: with the columns, in whatever capitals and blanks and between
-    whatever separators, and a row. Raises DataError for one that cannot be read."""
+    whatever separators, and a row. Raises MayBeExamples for one that does and cannot be read, and DataError for one
+    whose beginning cannot be read."""
     try:
         with _plainly(path, columns):
             return next(_rows(path, columns), None) is not None
     except _NoColumns as error:
-        wanted = {folded(columns.text), folded(columns.label)}
         headers = (error.names, *(error.names[0].split(mark) for mark in SEPARATORS if len(error.names) == 1))
-        return any(wanted <= {folded(name) for name in header} for header in headers)
+        return any(_has_columns(header, columns) for header in headers)
+    except DataError as error:
+        line = _first_line(path, columns)
+        if any(_has_columns(header, columns) for header in _as_headers(line)):
+            raise MayBeExamples(str(error)) from None
+        if _is_delimited(path) and line.strip() and "\ufffd" not in line:
+            return False
+        raise
+
+
+def _has_columns(header: Iterable[str], columns: Columns) -> bool:
+    return {folded(columns.text), folded(columns.label)} <= {folded(name) for name in header}
+
+
+def _first_line(path: Path, columns: Columns) -> str:
+    """The first line, with marks for the bytes that are not in the encoding; empty where there is none to be read."""
+    try:
+        with _plainly(path, columns), _lines(path, columns.encoding, errors="replace") as lines:
+            return lines.readline(LONGEST_HEADER)
+    except DataError:
+        return ""
+
+
+def _as_headers(line: str) -> Iterator[list[str]]:
+    """The names in a first line: the keys of an object, or what stands between each of the separators."""
+    with contextlib.suppress(ValueError):
+        row = json.loads(line)
+        yield list(row) if isinstance(row, Mapping) else []
+    for mark in SEPARATORS:
+        yield [name.strip().strip('"') for name in line.split(mark)]
+
+
+def _is_delimited(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
 def _text(value: object, origin: str) -> str:
@@ -166,12 +201,12 @@ def _binary(path: Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _lines(path: Path, encoding: str) -> Iterator[IO[str]]:
+def _lines(path: Path, encoding: str, errors: str = "strict") -> Iterator[IO[str]]:
     import io
 
     # utf-8-sig reads UTF-8 with and without the byte order mark that spreadsheets put in front.
     encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    with _binary(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as lines:
+    with _binary(path) as file, io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="") as lines:
         yield lines
 
 
