@@ -626,6 +626,8 @@ STARS = ["2", "4", "3", "1", "2", "3", "4", "2", "1", "3"] * 3
         (["A", "B"] * 20, ["C", "D", "D", "C"] * 10, 0, True),
         (["A", "B"] * 20, ["C"] * 40, 0, False),
         (["yes"] * 20 + ["no"] * 20, ["timeout", "unparsed"] * 20, 0, True),
+        (["yes"] * 20 + ["no"] * 20, ["timeout", "timeout", "timeout", "unparsed"] * 10, 0, True),
+        (["A"] * 20, ["C"] * 15 + ["D"] * 5, 0, True),
         ([str(i) for i in range(40)], [str((7 * i) % 61) for i in range(40)], None, False),
     ],
 )
