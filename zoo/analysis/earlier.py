@@ -20,13 +20,26 @@ APART = "report_name=… gives this one a name of its own; python -m zoo.report 
 
 
 @dataclass(frozen=True)
+class Former:
+    """A run as a report names it. key: of its content, empty where the report says none."""
+
+    folder: str
+    model: str
+    seed: int | None
+    key: str
+
+    def __str__(self) -> str:
+        return self.model if self.seed is None else f"{self.model}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
 class Earlier:
-    """What a report was of. kind: task and dataset; runs: folders; names: model and seed of each; classes: of the
-    study. The latter two are empty where a report of an old version has them elsewhere."""
+    """What a report was of. kind: task and dataset; runs: folders; told: of each what the report says of it; classes:
+    of the study. The latter two are empty where a report of an old version has them elsewhere."""
 
     kind: tuple[str, str]
     runs: tuple[str, ...]
-    names: tuple[tuple[str, int], ...] = ()
+    told: tuple[Former, ...] = ()
     classes: tuple[str, ...] = ()
 
 
@@ -43,7 +56,7 @@ def earlier(folder: Path) -> Earlier | None:
     try:
         told: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         runs = tuple(str(run["folder"]) for run in told["provenance"]["runs"])
-        return Earlier((str(told["study"]["task"]), str(told["study"]["dataset"])), runs, *_names(told))
+        return Earlier((str(told["study"]["task"]), str(told["study"]["dataset"])), runs, *_told(told))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -54,19 +67,23 @@ def earlier(folder: Path) -> Earlier | None:
         raise RequestError(f"{file} is no report: {error!r}\nMove it away, or name another folder.") from error
 
 
-def _names(told: Mapping[str, Any]) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
-    """Model and seed of every run of a report, and the classes."""
+def _told(document: Mapping[str, Any]) -> tuple[tuple[Former, ...], tuple[str, ...]]:
+    """What a report says of its runs, and its classes."""
     try:
-        names = [str(model["name"]) for model in told["models"]]
-        runs = tuple((names[run["model"]], int(run["seed"])) for run in told["provenance"]["runs"])
-        return runs, tuple(map(str, told["study"]["classes"]))
-    except (KeyError, TypeError, IndexError, ValueError):
+        names = [str(model["name"]) for model in document["models"]]
+        runs = tuple(
+            Former(str(run["folder"]), names[run["model"]], run["seed"], str(run.get("key") or ""))
+            for run in document["provenance"]["runs"]
+        )
+        return runs, tuple(map(str, document["study"]["classes"]))
+    except (KeyError, TypeError, IndexError):
         return (), ()
 
 
 def lacking(folder: Path, document: Document) -> str:
     """What the report in a folder has and the one that is to replace it lacks, in a line; empty where that is nothing:
-    another subject, runs, by model and seed, with the reason why they are left out now, and classes."""
+    another subject, runs with the reason why they are left out now, and classes. Runs are told by the names that they
+    had, but these depend on the company: what is compared is folder, key, or recipe and seed."""
     try:
         before = earlier(folder)
     except RequestError:  # no report: whether it may be replaced is for the writer to say
@@ -77,17 +94,33 @@ def lacking(folder: Path, document: Document) -> str:
     if before.kind != (studied["task"], studied["dataset"]):
         count = f"{len(before.runs)} run{'s' * (len(before.runs) != 1)}"
         return f"It replaces a report on {before.kind[1]}, task {before.kind[0]}, of {count}."
-    models = [model["name"] for model in document["models"]]
-    here = {(models[run["model"]], run["seed"]) for run in document["provenance"]["runs"]}
     why = {os.path.realpath(item["folder"]): item["why"] for item in document["left_out"] if item["folder"]}
     told = []
-    for (model, seed), place in zip(before.names, before.runs, strict=False):
-        if (model, seed) not in here:
-            reason = why.get(os.path.realpath(place))
-            told.append(f"{model}, seed {seed}{f' ({reason})' if reason else ''}")
+    for run in _gone(before.told, document):
+        reason = why.get(os.path.realpath(run.folder))
+        told.append(f"{run}{f' ({reason})' if reason else ''}")
     told += [f"the class '{name:.40}'" for name in before.classes if name not in studied["classes"]]
     more = [f"{len(told) - LISTED} more"] if len(told) > LISTED else []
     return f"The report that was there had what this one lacks: {'; '.join([*told[:LISTED], *more])}." if told else ""
+
+
+def _gone(before: Sequence[Former], document: Document) -> list[Former]:
+    """The runs that a report has not: neither itself nor another of the same recipe and seed."""
+    here = document["provenance"]["runs"]
+    folders = {os.path.realpath(run["folder"]) for run in here}
+    keys = {(run["key"], run["seed"]) for run in here}
+    gone = [run for run in before if os.path.realpath(run.folder) not in folders and (run.key, run.seed) not in keys]
+    made = {_made_as(run["folder"]) for run in here} if gone else set()
+    return [run for run in gone if (how := _made_as(run.folder)) is None or how not in made]
+
+
+def _made_as(folder: str) -> tuple[str, Recipe, Any] | None:
+    """Label, recipe and seed of a run; None where its record cannot be read."""
+    try:
+        record = reading.read(Path(folder), verify=False).record
+    except StoreError:
+        return None
+    return _label(record), Recipe.of(record), record.get("seed")
 
 
 LISTED = 6
