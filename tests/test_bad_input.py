@@ -20,6 +20,7 @@ from zoo.store import reading, schema
 
 IMAGES = ("task=image_classification", "dataset=digits")
 QUICK = ("trainer.epochs=1", "trainer.threads=1")
+WHOLE = "a list of whole numbers of 1 or more"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,14 @@ def refused(told: Told, code: int = 2) -> str:
         ("model=mlp trainer.epochs=abc", "trainer.epochs=abc: it must be a number above 0, or null."),
         ("model=mlp trainer.precision=fp64", "trainer.precision=fp64: it must be auto, fp32 or bf16."),
         ("model=mlp seed=1.5", "seed=1.5: it must be a whole number from 0 to 4294967295."),
-        ("model=mlp hidden=3", "model.hidden=3: it must be a list of whole numbers of 1 or more. Write model.hidd"),
-        ("model=mlp hidden=3,4", "model.hidden=3,4: it must be a list of whole numbers of 1 or more. Write model."),
+        ("model=mlp hidden=3", f"model.hidden=3: it must be {WHOLE}. Write model.hidden=[3]\n"),
+        ("model=mlp hidden=3,4", f"model.hidden=3,4: it must be {WHOLE}. Write model.hidden=[3,4]\n"),
+        ("-m model=mlp hidden=3,4", f"model.hidden=3,4: it must be {WHOLE}. Write model.hidden=[3],[4]\n"),
+        ("model=mlp hidden=3,b", f"model.hidden=3,b: it must be {WHOLE}.\n"),
+        ("model=mlp hidden=3.5", f"model.hidden=3.5: it must be {WHOLE}.\n"),
+        ("model=mlp hidden=0", f"model.hidden=0: it must be {WHOLE}.\n"),
+        ("model=linear C=.5", "model.C=.5: it must be a list of one or more numbers above 0. Write model.C=[.5]\n"),
+        ("model=mlp hidden=[3],[4]", "'model.hidden=[3],[4]' names several values. Add -m to run each of them: "),
         ("-m model=mlp,bert hidden=3", "model.hidden=3: it must be a list of whole numbers of 1 or more, for mlp; or "),
         ("model=mlp hidden=[a]", "model.hidden=[a]: it must be a list of whole numbers of 1 or more.\n"),
         ("model=mlp hidden=a", "model.hidden=a: it must be a list of whole numbers of 1 or more.\n"),

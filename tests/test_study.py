@@ -585,7 +585,13 @@ def test_listing_needs_no_heavy_import():
         ("runs/sentiment/reviws", "runs/sentiment/reviews"),
         ("reviews", "runs/sentiment/reviews"),
         ("rns", "runs"),
+        ("runs/reviews", "runs/sentiment/reviews"),
+        ("sentiment/revews", "runs/sentiment/reviews"),
         ("runs/nothing_like_it", None),
+        ("experiments", None),
+        ("disguised", None),
+        ("data/reviews", None),
+        ("runs/other/reviews", None),
         ("runs/*/revews", None),
         ("x" * 300 + "/y", None),
     ],
@@ -593,12 +599,12 @@ def test_listing_needs_no_heavy_import():
 def test_a_mistyped_folder_is_answered_with_the_nearest(tmp_path, monkeypatch, asked, meant):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "sentiment" / "reviews").mkdir(parents=True)
-    (tmp_path / "runs" / "images").mkdir(parents=True)
+    (tmp_path / "runs" / "images" / "digits").mkdir(parents=True)
     expected = "" if meant is None else f" Did you mean '{meant}'?"
     assert reading.near_folder(asked) == expected
     if len(asked) < 256:
-        with pytest.raises(RequestError, match=re.escape(f"There is no folder {asked}{expected}\n")):
+        with pytest.raises(RequestError, match=re.escape(f"There is no folder {asked}.{expected}\n")):
             study.open(asked)
         if "*" not in asked:
-            with pytest.raises(StoreError, match=re.escape(f"There is no run folder {asked}{expected}\n")):
+            with pytest.raises(StoreError, match=re.escape(f"There is no run folder {asked}.{expected}\n")):
                 reading.read(Path(asked))

@@ -169,6 +169,39 @@ def test_the_files_of_another_version_are_named_and_not_compared(place, capsys):
     assert "The report was written by zoo 0.0.1" in told
 
 
+def reworded(place: Path, version: str | None) -> None:
+    """The report with other words for a measure and for what is undefined."""
+    document = report.read(place / "written")
+    document["measures"][0] |= {"chance": "by luck", "note": "mind the gap"}
+    document["pairs"][0]["measures"] = {
+        name: {**number, "reason": "it is otherwise"} for name, number in document["pairs"][0]["measures"].items()
+    }
+    if version is not None:
+        document["zoo_version"] = version
+    reporting.write(document, place / "written")
+
+
+def test_words_of_another_version_are_named_and_its_numbers_are_compared(place, capsys):
+    reworded(place, "0.0.1")
+    code, told = verified(capsys)
+    assert code == 0, told
+    (line,) = [line for line in told.splitlines() if "words otherwise" in line]
+    assert "report.json: measures[].chance, measures[].note, pairs[].measures." in line
+    document = report.read(place / "written")
+    document["models"][0]["metrics"]["accuracy"]["value"] += 0.01
+    reporting.write(document, place / "written")
+    code, told = verified(capsys)
+    assert code == 1
+    assert "the first that differs is report.json: models[0].metrics.accuracy.value" in told
+
+
+def test_words_of_this_version_are_compared(place, capsys):
+    reworded(place, None)
+    code, told = verified(capsys)
+    assert code == 1
+    assert "report.json: measures[0].chance: 'by luck' in the report" in told
+
+
 def test_a_run_made_again_differs_in_its_costs_alone_and_that_is_one_line(place, capsys):
     aged(place, timedelta(hours=-1))
     for seed in (0, 1):

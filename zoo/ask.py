@@ -96,7 +96,7 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
         named = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern)))]
         runs = [path for path in named if (path / RUN).is_file()]
         if not runs:
-            told = f"There is no run folder {pattern}{near_folder(pattern)}"
+            told = f"There is no run folder {pattern}.{near_folder(pattern)}"
             raise RequestError(f"{told}\n`python -m zoo.ls runs` lists what there is.")
         found += runs
     if not found:

@@ -16,7 +16,7 @@ import numbers
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypedDict, TypeVar, Unpack, overload
 
@@ -140,6 +140,19 @@ def check(options: Configurable) -> None:
             finite = "" if _finite(value) else "finite: "
             near = did_you_mean(str(value), map(str, allowed.choices)) if allowed.choices else ""
             raise ConfigError(f"{_assigned(options, name)}: it must be {finite}{takes(hint, allowed)}.{near}")
+
+
+def takes_list(cls: type[Any], name: str, items: Sequence[str]) -> bool:
+    """Whether an option is a list that takes these items, each as it was typed: numbers or texts."""
+    hint, allowed = _declared(cls).get(name, (None, Allowed()))
+    hints = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is list]
+    kind = typing.get_args(hints[0])[0] if hints else None
+    if kind not in (int, float, str) or not all(items) or any(set("[]{}()='\"") & set(item) for item in items):
+        return False
+    try:
+        return _takes([kind(item) for item in items], hints[0], allowed)
+    except ValueError:
+        return False
 
 
 def require(options: Configurable, name: str, holds: bool, wanted: str) -> None:

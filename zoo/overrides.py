@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from zoo.config import LISTED_NULL, REPORT_NAME, RunSchema, TrainerOptions, base_of, chosen_by_experiment, variants
 from zoo.errors import ConfigError, Incompatible, UnknownName, ZooError, did_you_mean
-from zoo.options import describe, fields_of
+from zoo.options import describe, fields_of, takes_list
 from zoo.store.disk import place_of
 
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ def _bad_value(found: re.Match[str], arguments: list[str], registry: Registry) -
     whole = not value or option != found[2] or (typed or "").startswith("{")  # else it is one of a sweep's values
     said = typed if whole or value is None else value[1]
     if takes and said is not None:
-        return ConfigError(f"{option}={said}: it must be {takes}.{_as_a_list(option, said, takes)}")
+        return ConfigError(f"{option}={said}: it must be {takes}.{_as_a_list(option, typed or said, arguments, registry)}")
     what = re.sub(r" of type '\w+'", "", found[1].strip().rstrip("."))
     what = re.sub(r"Invalid value '(.*?)', expected one of (\[.*?\])", r"'\1' is none of \2", what)
     return ConfigError(f"{found[2]}: {what}.{f' It takes {takes}.' if takes else ''}")
@@ -387,22 +387,33 @@ def _typed(full: str, arguments: list[str]) -> str | None:
     return said[-1] if said else None
 
 
-def _as_a_list(option: str, said: str, takes: str) -> str:
-    """The advice for the items of a list that were written without its brackets."""
-    if not takes.startswith("a list") or "; or " in takes or re.search(r"[\[\]{}()=]", said) or said == "null":
+def _as_a_list(option: str, typed: str, arguments: list[str], registry: Registry) -> str:
+    """The advice for the items of a list that were written without its brackets, where the list would be taken; in a
+    sweep each item is a list of its own."""
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+    name, items = option.rpartition(".")[2], [item.strip() for item in typed.split(",")]
+    lists = [[item] for item in items] if sweep else [items]
+    parts = [part for _, part in _parts(option, arguments, registry)]
+    if typed == "null" or not parts or not all(takes_list(part, name, each) for part in parts for each in lists):
         return ""
-    fits = "number" not in takes or all(re.fullmatch(r"\s*[-+.\deE]+\s*", item) for item in said.split(","))
-    return f" Write {option}=[{said}]" if fits else ""
+    written = ["[" + ",".join(each) + "]" for each in lists]
+    return f" Write {option}={','.join(written)}"
+
+
+def _parts(option: str, arguments: list[str], registry: Registry) -> list[tuple[str, type[Any]]]:
+    """The classes in whose section an option stands, of those that the command line chose, each with its name; empty
+    for the name of what is no plugin."""
+    section, _, _ = option.partition("[")[0].rpartition(".")
+    entries = chosen(arguments, section, registry) if section in registry.entries else []
+    parts: list[tuple[str, type[Any]]] = [(entry.name, entry.cls) for entry in entries]
+    return parts + [("", part) for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
 
 
 def _takes(full: str, arguments: list[str], registry: Registry) -> str:
     """What the option takes, as it is declared; and whose, where the chosen parts declare different things."""
-    section, _, name = full.partition("[")[0].rpartition(".")
-    entries = chosen(arguments, section, registry) if section in registry.entries else []
-    parts = [(entry.name, entry.cls) for entry in entries]
-    parts += [("", part) for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
+    name = full.partition("[")[0].rpartition(".")[2]
     whose: dict[str, list[str]] = {}
-    for owner, part in parts:
+    for owner, part in _parts(full, arguments, registry):
         for item in describe(part):
             if item.name == name:
                 whose.setdefault(item.takes, []).append(owner)
@@ -414,8 +425,8 @@ def _takes(full: str, arguments: list[str], registry: Registry) -> str:
 def _several(found: re.Match[str], arguments: list[str], registry: Registry) -> ZooError:
     option, _, values = found[1].partition("=")
     takes = _takes(option, arguments, registry)
-    if listed := _as_a_list(option, values, takes):
-        return ConfigError(f"{found[1]}: it must be {takes}.{listed}")
+    if takes.startswith("a list") and "[" not in values:
+        return ConfigError(f"{found[1]}: it must be {takes}.{_as_a_list(option, values, arguments, registry)}")
     return ConfigError(
         f"'{found[1]}' names several values. Add -m to run each of them: python -m zoo.run -m {shlex.join(arguments)}\n"
         f"If it is one value with a comma in it, quote it twice: {option}=\"'{values}'\""

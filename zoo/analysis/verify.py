@@ -3,7 +3,8 @@
 Aside stay the moment at which it was made, its command, and what nobody can compute again: times and memory of runs
 that have been made again since. Files: `index.html`, `report.md`, charts and tables have to be what this program writes
 of `report.json`. The version of the charting library and the fonts of the machine change how a chart is drawn, and
-another version of this program how a thing is worded: then the files are named, and nothing is concluded.
+another version of this program how a thing is worded: then the files, and the fields of `report.json` that hold words,
+are named, and nothing is concluded.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ _OF_THE_MAKING = frozenset({"created", "command", "zoo_version"})
 """What differs between two makings of one report although nothing of it changed."""
 _MEASURED = ("train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib")
 """What a run that is made again measures again, of `zoo.reporting.schema.Cost`."""
+_WORDED = frozenset(
+    ("apart", "chance", "formula", "note", "null", "on_record", "reason", "source", "statement", "title", "why")
+)
+"""Fields in which a document says something in words, as another version of this program may word otherwise."""
 
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _POLICY = re.compile(r'(<meta http-equiv="Content-Security-Policy" content=")[^"]*')
@@ -60,7 +65,10 @@ def verify(folder: Path, old: Document, runs: Sequence[Path], moved: bool, progr
     remarks = _measured_again(new, old, runs)
     # The title is the user's. Texts and images are the data set's, which need not be there any more.
     told = {"title": old["title"], "examples": _known(new["examples"], old["examples"])}
-    found = difference({**new, **told}, old, "")
+    worded: dict[str, None] | None = None if old["zoo_version"] == __version__ else {}
+    found = difference({**new, **told}, old, "", worded)
+    if worded:
+        remarks.append(f"Zoo {__version__} words otherwise, and did not compare: {DOCUMENT}: {', '.join(worded)}.")
     if found is not None:
         return Verified(f"{DOCUMENT}: {found}", tuple(remarks))
     progress("comparing the files of the report")
@@ -157,21 +165,33 @@ def _moment(text: str) -> datetime | None:
 # Numbers
 
 
-def difference(new: Any, old: Any, path: str) -> str | None:
-    """Where two documents first differ, in words; None when they do not. Numbers may differ by rounding."""
+def difference(new: Any, old: Any, path: str, worded: dict[str, None] | None = None) -> str | None:
+    """Where two documents first differ, in words; None when they do not. Numbers may differ by rounding.
+
+    worded: takes up the fields of words that differ, which then are no difference; None where words are compared."""
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         if new.keys() != old.keys():
             return f"{path or 'the document'}: fields {sorted(new.keys() ^ old.keys())}"
         inner = ((f"{path}.{key}".lstrip("."), key) for key in old if path or key not in _OF_THE_MAKING)
-        return next((found for at, key in inner if (found := difference(new[key], old[key], at)) is not None), None)
+        told = (difference(new[key], old[key], at, worded) for at, key in inner)
+        return next((found for found in told if found is not None), None)
     if isinstance(new, list) and isinstance(old, list):
         if len(new) != len(old):
             return f"{path}: {len(old)} entries in the report, {len(new)} recomputed"
         pairs = enumerate(zip(new, old, strict=True))
-        return next((found for at, (n, o) in pairs if (found := difference(n, o, f"{path}[{at}]")) is not None), None)
+        told = (difference(n, o, f"{path}[{at}]", worded) for at, (n, o) in pairs)
+        return next((found for found in told if found is not None), None)
     numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (new, old))
     same = abs(new - old) <= TOLERANCE * max(1.0, abs(old)) if numbers else new == old
+    if not same and worded is not None and _is_worded(path, new, old):
+        worded[re.sub(r"\[\d+\]", "[]", path)] = None
+        return None
     return None if same else f"{path}: {old!r} in the report, {new!r} recomputed"
+
+
+def _is_worded(path: str, new: Any, old: Any) -> bool:
+    """Whether a field holds words, in one document at least."""
+    return path.rpartition(".")[2] in _WORDED and all(item is None or isinstance(item, str) for item in (new, old))
 
 
 # Files

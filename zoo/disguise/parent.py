@@ -83,7 +83,7 @@ def open(folder: Path, device: Device, registry: Registry) -> Parent:
     from zoo.store import reading
 
     if not os.path.isdir(folder):
-        told = f"There is no run folder {folder}{near_folder(folder)}"
+        told = f"There is no run folder {folder}.{near_folder(folder)}"
         raise RequestError(f"{told}\n`python -m zoo.ls runs` lists what there is.")
     if not os.path.lexists(folder / RUN) and os.access(folder, os.X_OK):
         raise RequestError(

@@ -126,7 +126,7 @@ def damaged(folder: Path, what: str) -> DamagedRun:
 
 def near_folder(place: str | Path, root: str = "runs") -> str:
     """`" Did you mean 'runs/sentiment'?"` for a path at which there is nothing, or an empty string: the nearest name
-    where the path leaves what is there, else the nearest in the root, or in the folders of it."""
+    where the path leaves what is there, else what has nearly this name, or this path, in the root or in its folders."""
     path = Path(place)
     there = next((folder for folder in path.parents if os.path.isdir(folder)), None)
     if there is None or glob.has_magic(str(place)):
@@ -137,9 +137,15 @@ def near_folder(place: str | Path, root: str = "runs") -> str:
         whole = there.joinpath(near[0], *rest)
         return f" Did you mean '{whole if os.path.isdir(whole) else there / near[0]}'?"
     above = _visible(Path(root))
-    named = {folder.name: folder for folder in [*(one for folder in above for one in _visible(folder)), *above]}
-    near = difflib.get_close_matches(path.name, named, n=1, cutoff=0.6) if root not in path.parts else []
+    inner = [one for folder in above for one in _visible(folder)]
+    named = {one.name: one for one in [*inner, *above]} | {str(one.relative_to(root)): one for one in inner}
+    asked = str(path.relative_to(root) if path.parts[0] == root else path)
+    near = difflib.get_close_matches(asked, named, n=1, cutoff=_NEARLY)
     return f" Did you mean '{named[near[0]]}'?" if near else ""
+
+
+_NEARLY = 0.75
+"""How alike a name elsewhere must be: `imbd` is `imdb` (.75), and `disguised` is no `digits` (.67)."""
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -162,7 +168,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
             raise StoreError(
-                f"There is no run folder {folder}{near_folder(folder)}\n`python -m zoo.ls runs` lists what there is."
+                f"There is no run folder {folder}.{near_folder(folder)}\n`python -m zoo.ls runs` lists what there is."
             ) from None
         raise damaged(folder, f"{RUN} is missing") from None
     except OSError as error:

@@ -120,7 +120,7 @@ def run_folders(path: str | Path) -> list[Path]:
         roots = sorted(match for match in glob.glob(text, recursive=True) if os.path.isdir(match))
         if not roots:
             raise RequestError(
-                f"There is no folder {text}{near_folder(text)}\n"
+                f"There is no folder {text}.{near_folder(text)}\n"
                 "`python -m zoo.ls runs` lists the runs; a pattern such as 'runs/*/digits' will do."
             )
     found = [folder for root in roots for folder in _walk(root)]
