@@ -30,7 +30,7 @@ def write_run(root: Path, model: str, seed: int, answers: np.ndarray, labels: np
     """A complete run whose test answers are given; its logits are 4 for the answer and 0 elsewhere."""
     ids = [f"{row:016x}" for row in range(len(labels))]
     logits = np.where(np.arange(len(CLASSES)) == answers[:, None], 4.0, 0.0).astype(np.float32)
-    place = RunPlace("text_classification", more.get("dataset", "animals"), model, f"{model}{seed}")
+    place = RunPlace("text_classification", more.get("dataset", "animals"), model, more.get("key", f"{model}{seed}"))
     record = {
         "config": {"model": {"name": more.get("backend", model)}, "dataset": {"name": "gone"}, "trainer": None},
         "seed": seed,

@@ -1,13 +1,14 @@
 """`python -m zoo.report` where there is little to compare, and where another report is there already."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_analysis import CLASSES, write_run
 
-from zoo import report
+from zoo import launch, report
 from zoo.reporting.words import Words
 from zoo.store.schema import RUN
 
@@ -51,8 +52,23 @@ def test_a_report_without_a_model_that_can_be_compared_is_written_and_exits_with
     assert len(error.splitlines()) == 2
     assert Path("reports/text_classification-animals/index.html").is_file()
     assert lines[-1].startswith("Report: ")
+    next_step = Words()("answer.one_model_more")
     write_run(Path("runs"), "counts", 0, noisy(), LABELS)
-    assert reported(capsys)[0] == 0, "one that counts beside others that do not is a report of one model"
+    code, lines, _ = reported(capsys)
+    assert code == 0, "one that counts beside others that do not is a report of one model"
+    assert next_step in lines
+    write_run(Path("runs"), "counts too", 0, noisy(), LABELS)
+    code, lines, _ = reported(capsys)
+    assert (code, next_step in lines) == (0, False)
+
+
+@pytest.mark.parametrize(("models", "nothing"), [("majority", True), ("majority,linear", False)])
+def test_a_sweep_says_too_that_there_is_nothing_to_compare(capsys, models, nothing):
+    words = ["-m", f"model={models}", "seed=0,1", "task=image_classification", "dataset=digits"]
+    assert launch.command(words) == 0, "all its cells ran"
+    told = capsys.readouterr()
+    assert (report.NOTHING in told.err) == nothing, told.err
+    assert "Report: " in told.out
 
 
 LACKS = "The report that was there had what this one lacks: "
@@ -72,6 +88,52 @@ def test_what_the_former_report_had_and_the_new_one_lacks_is_said_in_one_line(ca
     code = report.command(["study=runs/*/*/cnn", "draws=20", "permutations=5", "examples=false", "lineage=false"])
     assert code == 0
     assert f"{LACKS}mlp, seed 0.\n" in capsys.readouterr().out
+
+
+def with_width(width: int) -> dict[str, object]:
+    return {"record": {"config": {"model": {"name": "mlp", "hidden": [width]}, "trainer": None}}}
+
+
+def test_a_model_that_has_another_name_now_is_not_lacking(capsys):
+    for model in ("mlp", "linear"):
+        write_run(Path("runs"), model, 0, noisy(), LABELS)
+    assert reported(capsys)[0] == 0
+    write_run(Path("runs"), "mlp", 7, noisy(), LABELS, **with_width(32))
+    code, lines, _ = reported(capsys)
+    assert code == 0
+    assert not [line for line in lines if LACKS in line], "mlp is there, as mlp (hidden=–)"
+
+
+def moved_or_made_again(how: str, folder: Path) -> None:
+    if how == "moved":
+        folder.rename(folder.with_name("elsewhere"))
+        return
+    again = folder.with_name("again")  # as another version of the program keys it
+    shutil.copytree(folder, again)
+    record = json.loads((again / RUN).read_text(encoding="utf-8"))
+    record |= {"key": "again", "started": "2999-01-01T00:00:00+00:00", "ended": "2999-01-01T00:00:00+00:00"}
+    (again / RUN).write_text(json.dumps(record), encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", ["moved", "made again"])
+def test_a_run_that_lies_elsewhere_or_was_made_again_is_not_lacking(capsys, how):
+    folders = [write_run(Path("runs"), model, 0, noisy(), LABELS) for model in ("mlp", "linear")]
+    assert reported(capsys)[0] == 0
+    moved_or_made_again(how, folders[0])
+    code, lines, _ = reported(capsys)
+    assert code == 0
+    assert not [line for line in lines if LACKS in line]
+
+
+def test_another_recipe_under_the_same_name_and_seed_does_not_hide_what_is_lacking(capsys):
+    def swept(width: int) -> report.Written:
+        folders = [write_run(Path("runs"), "mlp", seed, noisy(), LABELS, key=f"{width}{seed}", **with_width(width))
+                   for seed in (0, 1)]  # fmt: skip
+        asked = report.Request(name="r", draws=20, permutations=5, examples=False, lineage=False)
+        return report.write(folders, asked, ["python"], extend=True)
+
+    assert swept(256).lacks == ""
+    assert swept(32).lacks == f"{LACKS}mlp, seed 0; mlp, seed 1."
 
 
 def test_the_line_is_bounded_and_names_classes_and_another_subject(capsys):

@@ -573,6 +573,15 @@ class TestHeadline:
         made["headline"]["effective_models"] = effective
         assert judged in story.verdict(check(made), Words())[0]
 
+    def test_what_to_mind_is_said_once(self) -> None:
+        made = document(2)
+        made["headline"]["effective_models"] = estimate(1.0, None, None, 400, UNSEEN)
+        made["headline"]["most_alike"]["likeness"] = number(1.0, n=400, reason=UNSEEN)
+        assert " ".join(story.verdict(check(made), Words())).count(UNSEEN) == 1
+        made["headline"]["most_alike"]["likeness"]["reason"] = "another reason"
+        told = " ".join(story.verdict(check(made), Words()))
+        assert (told.count(UNSEEN), told.count("another reason")) == (1, 1)
+
     @pytest.mark.parametrize("code", ["few_failures", "few_examples"])
     @pytest.mark.parametrize("language", languages())
     def test_without_an_interval_none_is_promised_to_narrow(self, code: str, language: str) -> None:
@@ -981,12 +990,22 @@ class TestPage:
         among = f"runs of {names[pair['a']]} with each other" if pair["a"] == pair["b"] else among
         assert f"{among}: common ancestor (1 of 3 pairs of runs)" in told
 
+    def test_the_methods_give_the_formula_of_each_test_of_weights_and_name_what_is_published(self) -> None:
+        text = zoo.reporting.render(recorded(document(), {}))["report.md"].decode()
+        methods = dict(part.split("\n", 1) for part in text.split("\n### "))
+        for key, source in (("order", "Zhu et al. 2025"), ("dead", ""), ("aligned", "Vovk et al. 2005")):
+            about = methods[Words()(f"methods.lineage_{key}_title")]
+            assert source in about
+            assert re.search(r"^`[TrS] = .*p = .*`$", about, flags=re.MULTILINE)
+
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
             ({}, "On record: mlp, seed 1 was made from mlp, seed 0 (prune:0.5, permute)."),
             ({"parent": None, "label": "gone", "seed": None, "steps": []},
-             "On record: mlp, seed 1 was made from gone, seed —, which is not among these runs."),
+             "On record: mlp, seed 1 was made from gone, seed —, a run that is not among these."),
+            ({"parent": None, "label": "gone", "seed": 4, "steps": ["noise:0.3"]},
+             "On record: mlp, seed 1 was made from gone, seed 4 (noise:0.3), a run that is not among these."),
             ({"against": "unrelated weights"}, "but their weights are no more alike than those of unrelated models."),
             ({"against": "other weights"}, "but the weights that the record names are not the ones stored now."),
             ({"against": "parent came later"}, "but the weights show the opposite order."),

@@ -282,18 +282,52 @@ def test_what_is_no_litter() -> None:
     assert np.all([is_litter(name) for name in LITTER])
 
 
-@pytest.mark.parametrize("out", ["runs", "runs/reports", "runs/image_classification", "runs/image_classification/new"])
-def test_a_report_goes_neither_among_the_tasks_nor_beside_them(runs, capsys, monkeypatch, out):
+@pytest.mark.parametrize(
+    ("out", "name"), [("runs/image_classification", "x"), ("runs/image_classification/new", "x"),
+                      ("runs/sentiment/digits", "x"), ("runs", "sentiment"), ("../*/runs/image_classification", "x")]
+)  # fmt: skip
+def test_a_report_goes_in_no_folder_of_a_task(runs, capsys, monkeypatch, out, name):
     from zoo.analysis import document
 
     monkeypatch.setattr(document, "analyse", lambda *_, **__: pytest.fail("refused before the analysis, not after"))
     before = listing(Path("runs"))
-    assert report.command(["study=runs", f"out={out}", "name=x", *QUICK]) == 2
+    out = out.replace("*", Path.cwd().name)
+    assert report.command(["study=runs", f"out={out}", f"name={name}", *QUICK]) == 2
     told = capsys.readouterr().err
-    assert "where runs are kept and every folder is a task's." in told
+    assert f"would lie in {Path.cwd() / 'runs'}" in told
     assert "out=…" in told
     assert listing(Path("runs")) == before
     assert sorted(os.listdir("runs")) == [".drafts", "image_classification"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [("runs_dir=kept reports_dir=kept/reports", 0), ("runs_dir=. reports_dir=kept", 0),
+     ("runs_dir=kept reports_dir=kept/image_classification", 2), ("runs_dir=. reports_dir=sentiment/new", 2),
+     ("runs_dir=kept reports_dir=kept report_name=sentiment", 2),
+     ("runs_dir=kept reports_dir=kept/sentiment report=off", 0)]
+)  # fmt: skip
+def test_a_sweep_is_told_before_its_first_cell_that_its_report_would_lie_among_the_runs(
+    options, code, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = ["-m", "model=majority,linear", "task=image_classification", "dataset=digits"]
+    assert launch.command([*sweep, *options.split()]) == code
+    told = capsys.readouterr()
+    assert ("where the runs of task" in told.err) == (code == 2), told.err
+    assert ("reports_dir=…" in told.err) == (code == 2)
+    runs = list(tmp_path.rglob("run.json"))
+    assert len(runs) == (0 if code else 2), "refused before anything ran"
+    assert len(list(tmp_path.rglob("kept/**/index.html"))) == (code == 0 and "report=off" not in options)
+
+
+def test_a_report_may_lie_beside_the_tasks_from_everywhere(runs, capsys):
+    for name in ("one", "two"):  # the second is read past the first
+        assert report.command(["study=runs", "out=runs/reports", f"name={name}", *QUICK]) == 0
+        assert Path(f"runs/reports/{name}/index.html").is_file()
+    assert not capsys.readouterr().err
+    assert len(study.open("runs").runs) == 2
+    assert len(list(reading.runs(Path("runs")))) == 2
 
 
 def test_a_report_may_lie_beside_the_tasks_of_the_folder_in_which_the_user_works(runs, monkeypatch):

@@ -20,7 +20,7 @@ from zoo import guard, interrupts, progress
 from zoo.config import Report
 from zoo.errors import ConfigError, Incompatible, RequestError, StoreError, ZooError
 from zoo.phases import phase
-from zoo.store.disk import replace_file, writing
+from zoo.store.disk import chosen_with, place_of, replace_file, writing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -189,6 +189,8 @@ class Watch(Callback):
             "examples": config.examples,
             "data": "true",  # of this very command, which has read them
         }
+        if config.report is Report.auto:
+            _require_place(config)
         words = ("python", "-m", "zoo.run", "-m", *_asked)
         folder = Path(config.hydra.sweep.dir)
         cells = int(os.environ.get(CELLS, "0"))
@@ -197,6 +199,16 @@ class Watch(Callback):
             for note in _notes(folder):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
                 note.unlink()
         _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
+
+
+def _require_place(config: DictConfig) -> None:
+    """Raise RequestError where the report of a sweep would lie among its runs: before the first cell."""
+    from zoo.plugins import registry
+    from zoo.store.places import require_outside
+
+    place = place_of(config.reports_dir, "reports_dir") / config.report_name
+    with chosen_with("reports_dir=…"):
+        require_outside(place, place_of(config.runs_dir, "runs_dir"), registry().entries["task"])
 
 
 def cell(composed: DictConfig) -> None:
@@ -307,7 +319,7 @@ def cells_of(sweep: Sweep) -> list[Cell]:
 
 def report_sweep(sweep: Sweep) -> None:
     """Write up the complete cells, one report for each dataset and task with more than one. A report that cannot be
-    written does not make the runs less complete: it is told, and no more."""
+    written, or has nothing to compare, does not make the runs less complete: it is told, and no more."""
     from zoo import report
 
     together: dict[tuple[str, str], list[str]] = {}
@@ -328,6 +340,8 @@ def report_sweep(sweep: Sweep) -> None:
             print(f"No report: {guard.explained(error)}", file=sys.stderr)
             continue
         report.tell(written)
+        if not written.counted:
+            print(report.NOTHING, file=sys.stderr)
 
 
 def close_sweep(sweep: Sweep) -> int:

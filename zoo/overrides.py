@@ -368,7 +368,9 @@ def _bad_value(found: re.Match[str], arguments: list[str], registry: Registry) -
     whole = not value or option != found[2] or (typed or "").startswith("{")  # else it is one of a sweep's values
     said = typed if whole or value is None else value[1]
     if takes and said is not None:
-        return ConfigError(f"{option}={said}: it must be {takes}.{_as_a_list(option, typed or said, arguments, registry)}")
+        return ConfigError(
+            f"{option}={said}: it must be {takes}.{_as_a_list(option, typed or said, arguments, registry)}"
+        )
     what = re.sub(r" of type '\w+'", "", found[1].strip().rstrip("."))
     what = re.sub(r"Invalid value '(.*?)', expected one of (\[.*?\])", r"'\1' is none of \2", what)
     return ConfigError(f"{found[2]}: {what}.{f' It takes {takes}.' if takes else ''}")
@@ -400,12 +402,12 @@ def _as_a_list(option: str, typed: str, arguments: list[str], registry: Registry
     return f" Write {option}={','.join(written)}"
 
 
-def _parts(option: str, arguments: list[str], registry: Registry) -> list[tuple[str, type[Any]]]:
+def _parts(option: str, arguments: list[str], registry: Registry) -> list[tuple[str, type]]:
     """The classes in whose section an option stands, of those that the command line chose, each with its name; empty
     for the name of what is no plugin."""
     section, _, _ = option.partition("[")[0].rpartition(".")
     entries = chosen(arguments, section, registry) if section in registry.entries else []
-    parts: list[tuple[str, type[Any]]] = [(entry.name, entry.cls) for entry in entries]
+    parts: list[tuple[str, type]] = [(entry.name, entry.cls) for entry in entries]
     return parts + [("", part) for place, part in (("", RunSchema), ("trainer", TrainerOptions)) if place == section]
 
 

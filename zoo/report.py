@@ -32,6 +32,13 @@ python -m zoo.report verify reports/<name> [runs=FOLDER] [data=true]
 
 {options}"""
 
+NOTHING = (
+    "Nothing to compare: each model here answers the same on every example, or is always right, or always wrong.\n"
+    "Run other models on the same test examples, and make the report again."
+)
+"""What is said, on stderr, of a report of no model that can be compared: by this command, which fails, and by a sweep,
+which does not, since its cells ran."""
+
 
 @dataclass(frozen=True)
 class Request(Configurable):
@@ -95,10 +102,7 @@ def _command(arguments: list[str]) -> int:
     written = write(paths, request, ["python", "-m", "zoo.report", *arguments])
     tell(written)
     if not written.counted:
-        raise ZooError(
-            "Nothing to compare: each model here answers the same on every example, or is always right, or always "
-            "wrong.\nRun other models on the same test examples, and make the report again."
-        )
+        raise ZooError(NOTHING)
     return 0
 
 
@@ -175,7 +179,7 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
             together = earlier.joined(paths, there)
         begin("reading the runs")
         with chosen_with(reporting.ELSEWHERE):
-            _require_outside_runs(together, request.out)
+            _require_outside_runs(together, request)
         with reach.allowing(reach.chosen(request.data)):
             document = analyse(together, request.options(), words, begin)
         studied = document["study"]
@@ -192,16 +196,18 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
     return Written(folder, said, len(together) - len(paths), lacks, document["headline"]["models"])
 
 
-def _require_outside_runs(paths: Sequence[str | Path], out: str) -> None:
-    """Refuse, before the analysis, a report among the runs that it is of. What cannot be read is left out later."""
+def _require_outside_runs(paths: Sequence[str | Path], request: Request) -> None:
+    """Refuse, before the analysis, a report in a folder of a task. What cannot be read is left out later."""
+    from zoo.plugins import registry
     from zoo.store import reading, study
-    from zoo.store.disk import place_of
-    from zoo.store.places import require_outside
+    from zoo.store.places import require_outside, root_of
 
-    place = place_of(out, "out")
     for folder in (folder for path in paths for folder in study.run_folders(path)):
         with contextlib.suppress(StoreError):
-            require_outside(place, folder, reading.read_record(folder))
+            record = reading.read_record(folder)
+            if root := root_of(folder, record):
+                there = _folder(request, record["task"], record["dataset"])
+                require_outside(there, root, {record["task"], *registry().entries["task"]})
 
 
 def _folder(request: Request, task: str, dataset: str) -> Path:

@@ -25,11 +25,8 @@ class Former:
 
     folder: str
     model: str
-    seed: int | None
+    seed: int
     key: str
-
-    def __str__(self) -> str:
-        return self.model if self.seed is None else f"{self.model}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,11 @@ def _told(document: Mapping[str, Any]) -> tuple[tuple[Former, ...], tuple[str, .
     try:
         names = [str(model["name"]) for model in document["models"]]
         runs = tuple(
-            Former(str(run["folder"]), names[run["model"]], run["seed"], str(run.get("key") or ""))
+            Former(str(run["folder"]), names[run["model"]], int(run["seed"]), str(run.get("key") or ""))
             for run in document["provenance"]["runs"]
         )
         return runs, tuple(map(str, document["study"]["classes"]))
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError, ValueError):
         return (), ()
 
 
@@ -98,7 +95,7 @@ def lacking(folder: Path, document: Document) -> str:
     told = []
     for run in _gone(before.told, document):
         reason = why.get(os.path.realpath(run.folder))
-        told.append(f"{run}{f' ({reason})' if reason else ''}")
+        told.append(f"{run.model}, seed {run.seed}{f' ({reason})' if reason else ''}")
     told += [f"the class '{name:.40}'" for name in before.classes if name not in studied["classes"]]
     more = [f"{len(told) - LISTED} more"] if len(told) > LISTED else []
     return f"The report that was there had what this one lacks: {'; '.join([*told[:LISTED], *more])}." if told else ""

@@ -121,10 +121,11 @@ def _record(document: Document, told: LineageRecord, words: Words) -> str:
         parent = run_name(document, told["parent"], words)
     else:
         seed = "—" if told["seed"] is None else told["seed"]
-        parent = words("lineage.absent", run=words("lineage.run", model=clean(told["label"]) or "—", seed=seed))
+        parent = words("lineage.run", model=clean(told["label"]) or "—", seed=seed)
     made = words("lineage.made", child=run_name(document, told["child"], words), parent=parent)
     steps = clean(", ".join(told["steps"]))
     made += words("lineage.steps", steps=steps) if steps else ""
+    made += words("lineage.absent") if told["parent"] is None else ""
     against = {
         None: "", "unrelated weights": "unrelated", "other weights": "changed", "parent came later": "later",
     }[told["against"]]  # fmt: skip

@@ -277,10 +277,10 @@ def _votes(document: Document, words: Words) -> str:
 
 
 def _joint(document: Document, words: Words) -> str:
-    """How many independent models all fail together as often. Empty where the first number is unknown for the same
-    reason."""
+    """How many independent models all fail together as often; what to do next where only one model counts. Empty where
+    the first number is unknown for the same reason."""
     found = document["headline"]["joint_failure"]
-    if len(document["models"]) < 2:
+    if len(document["models"]) < 2 or document["headline"]["models"] == 1:
         return words("answer.one_model_more")
     if found["bound"] == "at_least":
         return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
@@ -344,19 +344,22 @@ def verdict(document: Document, words: Words) -> list[str]:
     if len(document["models"]) < 2:
         return []
     judged = _judgement(document, words)
-    told = [*([judged] if judged else []), *_minding(document, words)]
+    minded = _minded(document)
+    told = [
+        *([judged] if judged else []),
+        *(words("answer.caution", caution=words.reason(reason)) for reason in minded),
+    ]
     # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
     replicas = any(len(model["seeds"]) > 1 for model in document["models"])
     without = without_kinship(document, words) if replicas else ""
-    return [*told, *([without] if without else []), *_extremes(document, words)]
+    return [*told, *([without] if without else []), *_extremes(document, minded, words)]
 
 
-def _minding(document: Document, words: Words) -> list[str]:
+def _minded(document: Document) -> list[str]:
     """What to mind about either number, each thing once."""
     found = document["headline"]
     reasons = [found[key]["reason"] for key in ("effective_models", "joint_failure") if found[key]["value"] is not None]
-    told = [reason for reason in dict.fromkeys(reasons) if reason and not _warned(document, "few_failures")]
-    return [words("answer.caution", caution=words.reason(reason)) for reason in told]
+    return [reason for reason in dict.fromkeys(reasons) if reason and not _warned(document, "few_failures")]
 
 
 def _judgement(document: Document, words: Words) -> str:
@@ -415,9 +418,9 @@ def _warned(document: Document, code: WarningCode) -> bool:
     return any(warning["code"] == code for warning in document["headline"]["warnings"])
 
 
-def _extremes(document: Document, words: Words) -> list[str]:
+def _extremes(document: Document, minded: Sequence[str], words: Words) -> list[str]:
     """The most and the least alike pair. What to mind about a figure follows its sentence; what holds for both, the
-    second."""
+    second. minded: what the reader has been told to mind just before."""
     shown, found = names(document), document["headline"]
     most, least = found["most_alike"], found["least_alike"]
     pairs = {"most": most} if most else {}
@@ -431,7 +434,7 @@ def _extremes(document: Document, words: Words) -> list[str]:
         said = [
             words(f"answer.{end}_alike_{found['measure']}", a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
         ]
-        if reason and not (alike and end == "most"):
+        if reason and reason not in minded and not (alike and end == "most"):
             said.append(words("answer.figures" if alike else "answer.figure", caution=words.reason(reason)))
         return words("bench.space").join(said)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from zoo.errors import RequestError
 from zoo.store.disk import chosen_option
-from zoo.store.keys import RunPlace
+from zoo.store.keys import RunPlace, escape
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,17 @@ def root_of(folder: Path, record: Mapping[str, Any]) -> Path | None:
     return folder.parents[3] if folder.parts[-4:] == relative.parts and len(folder.parents) > 3 else None
 
 
-def require_outside(place: Path, folder: Path, record: Mapping[str, Any]) -> None:
-    """Raise RequestError when a place that is to be written lies in the folder in which a run is kept, where every
-    folder is a task's: neither in the run's task nor beside it. Whoever works in that folder, as `runs_dir=.` does, may
-    write beside the tasks."""
-    root = root_of(folder, record)
-    if root is None:
-        return
-    above = _identities(place)
-    task = root / RunPlace(*(str(record[part]) for part in RunPlace.__dataclass_fields__)).relative.parts[0]
-    works_there = _identity(root) in _identities(Path.cwd())
-    if _identity(task) in above or (_identity(root) in above and not works_there):
-        raise RequestError(
-            f"A report in {place} would lie in {root}, where runs are kept and every folder is a task's.\n"
-            f"Choose another folder with {chosen_option()}"
-        )
+def require_outside(place: Path, root: Path, tasks: Iterable[str]) -> None:
+    """Raise RequestError when a place that is to be written is, or lies in, the folder of a task below the folder in
+    which runs are kept, be it there or not. Beside the tasks anything may lie. tasks: their names."""
+    real, above = Path(os.path.realpath(place)), _identities(place)
+    for name in tasks:
+        folder = root / escape(name)
+        if _identity(folder) in above or Path(os.path.realpath(folder)) in (real, *real.parents):
+            raise RequestError(
+                f"A report in {place} would lie in {folder}, where the runs of task '{name}' are kept.\n"
+                f"Choose another folder with {chosen_option()}"
+            )
 
 
 def _refused(place: Path, path: Path, how: str) -> RequestError:
