@@ -29,7 +29,20 @@ _OF_THE_MAKING = frozenset({"created", "command", "zoo_version"})
 _MEASURED = ("train_seconds", "train_samples_per_sec", "infer_samples_per_sec", "peak_memory_mib")
 """What a run that is made again measures again, of `zoo.reporting.schema.Cost`."""
 _WORDED = frozenset(
-    ("apart", "chance", "device", "formula", "note", "null", "on_record", "reason", "source", "statement", "title", "why")
+    (
+        "apart",
+        "chance",
+        "device",
+        "formula",
+        "note",
+        "null",
+        "on_record",
+        "reason",
+        "source",
+        "statement",
+        "title",
+        "why",
+    )
 )
 """Fields in which a document says something in words, as another version of this program may word otherwise."""
 
