@@ -667,13 +667,28 @@ class TestHeadline:
 
     def test_of_models_that_are_left_out_nothing_is_said_of_the_set(self) -> None:
         made = document(4)
-        assert story.best_key(check(made)) == "best"
+        assert story.of_counted(check(made), "best") == "best"
+        assert story.counted_note(made, Words()) == ""
         made["headline"] |= {"models": 3, "left_out": [{"model": 0, "why": "perfect"}]}
         example = next(iter(check(made)["examples"].values()))
         assert [who for who, _ in story.answers(made, example, Words())] == story.names(made)[1:]
         for text in (plain(markdown(made, Words(), ())), unmarked(page(made, Words(), {}))):
             assert "Best of the models that count" in text
             assert "Best single model" not in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_all_tiles_are_of_one_set_of_models_and_say_of_which(self, language: str) -> None:
+        """What all models that count fail, a perfect model that is left out does not fail."""
+        made, words = document(4), Words(language)
+        keys = ("best", "fail", "vote", "oracle")
+        assert [tile.label for tile in story.tiles(check(made), words)] == [words(f"tiles.{key}") for key in keys]
+        made["headline"] |= {"models": 3, "left_out": [{"model": 0, "why": "perfect"}]}
+        labels = [words(f"tiles.{key}_counted") for key in keys]
+        assert [tile.label for tile in story.tiles(check(made), words)] == labels
+        assert not {*labels} & {words(f"tiles.{key}") for key in keys}
+        # Below the two sentences, and in both sections on the models together.
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            assert text.count(story.counted_note(made, words)) == 3
 
     @pytest.mark.parametrize("language", languages())
     @pytest.mark.parametrize("models", [1, 4])

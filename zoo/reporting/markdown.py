@@ -132,7 +132,7 @@ def _against_label(document: Document, words: Words) -> list[str]:
         return [title, words("pairs.against_none")]
     shown = min(len(found["listed"]), _EXAMPLES)
     how = words("pairs.against_how", total=words.count(found["total"]), shown=shown)
-    return [title, how, *_shown(rows.against_label(document, words, _EXAMPLES))]
+    return [title, how, *_counted(document, words), *_shown(rows.against_label(document, words, _EXAMPLES))]
 
 
 def _map(document: Document, words: Words, drawn: set[str]) -> list[str]:
@@ -179,6 +179,11 @@ def _listed_runs(document: Document, words: Words) -> list[str]:
     return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 
 
+def _counted(document: Document, words: Words) -> list[str]:
+    """Of whom the section does not speak, where it does not speak of all."""
+    return [escape(note)] if (note := story.counted_note(document, words)) else []
+
+
 def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
     found = document["failures"]
     listed = found["every_model_fails"][:_EXAMPLES]
@@ -187,6 +192,7 @@ def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
     return [
         *_title("failures", words),
         words("failures.how"),
+        *_counted(document, words),
         *_shown(rows.failures(document, words)),
         *_picture("failures", words("failures.caption"), drawn),
         f"### {words('failures.list')}",
@@ -211,6 +217,7 @@ def _diversity(document: Document, words: Words, drawn: set[str]) -> list[str]:
     sections = [
         *_title("diversity", words),
         words("diversity.how"),
+        *_counted(document, words),
         *_picture("diversity", words("diversity.caption"), drawn),
         *_shown(rows.diversity(document, words)),
     ]

@@ -318,10 +318,7 @@ def cautions(document: Document, words: Words) -> list[str]:
     found = document["headline"]
     shown = names(document)
     told = [_caution(document, warning, shown, words) for warning in found["warnings"] if not _is_few(warning)]
-    if gone := [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in found["left_out"]]:
-        more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
-        told.append(words("answer.left_out", models=words("numbers.comma").join(gone[:_NAMED_MODELS]) + more))
-    return told
+    return [*told, *([gone] if (gone := _left_out(document, words)) else [])]
 
 
 def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str], words: Words) -> str:
@@ -451,34 +448,56 @@ def without_kinship(document: Document, words: Words) -> str:
 def tiles(document: Document, words: Words) -> list[Tile]:
     """The few figures beside the headline, those that are defined."""
     diversity, failures = document["diversity"], document["failures"]
+    best = names(document)[diversity["best_model"]]
     found = []
     if diversity["best"]["value"] is not None:
-        found.append(_tile(best_key(document), diversity["best"], words, names(document)[diversity["best_model"]]))
+        found.append(_tile(of_counted(document, "best"), diversity["best"], words, best))
     if len(document["models"]) < 2:
         return found
     if failures["observed"]["value"] is not None:
         chance = words.value(failures["expected"]["value"], "percent")
-        found.append(_tile("fail", failures["observed"], words, words("tiles.fail_more", chance=chance)))
+        found.append(_tile(of_counted(document, "fail"), failures["observed"], words, words("tiles.fail_more", chance=chance)))
     if diversity["vote_gain"]["value"] is not None:
         vote = words.value(diversity["vote"]["value"], "percent")
-        found.append(_tile("vote", diversity["vote_gain"], words, words("tiles.vote_more", vote=vote)))
+        found.append(_tile(of_counted(document, "vote"), diversity["vote_gain"], words, words("tiles.vote_more", vote=vote)))
     if diversity["oracle"]["value"] is not None:
-        found.append(_tile("oracle", diversity["oracle"], words, words("tiles.oracle_more")))
+        found.append(_tile(of_counted(document, "oracle"), diversity["oracle"], words, words("tiles.oracle_more")))
     return found
 
 
 def _tile(key: str, number: Number, words: Words, detail: str) -> Tile:
-    told = points(number, words) if key == "vote" else words.number(number, "percent")
+    told = points(number, words) if key.startswith("vote") else words.number(number, "percent")
     value, _, interval = told.partition("\u00a0(")
     minding = words.reason(number["reason"]) if number["reason"] else ""
     interval = f"({interval}" if interval else words("tiles.no_interval")
     return Tile(words(f"tiles.{key}"), value, interval, detail, minding)
 
 
-def best_key(document: Document) -> Literal["best", "best_counted"]:
-    """How the best model is called, which need not be the best of all: a model that is left out may be better."""
+def of_counted(document: Document, key: str) -> str:
+    """The key of a text about the models together: where some are left out, the one that says so. The best of those
+    that count need not be the best of all, and what they all fail a model that is left out may get right."""
+    return f"{key}_counted" if _some_left_out(document) else key
+
+
+def _some_left_out(document: Document) -> bool:
+    """Whether numbers about the models together are of some of them only. Where fewer than two count there are no such
+    numbers, and the best is that of all."""
     found = document["headline"]
-    return "best_counted" if found["left_out"] and found["models"] > 1 else "best"
+    return bool(found["left_out"]) and found["models"] > 1
+
+
+def counted_note(document: Document, words: Words) -> str:
+    """Of whom a section on the models together does not speak; empty where it speaks of all."""
+    return _left_out(document, words) if _some_left_out(document) else ""
+
+
+def _left_out(document: Document, words: Words) -> str:
+    """Which models do not count, and why; empty for none."""
+    shown = names(document)
+    gone = [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in document["headline"]["left_out"]]
+    more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
+    listed = words("numbers.comma").join(gone[:_NAMED_MODELS]) + more
+    return words("answer.left_out", models=listed) if gone else ""
 
 
 def no_failures(document: Document, words: Words) -> str:
