@@ -181,6 +181,9 @@ def every_kind() -> Iterator[dict[str, Any]]:
         made["headline"]["joint_failure"] = estimate(None, low, None, 400, "only a bound", "at_least")
         made["left_out"] *= 101
         yield made
+        made = document()
+        made["headline"]["joint_failure"] = estimate((low + high) / 2, low, high, 400)
+        yield made
     told = warned(against_label(document(5)))
     told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     told["headline"]["joint_failure"] = estimate(None, n=400, reason="nothing to cover")
@@ -557,6 +560,30 @@ class TestHeadline:
         made = document()
         made["headline"]["effective_models"] = estimate((low + high) / 2, low, high, 400)
         assert judged in story.verdict(check(made), Words())[0]
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize(
+        ("votes", "joint", "told"),
+        [
+            (estimate(1.84, 1.75, 1.92, 400), estimate(1.93, 1.80, 2.08, 400), ("judge_alike", "insure_between")),
+            (estimate(2.35, 2.20, 2.48, 400), estimate(1.78, 1.60, 1.98, 400), ("judge_between", "insure_alike")),
+            (estimate(4.5, 4.2, 4.8, 400), estimate(3.0, 1.5, 4.5, 400), ("judge_apart", "insure_wide")),
+            (estimate(4.5, 4.2, 4.8, 400), estimate(4.6, 4.3, 5.2, 400), ("judge_apart", "insure_apart")),
+            # A lower bound says only that it is at least so much, and an estimate without an interval nothing.
+            (estimate(3, 1.2, 4.8, 400), estimate(5.0, 4.3, None, 400, "few", "at_least"), ("judge_wide", "insure_apart")),
+            (estimate(2.35, 2.20, 2.48, 400), estimate(5.0, 2.3, None, 400, "few", "at_least"), ("judge_between",)),
+            (estimate(2.35, 2.20, 2.48, 400), estimate(2.0, n=400), ("judge_between",)),
+        ],
+    )
+    def test_a_vote_is_judged_by_the_first_number_and_insurance_by_the_second(
+        self, votes: Any, joint: Any, told: Any, language: str
+    ) -> None:
+        made, words = document(5), Words(language)
+        made["headline"] |= {"effective_models": votes, "joint_failure": joint}
+        said = story.verdict(check(made), words)
+        kinds = ("alike", "apart", "between", "wide")
+        keys = [f"{what}_{kind}" for what in ("judge", "insure") for kind in kinds]
+        assert [key for line in said for key in keys if line == words(f"answer.{key}")] == list(told)
 
     @pytest.mark.parametrize(
         ("effective", "judged"),

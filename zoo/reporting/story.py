@@ -340,8 +340,8 @@ def verdict(document: Document, words: Words) -> list[str]:
     """The headline explained to somebody who decides: one sentence an entry, honest about what is not known."""
     if len(document["models"]) < 2:
         return []
-    judged = _judgement(document, words)
-    told = [*([judged] if judged else []), *_minding(document, words)]
+    judged = (_judgement(document, words), _insurance(document, words))
+    told = [*(said for said in judged if said), *_minding(document, words)]
     # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
     replicas = any(len(model["seeds"]) > 1 for model in document["models"])
     without = without_kinship(document, words) if replicas else ""
@@ -357,7 +357,7 @@ def _minding(document: Document, words: Words) -> list[str]:
 
 
 def _judgement(document: Document, words: Words) -> str:
-    """What the first number means; empty where nothing on the page could help."""
+    """What the first number means, that of a vote; empty where nothing on the page could help."""
     found = document["headline"]
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
@@ -369,13 +369,35 @@ def _judgement(document: Document, words: Words) -> str:
         return words("answer.judge_alike") if copies else _doubt(document, "answer.judge_no_interval", words)
     if few:
         return _doubt(document, "answer.judge_wide", words)
-    low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
-    # Where the interval lies comes before how wide it is: it may pass M, and then it is wide on one side only.
+    placed = _placed(effective["low"], effective["high"], models)
+    return _doubt(document, "answer.judge_wide", words) if placed == "wide" else words(f"answer.judge_{placed}")
+
+
+def _placed(low: float, high: float, models: int) -> Literal["alike", "apart", "between", "wide"]:
+    """Where an interval lies on the way from 1 to the number of models, two or more; `wide` where that is open. The
+    place comes before the width: the interval may pass the number of models, and then it is wide on one side only."""
+    low, high = ((end - 1) / (models - 1) for end in (low, high))
     if high < _ALIKE:
-        return words("answer.judge_alike")
+        return "alike"
     if low > _APART:
-        return words("answer.judge_apart")
-    return _doubt(document, "answer.judge_wide", words) if high - low > _NEEDS_MORE else words("answer.judge_between")
+        return "apart"
+    return "wide" if high - low > _NEEDS_MORE else "between"
+
+
+def _insurance(document: Document, words: Words) -> str:
+    """What the second number means, that of the hope that one of them is right. Empty where it has no interval, which
+    the sentence of the number says: of a lower bound only what it is sure of is said."""
+    found = document["headline"]
+    joint, models = found["joint_failure"], found["models"]
+    if joint["low"] is None or models < 2 or _warned(document, "few_examples"):
+        return ""
+    if joint["bound"] == "at_least":
+        placed = _placed(joint["low"], math.inf, models)
+        return words("answer.insure_apart") if placed == "apart" else ""
+    if joint["high"] is None or _warned(document, "few_failures"):
+        return ""
+    placed = _placed(joint["low"], joint["high"], models)
+    return _doubt(document, "answer.insure_wide", words) if placed == "wide" else words(f"answer.insure_{placed}")
 
 
 def _below(document: Document, words: Words) -> str:
