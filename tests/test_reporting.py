@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import html
 import io
@@ -264,6 +265,10 @@ def every_kind() -> Iterator[dict[str, Any]]:
             explained = {"verdict": "common ancestor", "explained": why, "a": place, "b": place + 1}
             made["lineage"]["listed"].append({**made["lineage"]["listed"][-1], **explained})
         yield made
+    made = document()
+    for model, data in zip(made["models"], "abcd", strict=True):
+        model |= {"backend": "linear", "recipe": {"data": data}}
+    yield made
     yield from (unrelated(document(), tested) for tested in (None, 5, 0))
     yield from (document(content="image"), document(10), document(1), document(2, seeds=1), undefined_everywhere())
 
@@ -543,6 +548,26 @@ class TestHeadline:
         *_, most, least = story.verdict(check(made), words)
         assert most.endswith(words("answer.figure", caution=words.reason(other)))
         assert least.endswith(words("answer.figure", caution=words.reason(few)))
+
+    @pytest.mark.parametrize("language", languages())
+    def test_one_model_trained_on_two_sets_of_data_is_said_to_be_one(self, language: str) -> None:
+        made, words = document(4), Words(language)
+        for model, data in ((0, "455c746b"), (2, "9e107d9d")):
+            made["models"][model] |= {"backend": "linear", "recipe": {"data": data}}
+        told = words("warnings.other_data", names=words("numbers.comma").join(story.names(check(made))[::2]))
+        assert told in story.first_lines(made, words)
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            assert text.count(told) == 1
+        # Another option as well, another model, or data that nothing is known of: nothing to be said.
+        for wrong in (
+            {"recipe": {"data": "9e107d9d", "model.C": "2.0"}},
+            {"backend": "mlp"},
+            {"recipe": {"data": ""}},
+            {"recipe": {"data": "455c746b"}},
+        ):
+            other = copy.deepcopy(made)
+            other["models"][2] |= wrong
+            assert told not in story.first_lines(check(other), words)
 
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []

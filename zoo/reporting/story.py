@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from zoo.reporting.schema import (
     Example,
     HeadlineWarning,
     Measure,
+    Model,
     Number,
     Pair,
     PairOfModels,
@@ -318,7 +320,31 @@ def cautions(document: Document, words: Words) -> list[str]:
     found = document["headline"]
     shown = names(document)
     told = [_caution(document, warning, shown, words) for warning in found["warnings"] if not _is_few(warning)]
-    return [*told, *([gone] if (gone := _left_out(document, words)) else [])]
+    others = (_other_data(document, words), _left_out(document, words))
+    return [*told, *(said for said in others if said)]
+
+
+def _other_data(document: Document, words: Words) -> str:
+    """The models that are one and the same but for the data that they were trained on; empty for none."""
+    models, shown = document["models"], names(document)
+
+    def differ(one: Model, other: Model) -> set[str]:
+        return {key for key, _ in one["recipe"].items() ^ other["recipe"].items()}
+
+    def known(model: Model) -> bool:
+        return bool(model["recipe"].get("data"))
+
+    pairs = [
+        pair
+        for pair in itertools.combinations(range(len(models)), 2)
+        if models[pair[0]]["backend"] == models[pair[1]]["backend"]
+        and all(known(models[place]) for place in pair)
+        and differ(models[pair[0]], models[pair[1]]) == {"data"}
+    ]
+    found = sorted({place for pair in pairs for place in pair})
+    more = words("numbers.and_more") if len(found) > _NAMED_MODELS else ""
+    listed = words("numbers.comma").join(shown[place] for place in found[:_NAMED_MODELS]) + more
+    return words("warnings.other_data", names=listed) if found else ""
 
 
 def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str], words: Words) -> str:
