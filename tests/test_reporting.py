@@ -265,6 +265,19 @@ def every_kind() -> Iterator[dict[str, Any]]:
             explained = {"verdict": "common ancestor", "explained": why, "a": place, "b": place + 1}
             made["lineage"]["listed"].append({**made["lineage"]["listed"][-1], **explained})
         yield made
+    made = document(2)
+    made["headline"]["joint_failure"] = estimate(None, 1.0, None, 400, "only a bound", "at_least")
+    made["headline"]["most_alike"]["likeness"] = number(1.2, 0.23, 2.12, 400)
+    for key in ("oracle", "vote_gain"):
+        made["diversity"][key] = number(0.9, n=400, reason="few")
+    yield made
+    made = document()
+    for end in ("most_alike", "least_alike"):
+        made["headline"][end]["likeness"] = number(1.2, 0.23, 2.12, 400)
+    yield made
+    made = recorded(document(), {})
+    made["headline"]["warnings"] = [{"code": "made_from", "count": 1, "names": [], "runs": [1]}]
+    yield made
     made = document()
     for model, data in zip(made["models"], "abcd", strict=True):
         model |= {"backend": "linear", "recipe": {"data": data}}
@@ -595,7 +608,11 @@ class TestHeadline:
             (estimate(4.5, 4.2, 4.8, 400), estimate(3.0, 1.5, 4.5, 400), ("judge_apart", "insure_wide")),
             (estimate(4.5, 4.2, 4.8, 400), estimate(4.6, 4.3, 5.2, 400), ("judge_apart", "insure_apart")),
             # A lower bound says only that it is at least so much, and an estimate without an interval nothing.
-            (estimate(3, 1.2, 4.8, 400), estimate(5.0, 4.3, None, 400, "few", "at_least"), ("judge_wide", "insure_apart")),
+            (
+                estimate(3, 1.2, 4.8, 400),
+                estimate(5.0, 4.3, None, 400, "few", "at_least"),
+                ("judge_wide", "insure_apart"),
+            ),
             (estimate(2.35, 2.20, 2.48, 400), estimate(5.0, 2.3, None, 400, "few", "at_least"), ("judge_between",)),
             (estimate(2.35, 2.20, 2.48, 400), estimate(2.0, n=400), ("judge_between",)),
         ],
@@ -716,6 +733,94 @@ class TestHeadline:
         for text in (plain(markdown(made, Words(), ())), unmarked(page(made, Words(), {}))):
             assert "the two differ on few examples" in text
             assert "this interval is wider" in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_what_to_mind_about_several_tiles_is_said_once(self, language: str) -> None:
+        made, words = document(), Words(language)
+        few = "there are fewer than 10 such examples, so the interval is wider than it need be"
+        for found, key in ((made["failures"], "observed"), (made["diversity"], "oracle")):
+            found[key] |= {"reason": few}
+        made["diversity"]["best"] |= {"reason": "not recorded"}
+        best, *others = story.tiles(check(made), words)
+        assert best.minding == words.reason("not recorded")
+        assert not [tile.minding for tile in others if tile.minding]
+        (told,) = story.minded_tiles(made, words)
+        assert words("tiles.fail") in told
+        assert words("tiles.oracle") in told
+        assert words("tiles.vote") not in told
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            assert text[: text.index(words("leaderboard.how"))].count(words.reason(few)) == 1
+            assert told in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_the_tiles_say_why_the_best_has_another_interval_and_who_decides_a_vote_of_two(self, language: str) -> None:
+        words = Words(language)
+        for models, key in ((2, "vote_of_two"), (3, "vote_more")):
+            made = check(document(models))
+            best, _, vote, _ = story.tiles(made, words)
+            name = story.names(made)[made["diversity"]["best_model"]]
+            assert best.detail == words("tiles.best_more", model=name)
+            assert vote.detail == words(f"tiles.{key}", vote=words.value(made["diversity"]["vote"]["value"], "percent"))
+        alone = document(1)
+        assert story.tiles(check(alone), words)[0].detail == story.names(alone)[0]
+
+    @pytest.mark.parametrize("language", languages())
+    def test_a_bound_that_always_holds_is_no_news(self, language: str) -> None:
+        made, words = document(2), Words(language)
+        made["headline"]["joint_failure"] = estimate(None, 1.0, None, 400, "only a bound", "at_least")
+        assert story.opening(check(made), words)[1] == words("answer.together_nothing")
+        assert words("answer.insure_apart") not in story.verdict(made, words)
+        made["headline"]["joint_failure"] = estimate(None, 1.2, None, 400, "only a bound", "at_least")
+        assert "1.2" in story.opening(check(made), words)[1]
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize("seeds", [1, 3])
+    def test_one_pair_is_not_called_the_most_alike(self, seeds: int, language: str) -> None:
+        made, words = document(3, seeds=seeds), Words(language)
+        start = words(f"answer.the_pair_{made['headline']['measure']}", a="mlp", b="cnn", likeness="").split("{")[0][
+            :14
+        ]
+        assert not [said for said in story.verdict(check(made), words) if said.startswith(start)]
+        made["headline"] |= {"models": 2, "left_out": [{"model": 2, "why": "constant"}], "least_alike": None}
+        made["headline"]["most_alike"] |= {"a": 0, "b": 1}
+        made["headline"]["most_alike"]["likeness"] = number(0.5, 0.4, 0.6, 400, "a model is never wrong")
+        *_, last = story.verdict(check(made), words)
+        assert last.startswith(start)
+        assert last.endswith(words("answer.figure", caution=words.reason("a model is never wrong")))
+
+    @pytest.mark.parametrize("language", languages())
+    def test_an_interval_beyond_the_scale_of_kinship_is_said_to_be(self, language: str) -> None:
+        made, words = document(3), Words(language)
+        once, both = words("answer.off_scale"), words("answer.off_scale_both")
+
+        def told(most: Any, least: Any) -> tuple[int, int]:
+            for end, span in (("most_alike", most), ("least_alike", least)):
+                made["headline"][end]["likeness"] = number(1.0, *span, 400)
+            said = " ".join(story.verdict(check(made), words))
+            return said.count(once), said.count(both)
+
+        assert told((0.7, 1.05), (0.1, 0.3)) == (0, 0)
+        assert told((0.23, 2.12), (0.1, 0.3)) == (1, 0)
+        assert told((0.23, 2.12), (-0.4, 0.8)) == (0, 1)
+        made["headline"]["measure"] = "error_correlation"
+        assert told((-0.6, 0.6), (-0.7, 0.7)) == (0, 0)
+
+    @pytest.mark.parametrize("language", languages())
+    def test_a_run_made_from_another_is_announced_once(self, language: str) -> None:
+        words = Words(language)
+        made = recorded(document(), {})
+        made["headline"]["warnings"] = [{"code": "made_from", "count": 1, "names": [], "runs": [1]}]
+        warning = words("warnings.made_from", names=words("lineage.run", model="cnn", seed=0)[:0])[:8]
+        drawn = (plain(markdown(check(made), words, ())), unmarked(page(made, words, {})))
+        for text in drawn:
+            head = text[: text.index(words("leaderboard.how"))]
+            assert kin.record(made, words) in head
+            assert words("lineage.recorded_counted") in head
+            assert warning not in head
+        # A screen has no lineage, nor has a report whose weights were not compared.
+        assert [line for line in story.first_lines(made, words) if line.startswith(warning)]
+        del made["lineage"]
+        assert [line for line in kin.cautions(check(made), words) if line.startswith(warning)]
 
     def test_of_models_that_are_left_out_nothing_is_said_of_the_set(self) -> None:
         made = document(4)

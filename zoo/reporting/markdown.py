@@ -92,9 +92,10 @@ def _head(document: Document, words: Words) -> list[str]:
         f"# {escape(document['title'])}",
         " · ".join(facts),
         *(f"**{escape(said)}**" for said in story.opening(document, words)),
-        *(f"> {escape(caution)}" for caution in story.cautions(document, words)),
+        *(f"> {escape(caution)}" for caution in kin.cautions(document, words)),
         *(escape(sentence) for sentence in kin.verdict(document, words)),
         *([table(["", "", ""], tiles)] if tiles else []),
+        *map(escape, story.minded_tiles(document, words)),
     ]
 
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from zoo.reporting.schema import (
@@ -22,6 +22,7 @@ from zoo.reporting.schema import (
     Number,
     Pair,
     PairOfModels,
+    Shown,
     WarningCode,
 )
 from zoo.reporting.words import Words, clean
@@ -63,6 +64,8 @@ _TABLE_MEASURES = (
 _OF_ERRORS = frozenset(("error_correlation", "excess_error_correlation"))
 _MOST_TIMES = 1000
 _ALIKE, _APART = 0.25, 0.75  # shares of the way from 1 to M: below it all of the interval, or above it
+_TELLS = 1.05  # a bound that is shown as 1 holds whatever the models are
+_WIDEST = 1.0  # width of an interval of kinship, as wide as the scale from independent to replicas
 _NEEDS_MORE = 0.5  # width of the interval, as a share of all that it could be, beyond which nothing is said
 
 
@@ -285,6 +288,8 @@ def _joint(document: Document, words: Words) -> str:
     if len(document["models"]) < 2:
         return words("answer.one_model_more")
     if found["bound"] == "at_least":
+        if found["low"] is None or found["low"] < _TELLS:
+            return words("answer.together_nothing")
         return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
     if found["value"] is not None:
         effective, tail = _effective(document, "joint_failure", words)
@@ -314,12 +319,14 @@ def _effective(document: Document, key: Literal["effective_models", "joint_failu
     return text, words("answer.few_right_for_interval" if right else "answer.few_for_interval")
 
 
-def cautions(document: Document, words: Words) -> list[str]:
+def cautions(document: Document, words: Words, without: Sequence[WarningCode] = ()) -> list[str]:
     """What to know before the two numbers are used, a sentence each: runs that are missing or are no models of their
-    own, models that do not count and why. That nothing can be concluded stands before them, in the `opening`."""
+    own, models that do not count and why. That nothing can be concluded stands before them, in the `opening`. without:
+    warnings that are given elsewhere."""
     found = document["headline"]
     shown = names(document)
-    told = [_caution(document, warning, shown, words) for warning in found["warnings"] if not _is_few(warning)]
+    told = [_caution(document, warning, shown, words) for warning in found["warnings"]
+            if not _is_few(warning) and warning["code"] not in without]  # fmt: skip
     others = (_other_data(document, words), _left_out(document, words))
     return [*told, *(said for said in others if said)]
 
@@ -465,22 +472,37 @@ def _extremes(document: Document, words: Words) -> list[str]:
     second."""
     shown, found = names(document), document["headline"]
     most, least = found["most_alike"], found["least_alike"]
+    if most and found["models"] == 2:
+        said = words(f"answer.the_pair_{found['measure']}", a=shown[most["a"]], b=shown[most["b"]],
+                     likeness=words.number(most["likeness"]))  # fmt: skip
+        return [words("bench.space").join((said, *_minding_figures([most], found["measure"], words)))]
     pairs = {"most": most} if most else {}
     if most and least and (most["a"], most["b"]) != (least["a"], least["b"]):
         pairs["least"] = least
-    reasons = [pair["likeness"]["reason"] for pair in pairs.values()]
-    alike = len(reasons) == 2 and reasons[0] == reasons[1]
+    minded = [_minding_figures([pair], found["measure"], words) for pair in pairs.values()]
+    alike = len(minded) == 2 and minded[0] == minded[1]
 
     def say(end: str, pair: PairOfModels) -> str:
-        likeness, reason = words.number(pair["likeness"]), pair["likeness"]["reason"]
+        likeness = words.number(pair["likeness"])
         said = [
             words(f"answer.{end}_alike_{found['measure']}", a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
         ]
-        if reason and not (alike and end == "most"):
-            said.append(words("answer.figures" if alike else "answer.figure", caution=words.reason(reason)))
+        minding = [pairs["most"], pair] if alike else [pair]
+        said += [] if alike and end == "most" else _minding_figures(minding, found["measure"], words)
         return words("bench.space").join(said)
 
     return [say(end, pair) for end, pair in pairs.items()]
+
+
+def _minding_figures(pairs: Sequence[PairOfModels], measure: Shown, words: Words) -> list[str]:
+    """What to mind about the figure of a pair, or about those of two pairs that have the same to be minded."""
+    one, many = pairs[0]["likeness"], len(pairs) > 1
+    said = [words("answer.figures" if many else "answer.figure", caution=words.reason(one["reason"]))]
+    said = said if one["reason"] else []
+    if measure == "kinship" and one["low"] is not None and one["high"] is not None:
+        beyond = one["high"] - one["low"] > _WIDEST
+        said += [words("answer.off_scale_both" if many else "answer.off_scale")] if beyond else []
+    return said
 
 
 def without_kinship(document: Document, words: Words) -> str:
@@ -494,23 +516,53 @@ def without_kinship(document: Document, words: Words) -> str:
 
 
 def tiles(document: Document, words: Words) -> list[Tile]:
-    """The few figures beside the headline, those that are defined."""
+    """The few figures beside the headline, those that are defined. What is to be minded about several of them is in
+    `minded_tiles`."""
+    found = _tiles(document, words)
+    shared = _shared_minding(found)
+    return [replace(tile, minding="") if tile.minding in shared else tile for tile in found]
+
+
+def _tiles(document: Document, words: Words) -> list[Tile]:
+    """The same, each with all that is to be minded about it."""
     diversity, failures = document["diversity"], document["failures"]
     best = names(document)[diversity["best_model"]]
     found = []
     if diversity["best"]["value"] is not None:
+        chosen = document["headline"]["models"] > 1 and diversity["best"]["low"] is not None
+        best = words("tiles.best_more", model=best) if chosen else best
         found.append(_tile(of_counted(document, "best"), diversity["best"], words, best))
     if len(document["models"]) < 2:
         return found
     if failures["observed"]["value"] is not None:
         chance = words.value(failures["expected"]["value"], "percent")
-        found.append(_tile(of_counted(document, "fail"), failures["observed"], words, words("tiles.fail_more", chance=chance)))
+        found.append(
+            _tile(of_counted(document, "fail"), failures["observed"], words, words("tiles.fail_more", chance=chance))
+        )
     if diversity["vote_gain"]["value"] is not None:
         vote = words.value(diversity["vote"]["value"], "percent")
-        found.append(_tile(of_counted(document, "vote"), diversity["vote_gain"], words, words("tiles.vote_more", vote=vote)))
+        more = "vote_of_two" if document["headline"]["models"] == 2 else "vote_more"
+        found.append(
+            _tile(of_counted(document, "vote"), diversity["vote_gain"], words, words(f"tiles.{more}", vote=vote))
+        )
     if diversity["oracle"]["value"] is not None:
         found.append(_tile(of_counted(document, "oracle"), diversity["oracle"], words, words("tiles.oracle_more")))
     return found
+
+
+def minded_tiles(document: Document, words: Words) -> list[str]:
+    """What to mind about several of the tiles, each thing once."""
+    told = _shared_minding(_tiles(document, words))
+    comma = words("numbers.comma")
+    return [words("tiles.minding", labels=comma.join(labels), reason=reason) for reason, labels in told.items()]
+
+
+def _shared_minding(found: Sequence[Tile]) -> dict[str, list[str]]:
+    """What has to be minded about more than one tile, and the labels of these."""
+    told: dict[str, list[str]] = {}
+    for tile in found:
+        told.setdefault(tile.minding, []).append(tile.label)
+    return {minding: labels for minding, labels in told.items() if minding and len(labels) > 1}
 
 
 def _tile(key: str, number: Number, words: Words, detail: str) -> Tile:
