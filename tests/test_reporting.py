@@ -214,7 +214,7 @@ def every_kind() -> Iterator[dict[str, Any]]:
     both["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     yield both
     noisy = benched(document(3))
-    noisy["benches"][0] |= {"floor": 2.5, "latency_floor": 1.9}
+    noisy["benches"][0] |= {"floor": 2.5, "latency_floor": 1.9, "repetitions": 10}
     for entry in noisy["benches"][0]["models"]:
         entry |= {"rank": None, "latency_rank": None}
     yield noisy
@@ -446,6 +446,22 @@ class TestWords:
     )
     def test_numbers_read_as_people_write_them(self, given: Any, style: str, said: str) -> None:
         assert Words().number(given, style) == said
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            (5.04e-05, "5.04\u00a0×\u00a010⁻⁵"),
+            (-2e-12, "−2\u00a0×\u00a010⁻¹²"),
+            (0.000504, "0.000504"),
+            (0.512, "0.512"),
+            (1234567, "1,234,567"),
+        ],
+    )
+    def test_a_power_of_ten_is_no_program_text(self, given: float, said: str) -> None:
+        from zoo.benchmark.display import digits
+
+        assert Words().count(given) == said
+        assert digits(given).replace("-", "−").replace(" ", "\u00a0") == said
 
     def test_misleading_characters_become_visible(self) -> None:
         assert clean("a\u202eb\n\tc\x00\ud800") == "a�b c��"
@@ -925,7 +941,7 @@ class TestTablesForReaders:
         ]
         made = table(columns, Words())
         assert [column.title for column in made.columns] == ["Model", "n"]
-        assert made.said == ("In every row: Seeds 3.",)
+        assert made.said == ("In every row, Seeds: 3.",)
 
     def test_what_no_row_has_is_said_with_its_reason_and_names_all_such_columns(self) -> None:
         none = [Cell("—", "one run"), Cell("—", "one run")]
@@ -998,7 +1014,74 @@ class TestChance:
             assert first / second == pytest.approx(told, rel=0.05)
 
 
+class TestPair:
+    """The table of one pair."""
+
+    def test_by_chance_stands_a_number(self) -> None:
+        """Whatever the core says of chance in words or as a formula stands in Methods."""
+        import zoo.homogeneity.measures as core
+
+        made = check(document(2))
+        for model, accuracy in zip(made["models"], (0.9, 0.8), strict=True):
+            model["metrics"]["accuracy"]["value"] = accuracy
+        pair = next(story.true_pairs(made))
+
+        def told(name: str) -> str:
+            (kind,) = [kind for kind in core.MEASURES if kind.name == name]
+            measure = {**made["measures"][0], "name": name, "chance": kind.chance}
+            return story.by_chance(made, measure, pair, Words())
+
+        assert {told(name) for name in ("agreement", "disagreement", "double_fault")} == {"0.74", "0.26", "0.02"}
+        assert (told("agreement"), told("both_wrong_agreement")) == ("0.74", "1.00")
+        made["study"]["classes"] = ["a", "b", "c"]
+        assert (told("agreement"), told("both_wrong_agreement")) == ("0.73", "0.50")
+        assert told("kinship") == told("label_kappa") == told("excess_kinship") == told("error_correlation") == "0"
+        assert told("js_divergence") == "—"
+        for kind in core.MEASURES:
+            if kind.scope == "pairs":
+                assert re.fullmatch(r"[\d.]+|—", told(kind.name)), kind.name
+
+    @pytest.mark.parametrize(
+        ("chance", "said"), [("0.5", "0.5"), ("1/(C − 1)", "—"), ("−0.2, or so", "−0.2"), ("", "—")]
+    )
+    def test_of_a_plugin_a_number_is_taken_where_it_is_one(self, chance: str, said: str) -> None:
+        made = check(document(2))
+        measure = {**made["measures"][0], "name": "theirs", "chance": chance}
+        assert story.by_chance(made, measure, next(story.true_pairs(made)), Words()) == said
+
+    def test_the_page_has_it_for_each_pair(self) -> None:
+        made = check(document(3))
+        found = json.loads(re.search(r'id="data">(.*?)</script>', page(made, Words(), {}), re.DOTALL)[1])
+        (agreement,) = [measure for measure in found["measures"] if measure["name"] == "agreement"]
+        assert len(agreement["chance"]) == len(made["pairs"])
+        assert all(re.fullmatch(r"0\.\d\d", text) for text in agreement["chance"])
+
+
 class TestPage:
+    @pytest.mark.parametrize("language", languages())
+    def test_why_no_layers_are_compared_is_said(self, language: str) -> None:
+        made, words = document(3, layers=0), Words(language)
+        made["representations"]["reason"] = "fewer than two models have stored layer outputs"
+        told = words("layers.none", reason=words.reason(made["representations"]["reason"]))
+        for text in (plain(markdown(check(made), words, ())), unmarked(page(made, words, {}))):
+            assert told in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_the_list_of_failures_says_when_a_label_is_suspected(self, language: str) -> None:
+        made, words = check(document(3)), Words(language)
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            shown = min(made["failures"]["total"], 10 if text.startswith("#") else 30)
+            assert story.failed_by_all(made, shown, words) in text
+        assert words("numbers.percent", value=90) in story.failed_by_all(made, 1, words)
+
+    @pytest.mark.parametrize("language", languages())
+    def test_few_repetitions_are_a_first_look(self, language: str) -> None:
+        made, words = benched(document(3)), Words(language)
+        for repetitions, said in ((10, True), (40, False)):
+            made["benches"][0]["repetitions"] = repetitions
+            told = story.bench_note(check(made)["benches"][0], words)
+            assert (words("bench.first_look", least=40) in told) is said
+
     def test_it_holds_all_sections_and_no_address(self, four: dict[str, bytes]) -> None:
         html = four["index.html"].decode()
         ids = re.findall(r'<section id="(\w+)"', html)
@@ -1209,7 +1292,7 @@ class TestPage:
         assert [row[1][1].text for row in table.rows()] == [
             "Every number is the other's, pruned.", "Every number is the other's, kept.",
         ]  # fmt: skip
-        assert table.said[0].startswith("In every row: Verdict derived; Evidence ")
+        assert table.said[0].startswith("In every row, Verdict: derived; Evidence: ")
         assert "\n" not in table.said[0]
         assert table.said[1:] == ("No test finds shared weights.",)
         made["lineage"]["listed"].pop()

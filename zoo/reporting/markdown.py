@@ -31,7 +31,7 @@ def markdown(document: Document, words: Words, figures: Iterable[str]) -> str:
         _diversity(document, words, drawn),
         [*_title("layers", words), *_picture("layers", words("layers.caption"), drawn)]
         if "layers" in drawn
-        else [*_title("layers", words), words("layers.none")],
+        else [*_title("layers", words), escape(story.no_layers(document, words))],
         _cost(document, words, drawn),
         _compared(document, words),
         _methods(document, words),
@@ -189,7 +189,7 @@ def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
     found = document["failures"]
     listed = found["every_model_fails"][:_EXAMPLES]
     examples = [_failed_example(item, document["examples"].get(item["id"]), document, words) for item in listed]
-    how = words("failures.list_how", total=words.count(found["total"]), shown=len(listed))
+    how = story.failed_by_all(document, len(listed), words)
     return [
         *_title("failures", words),
         words("failures.how"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from zoo.reporting.schema import (
+    CONFIDENT,
     Bench,
     BenchedModel,
     Claim,
@@ -26,12 +28,21 @@ from zoo.reporting.schema import (
     WarningCode,
 )
 from zoo.reporting.words import Words, clean
-from zoo.store.bench import TOO_NOISY
+from zoo.store.bench import FEWEST, TOO_NOISY
 
 _NAME_LENGTH = 60
 _NAMED_ANSWERS = 8
 _NAMED_MODELS = 8
 _TEXT_LENGTH = 120
+
+# By chance, from the accuracies of the two and the number of wrong classes. Two that are independent agree where both
+# are right, and where both are wrong in the same way.
+_BY_CHANCE: dict[str, Callable[[float, float, int], float]] = {
+    "agreement": lambda one, other, wrong: one * other + (1 - one) * (1 - other) / wrong,
+    "disagreement": lambda one, other, wrong: 1 - one * other - (1 - one) * (1 - other) / wrong,
+    "both_wrong_agreement": lambda one, other, wrong: 1 / wrong,
+    "double_fault": lambda one, other, wrong: (1 - one) * (1 - other),
+}
 
 _KEYS_OF_OBJECTS = frozenset(
     (
@@ -600,6 +611,29 @@ def _left_out(document: Document, words: Words) -> str:
     return words("answer.left_out", models=listed) if gone else ""
 
 
+def failed_by_all(document: Document, shown: int, words: Words) -> str:
+    """How many examples every model fails, how many are listed, and when a label is suspected."""
+    total, sure = words.count(document["failures"]["total"]), words("numbers.percent", value=round(CONFIDENT * 100))
+    return words("failures.list_how", total=total, shown=shown, sure=sure)
+
+
+def no_layers(document: Document, words: Words) -> str:
+    """Why no layers are compared."""
+    return words("layers.none", reason=words.reason(document["representations"]["reason"]))
+
+
+def by_chance(document: Document, measure: Measure, pair: Pair, words: Words) -> str:
+    """The value that a measure of a pair has for models that are independent: a number, from the accuracies of the two
+    where it depends on them; a dash where no number is known."""
+    if formula := _BY_CHANCE.get(measure["name"]):
+        one, other = (document["models"][pair[end]]["metrics"]["accuracy"]["value"] for end in ("a", "b"))
+        classes = len(document["study"]["classes"])
+        return "—" if one is None or other is None or classes < 2 else words.value(formula(one, other, classes - 1))
+    # The rest of the words on it, such as `0, also for models …`, stands in Methods.
+    number = re.match(r"[-−]?\d+(\.\d+)?(?=$|[,; ][^/*])", measure["chance"] or "")
+    return number[0] if number else "—"
+
+
 def no_failures(document: Document, words: Words) -> str:
     """Why no example is listed that every model fails: there is none, or nothing to say it of."""
     found = document["failures"]["observed"]
@@ -650,6 +684,8 @@ def answers(document: Document, example: Example, words: Words) -> list[tuple[st
 def bench_note(bench: Bench, words: Words) -> str:
     """How it was measured and where, what counts as a tie, and why it stands apart, if it does."""
     sentences = [words("bench.how", repetitions=bench["repetitions"], where=clean(bench["where"]), made=bench["made"])]
+    if bench["repetitions"] < FEWEST:
+        sentences.append(words("bench.first_look", least=FEWEST))
     if bench["floor"] is None:
         sentences.append(words("bench.untold"))
     else:
