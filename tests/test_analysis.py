@@ -499,7 +499,7 @@ def test_with_one_model_left_nothing_is_said_of_several(tmp_path):
     assert document["models"][diversity["best_model"]]["name"] == "knows"
     from zoo.reporting import story
 
-    assert story.best_key(document) == "best"
+    assert story.of_counted(document, "best") == "best"
     assert reason in story.no_failures(document, Words())
     assert untranslated(document) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import html
 import io
@@ -181,6 +182,9 @@ def every_kind() -> Iterator[dict[str, Any]]:
         made["headline"]["joint_failure"] = estimate(None, low, None, 400, "only a bound", "at_least")
         made["left_out"] *= 101
         yield made
+        made = document()
+        made["headline"]["joint_failure"] = estimate((low + high) / 2, low, high, 400)
+        yield made
     told = warned(against_label(document(5)))
     told["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     told["headline"]["joint_failure"] = estimate(None, n=400, reason="nothing to cover")
@@ -210,7 +214,7 @@ def every_kind() -> Iterator[dict[str, Any]]:
     both["headline"]["effective_models"] = estimate(2.5, None, None, 400)
     yield both
     noisy = benched(document(3))
-    noisy["benches"][0] |= {"floor": 2.5, "latency_floor": 1.9}
+    noisy["benches"][0] |= {"floor": 2.5, "latency_floor": 1.9, "repetitions": 10}
     for entry in noisy["benches"][0]["models"]:
         entry |= {"rank": None, "latency_rank": None}
     yield noisy
@@ -261,6 +265,23 @@ def every_kind() -> Iterator[dict[str, Any]]:
             explained = {"verdict": "common ancestor", "explained": why, "a": place, "b": place + 1}
             made["lineage"]["listed"].append({**made["lineage"]["listed"][-1], **explained})
         yield made
+    made = document(2)
+    made["headline"]["joint_failure"] = estimate(None, 1.0, None, 400, "only a bound", "at_least")
+    made["headline"]["most_alike"]["likeness"] = number(1.2, 0.23, 2.12, 400)
+    for key in ("oracle", "vote_gain"):
+        made["diversity"][key] = number(0.9, n=400, reason="few")
+    yield made
+    made = document()
+    for end in ("most_alike", "least_alike"):
+        made["headline"][end]["likeness"] = number(1.2, 0.23, 2.12, 400)
+    yield made
+    made = recorded(document(), {})
+    made["headline"]["warnings"] = [{"code": "made_from", "count": 1, "names": [], "runs": [1]}]
+    yield made
+    made = document()
+    for model, data in zip(made["models"], "abcd", strict=True):
+        model |= {"backend": "linear", "recipe": {"data": data}}
+    yield made
     yield from (unrelated(document(), tested) for tested in (None, 5, 0))
     yield from (document(content="image"), document(10), document(1), document(2, seeds=1), undefined_everywhere())
 
@@ -426,6 +447,22 @@ class TestWords:
     def test_numbers_read_as_people_write_them(self, given: Any, style: str, said: str) -> None:
         assert Words().number(given, style) == said
 
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            (5.04e-05, "5.04\u00a0×\u00a010⁻⁵"),
+            (-2e-12, "−2\u00a0×\u00a010⁻¹²"),
+            (0.000504, "0.000504"),
+            (0.512, "0.512"),
+            (1234567, "1,234,567"),
+        ],
+    )
+    def test_a_power_of_ten_is_no_program_text(self, given: float, said: str) -> None:
+        from zoo.benchmark.display import digits
+
+        assert Words().count(given) == said
+        assert digits(given).replace("-", "−").replace(" ", "\u00a0") == said
+
     def test_misleading_characters_become_visible(self) -> None:
         assert clean("a\u202eb\n\tc\x00\ud800") == "a�b c��"
 
@@ -541,6 +578,26 @@ class TestHeadline:
         assert most.endswith(words("answer.figure", caution=words.reason(other)))
         assert least.endswith(words("answer.figure", caution=words.reason(few)))
 
+    @pytest.mark.parametrize("language", languages())
+    def test_one_model_trained_on_two_sets_of_data_is_said_to_be_one(self, language: str) -> None:
+        made, words = document(4), Words(language)
+        for model, data in ((0, "455c746b"), (2, "9e107d9d")):
+            made["models"][model] |= {"backend": "linear", "recipe": {"data": data}}
+        told = words("warnings.other_data", names=words("numbers.comma").join(story.names(check(made))[::2]))
+        assert told in story.first_lines(made, words)
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            assert text.count(told) == 1
+        # Another option as well, another model, or data that nothing is known of: nothing to be said.
+        for wrong in (
+            {"recipe": {"data": "9e107d9d", "model.C": "2.0"}},
+            {"backend": "mlp"},
+            {"recipe": {"data": ""}},
+            {"recipe": {"data": "455c746b"}},
+        ):
+            other = copy.deepcopy(made)
+            other["models"][2] |= wrong
+            assert told not in story.first_lines(check(other), words)
+
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []
 
@@ -557,6 +614,34 @@ class TestHeadline:
         made = document()
         made["headline"]["effective_models"] = estimate((low + high) / 2, low, high, 400)
         assert judged in story.verdict(check(made), Words())[0]
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize(
+        ("votes", "joint", "told"),
+        [
+            (estimate(1.84, 1.75, 1.92, 400), estimate(1.93, 1.80, 2.08, 400), ("judge_alike", "insure_between")),
+            (estimate(2.35, 2.20, 2.48, 400), estimate(1.78, 1.60, 1.98, 400), ("judge_between", "insure_alike")),
+            (estimate(4.5, 4.2, 4.8, 400), estimate(3.0, 1.5, 4.5, 400), ("judge_apart", "insure_wide")),
+            (estimate(4.5, 4.2, 4.8, 400), estimate(4.6, 4.3, 5.2, 400), ("judge_apart", "insure_apart")),
+            # A lower bound says only that it is at least so much, and an estimate without an interval nothing.
+            (
+                estimate(3, 1.2, 4.8, 400),
+                estimate(5.0, 4.3, None, 400, "few", "at_least"),
+                ("judge_wide", "insure_apart"),
+            ),
+            (estimate(2.35, 2.20, 2.48, 400), estimate(5.0, 2.3, None, 400, "few", "at_least"), ("judge_between",)),
+            (estimate(2.35, 2.20, 2.48, 400), estimate(2.0, n=400), ("judge_between",)),
+        ],
+    )
+    def test_a_vote_is_judged_by_the_first_number_and_insurance_by_the_second(
+        self, votes: Any, joint: Any, told: Any, language: str
+    ) -> None:
+        made, words = document(5), Words(language)
+        made["headline"] |= {"effective_models": votes, "joint_failure": joint}
+        said = story.verdict(check(made), words)
+        kinds = ("alike", "apart", "between", "wide")
+        keys = [f"{what}_{kind}" for what in ("judge", "insure") for kind in kinds]
+        assert [key for line in said for key in keys if line == words(f"answer.{key}")] == list(told)
 
     @pytest.mark.parametrize(
         ("effective", "judged"),
@@ -674,15 +759,118 @@ class TestHeadline:
             assert "the two differ on few examples" in text
             assert "this interval is wider" in text
 
+    @pytest.mark.parametrize("language", languages())
+    def test_what_to_mind_about_several_tiles_is_said_once(self, language: str) -> None:
+        made, words = document(), Words(language)
+        few = "there are fewer than 10 such examples, so the interval is wider than it need be"
+        for found, key in ((made["failures"], "observed"), (made["diversity"], "oracle")):
+            found[key] |= {"reason": few}
+        made["diversity"]["best"] |= {"reason": "not recorded"}
+        best, *others = story.tiles(check(made), words)
+        assert best.minding == words.reason("not recorded")
+        assert not [tile.minding for tile in others if tile.minding]
+        (told,) = story.minded_tiles(made, words)
+        assert words("tiles.fail") in told
+        assert words("tiles.oracle") in told
+        assert words("tiles.vote") not in told
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            assert text[: text.index(words("leaderboard.how"))].count(words.reason(few)) == 1
+            assert told in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_the_tiles_say_why_the_best_has_another_interval_and_who_decides_a_vote_of_two(self, language: str) -> None:
+        words = Words(language)
+        for models, key in ((2, "vote_of_two"), (3, "vote_more")):
+            made = check(document(models))
+            best, _, vote, _ = story.tiles(made, words)
+            name = story.names(made)[made["diversity"]["best_model"]]
+            assert best.detail == words("tiles.best_more", model=name)
+            assert vote.detail == words(f"tiles.{key}", vote=words.value(made["diversity"]["vote"]["value"], "percent"))
+        alone = document(1)
+        assert story.tiles(check(alone), words)[0].detail == story.names(alone)[0]
+
+    @pytest.mark.parametrize("language", languages())
+    def test_a_bound_that_always_holds_is_no_news(self, language: str) -> None:
+        made, words = document(2), Words(language)
+        made["headline"]["joint_failure"] = estimate(None, 1.0, None, 400, "only a bound", "at_least")
+        assert story.opening(check(made), words)[1] == words("answer.together_nothing")
+        assert words("answer.insure_apart") not in story.verdict(made, words)
+        made["headline"]["joint_failure"] = estimate(None, 1.2, None, 400, "only a bound", "at_least")
+        assert "1.2" in story.opening(check(made), words)[1]
+
+    @pytest.mark.parametrize("language", languages())
+    @pytest.mark.parametrize("seeds", [1, 3])
+    def test_one_pair_is_not_called_the_most_alike(self, seeds: int, language: str) -> None:
+        made, words = document(3, seeds=seeds), Words(language)
+        start = words(f"answer.the_pair_{made['headline']['measure']}", a="mlp", b="cnn", likeness="").split("{")[0][
+            :14
+        ]
+        assert not [said for said in story.verdict(check(made), words) if said.startswith(start)]
+        made["headline"] |= {"models": 2, "left_out": [{"model": 2, "why": "constant"}], "least_alike": None}
+        made["headline"]["most_alike"] |= {"a": 0, "b": 1}
+        made["headline"]["most_alike"]["likeness"] = number(0.5, 0.4, 0.6, 400, "a model is never wrong")
+        *_, last = story.verdict(check(made), words)
+        assert last.startswith(start)
+        assert last.endswith(words("answer.figure", caution=words.reason("a model is never wrong")))
+
+    @pytest.mark.parametrize("language", languages())
+    def test_an_interval_beyond_the_scale_of_kinship_is_said_to_be(self, language: str) -> None:
+        made, words = document(3), Words(language)
+        once, both = words("answer.off_scale"), words("answer.off_scale_both")
+
+        def told(most: Any, least: Any) -> tuple[int, int]:
+            for end, span in (("most_alike", most), ("least_alike", least)):
+                made["headline"][end]["likeness"] = number(1.0, *span, 400)
+            said = " ".join(story.verdict(check(made), words))
+            return said.count(once), said.count(both)
+
+        assert told((0.7, 1.05), (0.1, 0.3)) == (0, 0)
+        assert told((0.23, 2.12), (0.1, 0.3)) == (1, 0)
+        assert told((0.23, 2.12), (-0.4, 0.8)) == (0, 1)
+        made["headline"]["measure"] = "error_correlation"
+        assert told((-0.6, 0.6), (-0.7, 0.7)) == (0, 0)
+
+    @pytest.mark.parametrize("language", languages())
+    def test_a_run_made_from_another_is_announced_once(self, language: str) -> None:
+        words = Words(language)
+        made = recorded(document(), {})
+        made["headline"]["warnings"] = [{"code": "made_from", "count": 1, "names": [], "runs": [1]}]
+        warning = words("warnings.made_from", names=words("lineage.run", model="cnn", seed=0)[:0])[:8]
+        drawn = (plain(markdown(check(made), words, ())), unmarked(page(made, words, {})))
+        for text in drawn:
+            head = text[: text.index(words("leaderboard.how"))]
+            assert kin.record(made, words) in head
+            assert words("lineage.recorded_counted") in head
+            assert warning not in head
+        # A screen has no lineage, nor has a report whose weights were not compared.
+        assert [line for line in story.first_lines(made, words) if line.startswith(warning)]
+        del made["lineage"]
+        assert [line for line in kin.cautions(check(made), words) if line.startswith(warning)]
+
     def test_of_models_that_are_left_out_nothing_is_said_of_the_set(self) -> None:
         made = document(4)
-        assert story.best_key(check(made)) == "best"
+        assert story.of_counted(check(made), "best") == "best"
+        assert story.counted_note(made, Words()) == ""
         made["headline"] |= {"models": 3, "left_out": [{"model": 0, "why": "perfect"}]}
         example = next(iter(check(made)["examples"].values()))
         assert [who for who, _ in story.answers(made, example, Words())] == story.names(made)[1:]
         for text in (plain(markdown(made, Words(), ())), unmarked(page(made, Words(), {}))):
             assert "Best of the models that count" in text
             assert "Best single model" not in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_all_tiles_are_of_one_set_of_models_and_say_of_which(self, language: str) -> None:
+        """What all models that count fail, a perfect model that is left out does not fail."""
+        made, words = document(4), Words(language)
+        keys = ("best", "fail", "vote", "oracle")
+        assert [tile.label for tile in story.tiles(check(made), words)] == [words(f"tiles.{key}") for key in keys]
+        made["headline"] |= {"models": 3, "left_out": [{"model": 0, "why": "perfect"}]}
+        labels = [words(f"tiles.{key}_counted") for key in keys]
+        assert [tile.label for tile in story.tiles(check(made), words)] == labels
+        assert not {*labels} & {words(f"tiles.{key}") for key in keys}
+        # Below the two sentences, and in both sections on the models together.
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            assert text.count(story.counted_note(made, words)) == 3
 
     @pytest.mark.parametrize("language", languages())
     @pytest.mark.parametrize("models", [1, 4])
@@ -762,7 +950,7 @@ class TestTablesForReaders:
         ]
         made = table(columns, Words())
         assert [column.title for column in made.columns] == ["Model", "n"]
-        assert made.said == ("In every row: Seeds 3.",)
+        assert made.said == ("In every row, Seeds: 3.",)
 
     def test_what_no_row_has_is_said_with_its_reason_and_names_all_such_columns(self) -> None:
         none = [Cell("—", "one run"), Cell("—", "one run")]
@@ -835,7 +1023,74 @@ class TestChance:
             assert first / second == pytest.approx(told, rel=0.05)
 
 
+class TestPair:
+    """The table of one pair."""
+
+    def test_by_chance_stands_a_number(self) -> None:
+        """Whatever the core says of chance in words or as a formula stands in Methods."""
+        import zoo.homogeneity.measures as core
+
+        made = check(document(2))
+        for model, accuracy in zip(made["models"], (0.9, 0.8), strict=True):
+            model["metrics"]["accuracy"]["value"] = accuracy
+        pair = next(story.true_pairs(made))
+
+        def told(name: str) -> str:
+            (kind,) = [kind for kind in core.MEASURES if kind.name == name]
+            measure = {**made["measures"][0], "name": name, "chance": kind.chance}
+            return story.by_chance(made, measure, pair, Words())
+
+        assert {told(name) for name in ("agreement", "disagreement", "double_fault")} == {"0.74", "0.26", "0.02"}
+        assert (told("agreement"), told("both_wrong_agreement")) == ("0.74", "1.00")
+        made["study"]["classes"] = ["a", "b", "c"]
+        assert (told("agreement"), told("both_wrong_agreement")) == ("0.73", "0.50")
+        assert told("kinship") == told("label_kappa") == told("excess_kinship") == told("error_correlation") == "0"
+        assert told("js_divergence") == "—"
+        for kind in core.MEASURES:
+            if kind.scope == "pairs":
+                assert re.fullmatch(r"[\d.]+|—", told(kind.name)), kind.name
+
+    @pytest.mark.parametrize(
+        ("chance", "said"), [("0.5", "0.5"), ("1/(C − 1)", "—"), ("−0.2, or so", "−0.2"), ("", "—")]
+    )
+    def test_of_a_plugin_a_number_is_taken_where_it_is_one(self, chance: str, said: str) -> None:
+        made = check(document(2))
+        measure = {**made["measures"][0], "name": "theirs", "chance": chance}
+        assert story.by_chance(made, measure, next(story.true_pairs(made)), Words()) == said
+
+    def test_the_page_has_it_for_each_pair(self) -> None:
+        made = check(document(3))
+        found = json.loads(re.search(r'id="data">(.*?)</script>', page(made, Words(), {}), re.DOTALL)[1])
+        (agreement,) = [measure for measure in found["measures"] if measure["name"] == "agreement"]
+        assert len(agreement["chance"]) == len(made["pairs"])
+        assert all(re.fullmatch(r"0\.\d\d", text) for text in agreement["chance"])
+
+
 class TestPage:
+    @pytest.mark.parametrize("language", languages())
+    def test_why_no_layers_are_compared_is_said(self, language: str) -> None:
+        made, words = document(3, layers=0), Words(language)
+        made["representations"]["reason"] = "fewer than two models have stored layer outputs"
+        told = words("layers.none", reason=words.reason(made["representations"]["reason"]))
+        for text in (plain(markdown(check(made), words, ())), unmarked(page(made, words, {}))):
+            assert told in text
+
+    @pytest.mark.parametrize("language", languages())
+    def test_the_list_of_failures_says_when_a_label_is_suspected(self, language: str) -> None:
+        made, words = check(document(3)), Words(language)
+        for text in (plain(markdown(made, words, ())), unmarked(page(made, words, {}))):
+            shown = min(made["failures"]["total"], 10 if text.startswith("#") else 30)
+            assert story.failed_by_all(made, shown, words) in text
+        assert words("numbers.percent", value=90) in story.failed_by_all(made, 1, words)
+
+    @pytest.mark.parametrize("language", languages())
+    def test_few_repetitions_are_a_first_look(self, language: str) -> None:
+        made, words = benched(document(3)), Words(language)
+        for repetitions, said in ((10, True), (40, False)):
+            made["benches"][0]["repetitions"] = repetitions
+            told = story.bench_note(check(made)["benches"][0], words)
+            assert (words("bench.first_look", least=40) in told) is said
+
     def test_it_holds_all_sections_and_no_address(self, four: dict[str, bytes]) -> None:
         html = four["index.html"].decode()
         ids = re.findall(r'<section id="(\w+)"', html)
@@ -1056,7 +1311,7 @@ class TestPage:
         assert [row[1][1].text for row in table.rows()] == [
             "Every number is the other's, pruned.", "Every number is the other's, kept.",
         ]  # fmt: skip
-        assert table.said[0].startswith("In every row: Verdict derived; Evidence ")
+        assert table.said[0].startswith("In every row, Verdict: derived; Evidence: ")
         assert "\n" not in table.said[0]
         assert table.said[1:] == ("No test finds shared weights.",)
         made["lineage"]["listed"].pop()

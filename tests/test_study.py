@@ -310,6 +310,18 @@ def test_what_can_be_compared_in_part_is_compared_in_part(tmp_path):
     assert (left.what, left.why) == ("10 test examples", "not answered by all")
 
 
+@pytest.mark.parametrize(
+    ("others", "what"),
+    [((IDS[1:],), "1 test example"), ((IDS[1:], IDS[:-1]), "2 test examples"), ((IDS[10:], IDS), "10 test examples")],
+)
+def test_what_not_all_answered_is_counted_once(tmp_path, others, what):
+    write(tmp_path, "a")
+    for name, ids in zip("bc", others, strict=False):
+        write(tmp_path, name, ids=ids)
+    (left,) = compared(tmp_path).left_out
+    assert left.what == what
+
+
 def test_a_run_with_few_of_the_examples_is_left_out(tmp_path):
     write(tmp_path, "a")
     write(tmp_path, "b")

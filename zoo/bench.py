@@ -16,6 +16,7 @@ from zoo.data import reach
 from zoo.errors import ConfigError, RequestError, ZooError
 from zoo.options import Configurable, option, require
 from zoo.phases import phase
+from zoo.store.bench import FEWEST
 
 if TYPE_CHECKING:
     from zoo.benchmark.contestants import Contestant, Field
@@ -29,8 +30,6 @@ Written: bench.json and bench.parquet in the study's folder; the next report of 
 
 {options}"""
 
-FEWEST = 40
-"""Repetitions of a bench that is worth keeping; fewer are for a first look, and the table says so."""
 SAMPLES = {"cpu": 256, "cuda": 4096}
 PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}
 PRODUCT = "matrix product"
@@ -43,7 +42,7 @@ class Request(Configurable):
 
     study: str = option("", "a folder, a pattern such as 'runs/*/digits', or several with commas between them")
     device: str = option("cpu", "cpu, cuda, or both as cpu,cuda: one bench each")
-    repetitions: int = option(40, f"turns of each process; fewer than {FEWEST} are for a first look", ge=1)
+    repetitions: int = option(FEWEST, f"turns of each process; fewer than {FEWEST} are for a first look", ge=1)
     models: str = option("", "only these, by the names that the report has, with commas")
     seeds: str = option("", "the runs with these seeds, with commas; without it one run of each model")
     sample: int = option(0, "test examples to draw from; 0: 256 on the processor, 4096 on CUDA", ge=0)
@@ -120,7 +119,7 @@ def _measure(request: Request, arguments: list[str]) -> int:
     for device in request.devices:
         with phase(f"measuring on {device}"):
             bench, file = measure(field, request, device, ["python", "-m", "zoo.bench", *arguments], told)
-        for table in display.tables(bench, FEWEST):
+        for table in display.tables(bench):
             screen.print(table)
         for line in display.lines(bench):
             told(line)

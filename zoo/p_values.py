@@ -1,4 +1,4 @@
-"""How a p-value is written, everywhere: on the screen, in sentences, on the page and in Markdown."""
+"""How a p-value and any power of ten is written, everywhere: on the screen, in sentences, on the page, in Markdown."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def p_said(p: float, log10_p: float | None = None) -> str:
     """`p = 0.31`, `p < 10⁻²¹⁵`: the same in a sentence."""
     text = p_value(p, log10_p)
     return f"p {text}" if text[0] in "<>" else f"p = {text}"
+
+
+def scientific(text: str) -> str:
+    """A number that Python writes as `5.04e-05` with its power of ten as people write it, `5.04 × 10⁻⁵`. The minus
+    before the number and all other numbers stay."""
+    digits, exponent, power = text.partition("e")
+    return f"{digits} × 10{str(int(power)).translate(_RAISED)}" if exponent else text
 
 
 def _power(logarithm: float) -> int:

@@ -27,7 +27,7 @@ from zoo.homogeneity.leaderboard import Leaderboard
 from zoo.homogeneity.results import ONE_MODEL
 from zoo.homogeneity.selection import best_accuracy
 from zoo.reporting import schema
-from zoo.reporting.schema import number, undefined
+from zoo.reporting.schema import CONFIDENT, number, undefined
 
 if TYPE_CHECKING:
     from zoo.homogeneity.measures import Measure
@@ -39,7 +39,6 @@ LISTED = 12
 LISTED_IN_ALL = 4000
 """Examples listed for all pairs together: a page of a hundred models must stay small."""
 FAILED_LISTED = 60
-CONFIDENT = 0.9
 
 
 @dataclass(frozen=True)

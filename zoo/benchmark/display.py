@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.store.bench import FIGURES, TOO_NOISY, Figure, told_apart
+from zoo.p_values import scientific
+from zoo.store.bench import FEWEST, FIGURES, TOO_NOISY, Figure, told_apart
 from zoo.store.schema import computed_on
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ BUSY = 0.5
 """Load a core above which the machine was not ours alone."""
 
 
-def tables(bench: Bench, fewest: int) -> list[Table]:
-    """What a model costs to ask, and what it cost to train. fewest: repetitions under which the title warns."""
+def tables(bench: Bench) -> list[Table]:
+    """What a model costs to ask, and what it cost to train. The title warns of too few repetitions."""
     from rich.table import Table
     from rich.text import Text
 
     protocol = bench["protocol"]
-    few = "; too few repetitions to rely on" if protocol["repetitions"] < fewest else ""
+    few = f", a first look: {FEWEST} are for numbers and ranks to keep" if protocol["repetitions"] < FEWEST else ""
     where = computed_on(bench["device"], protocol["precision"], protocol["threads"], processor_too=True)
     title = f"{where}, {protocol['repetitions']} repetitions{few}"
     asked = Table(title=title, title_justify="left")
@@ -138,8 +139,8 @@ def number(found: Measured, spread: bool = False) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, thousands grouped: `0.0312`, `1.05`, `12,345`."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    """Three significant digits, thousands grouped: `0.0312`, `1.05`, `12,345`, `5.04 × 10⁻⁵`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else scientific(f"{value:.3g}")
 
 
 def percent(found: Measured) -> str:

@@ -196,7 +196,7 @@ def undefined_share(draws: np.ndarray) -> np.ndarray:
 
 def minding(share: float) -> str:
     """The words for a share of undefined draws, or an empty string."""
-    return f"undefined in {share:.1%} of the bootstrap draws, which do not count" if share > 0 else ""
+    return f"it is undefined in {share * 100:.1f} % of the bootstrap draws, which do not count" if share > 0 else ""
 
 
 def unseen_reasons(value: np.ndarray, low: np.ndarray, plan: Bootstrap, places: np.ndarray) -> dict[Any, str]:

@@ -52,6 +52,20 @@ _MOST_APART = 12
 _SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
 
 
+def cautions(document: Document, words: Words) -> list[str]:
+    """What to know before the two numbers are used, as `story.cautions` has it; that runs are made from others is left
+    to the sentence of the records, which begins what follows, where there is one: it says from which, and how."""
+    return story.cautions(document, words, without=("made_from",) if _records_say_it(document) else ())
+
+
+def _records_say_it(document: Document) -> bool:
+    """Whether all runs of the warning of what was made from others have a record that the lineage tells of."""
+    told = {record["child"] for record in document["lineage"]["on_record"]} if "lineage" in document else set()
+    warned = [run for warning in document["headline"]["warnings"] if warning["code"] == "made_from"
+              for run in warning["runs"]]  # fmt: skip
+    return bool(warned) and told.issuperset(warned)
+
+
 def verdict(document: Document, words: Words) -> list[str]:
     """The answer explained. Before it, what weights, answers and records say that is news: descent on record, weights
     or answers that are shared and nothing explains. What is so by construction is no news."""
@@ -59,7 +73,10 @@ def verdict(document: Document, words: Words) -> list[str]:
     if "lineage" not in document:
         return said
     news = [sentence(document, words)] if any(pair["unexplained"] for pair in document["lineage"]["pairs"]) else []
-    return [*(told for told in (record(document, words), *news, _alike(document, words)) if told), *said]
+    told_of = record(document, words)
+    if _records_say_it(document):
+        told_of = words("bench.space").join((told_of, words("lineage.recorded_counted")))
+    return [*(told for told in (told_of, *news, _alike(document, words)) if told), *said]
 
 
 def methods(document: Document) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def markdown(document: Document, words: Words, figures: Iterable[str]) -> str:
         _diversity(document, words, drawn),
         [*_title("layers", words), *_picture("layers", words("layers.caption"), drawn)]
         if "layers" in drawn
-        else [*_title("layers", words), words("layers.none")],
+        else [*_title("layers", words), escape(story.no_layers(document, words))],
         _cost(document, words, drawn),
         _compared(document, words),
         _methods(document, words),
@@ -92,9 +92,10 @@ def _head(document: Document, words: Words) -> list[str]:
         f"# {escape(document['title'])}",
         " · ".join(facts),
         *(f"**{escape(said)}**" for said in story.opening(document, words)),
-        *(f"> {escape(caution)}" for caution in story.cautions(document, words)),
+        *(f"> {escape(caution)}" for caution in kin.cautions(document, words)),
         *(escape(sentence) for sentence in kin.verdict(document, words)),
         *([table(["", "", ""], tiles)] if tiles else []),
+        *map(escape, story.minded_tiles(document, words)),
     ]
 
 
@@ -132,7 +133,7 @@ def _against_label(document: Document, words: Words) -> list[str]:
         return [title, words("pairs.against_none")]
     shown = min(len(found["listed"]), _EXAMPLES)
     how = words("pairs.against_how", total=words.count(found["total"]), shown=shown)
-    return [title, how, *_shown(rows.against_label(document, words, _EXAMPLES))]
+    return [title, how, *_counted(document, words), *_shown(rows.against_label(document, words, _EXAMPLES))]
 
 
 def _map(document: Document, words: Words, drawn: set[str]) -> list[str]:
@@ -179,14 +180,20 @@ def _listed_runs(document: Document, words: Words) -> list[str]:
     return [*told, words("lineage.alike", count=words.count(len(alike)))] if alike else told
 
 
+def _counted(document: Document, words: Words) -> list[str]:
+    """Of whom the section does not speak, where it does not speak of all."""
+    return [escape(note)] if (note := story.counted_note(document, words)) else []
+
+
 def _failures(document: Document, words: Words, drawn: set[str]) -> list[str]:
     found = document["failures"]
     listed = found["every_model_fails"][:_EXAMPLES]
     examples = [_failed_example(item, document["examples"].get(item["id"]), document, words) for item in listed]
-    how = words("failures.list_how", total=words.count(found["total"]), shown=len(listed))
+    how = story.failed_by_all(document, len(listed), words)
     return [
         *_title("failures", words),
         words("failures.how"),
+        *_counted(document, words),
         *_shown(rows.failures(document, words)),
         *_picture("failures", words("failures.caption"), drawn),
         f"### {words('failures.list')}",
@@ -211,6 +218,7 @@ def _diversity(document: Document, words: Words, drawn: set[str]) -> list[str]:
     sections = [
         *_title("diversity", words),
         words("diversity.how"),
+        *_counted(document, words),
         *_picture("diversity", words("diversity.caption"), drawn),
         *_shown(rows.diversity(document, words)),
     ]

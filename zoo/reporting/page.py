@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.reporting import figures, kin, rows, story
 from zoo.reporting.figures import Figure
-from zoo.reporting.schema import Document, Example, Number, Pair
+from zoo.reporting.schema import Document, Example, Measure, Number, Pair
 from zoo.reporting.words import Words, clean, clean_lines
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
                 "title": words.measure(measure),
                 "domain": figures.color_domain(measure, document),
                 "alike": measure["higher_is"] == "more alike",
-                "chance": words.translate(measure["chance"] or "—"),
+                "chance": _chance(document, measure, budget, words),
                 **_columns(pairs, measure["name"], budget.intervals or measure["name"] == main, words),
                 **({"z": [_rounded_z(pair) for pair in pairs]} if measure["name"] == "shared_wrong_answers" else {}),
             }
@@ -254,6 +254,12 @@ _SCRIPT_WORDS = (
     "apart",
     "wider",
 )
+
+
+def _chance(document: Document, measure: Measure, budget: Budget, words: Words) -> list[str] | str:
+    """What a measure is by chance: a number for each pair, or one text where all are the same."""
+    found = [story.by_chance(document, measure, pair, words) for pair in document["pairs"]] if budget.intervals else []
+    return found if len(set(found)) > 1 else found[0] if found else "—"
 
 
 def _columns(pairs: list[Pair], name: str, intervals: bool, words: Words) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def distribution(document: Document, words: Words) -> Table:
 def diversity(document: Document, words: Words) -> Table:
     """The best model, the vote and the oracle."""
     found, names = document["diversity"], story.names(document)
-    best = f"{words(f'diversity.{story.best_key(document)}')}: {names[found['best_model']]}"
+    best = f"{words(story.of_counted(document, 'diversity.best'))}: {names[found['best_model']]}"
     columns = [
         Column(
             words("diversity.what"),

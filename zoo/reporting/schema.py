@@ -24,6 +24,10 @@ SCHEMA_VERSION = 2
 Shown = Literal["kinship", "error_correlation"]
 """The measures that pairs, map and tree may be shown in."""
 
+CONFIDENT = 0.9
+"""The probability from which a model is sure of its answer: of two classes or two models, a label is suspected only
+where all are."""
+
 WarningCode = Literal[
     "damaged", "replaced", "fewer_examples", "not_comparable", "made_from", "imported", "few_examples", "few_failures"
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from zoo.reporting.schema import (
+    CONFIDENT,
     Bench,
     BenchedModel,
     Claim,
@@ -17,18 +20,29 @@ from zoo.reporting.schema import (
     Example,
     HeadlineWarning,
     Measure,
+    Model,
     Number,
     Pair,
     PairOfModels,
+    Shown,
     WarningCode,
 )
 from zoo.reporting.words import Words, clean
-from zoo.store.bench import TOO_NOISY
+from zoo.store.bench import FEWEST, TOO_NOISY
 
 _NAME_LENGTH = 60
 _NAMED_ANSWERS = 8
 _NAMED_MODELS = 8
 _TEXT_LENGTH = 120
+
+# By chance, from the accuracies of the two and the number of wrong classes. Two that are independent agree where both
+# are right, and where both are wrong in the same way.
+_BY_CHANCE: dict[str, Callable[[float, float, int], float]] = {
+    "agreement": lambda one, other, wrong: one * other + (1 - one) * (1 - other) / wrong,
+    "disagreement": lambda one, other, wrong: 1 - one * other - (1 - one) * (1 - other) / wrong,
+    "both_wrong_agreement": lambda one, other, wrong: 1 / wrong,
+    "double_fault": lambda one, other, wrong: (1 - one) * (1 - other),
+}
 
 _KEYS_OF_OBJECTS = frozenset(
     (
@@ -61,6 +75,8 @@ _TABLE_MEASURES = (
 _OF_ERRORS = frozenset(("error_correlation", "excess_error_correlation"))
 _MOST_TIMES = 1000
 _ALIKE, _APART = 0.25, 0.75  # shares of the way from 1 to M: below it all of the interval, or above it
+_TELLS = 1.05  # a bound that is shown as 1 holds whatever the models are
+_WIDEST = 1.0  # width of an interval of kinship, as wide as the scale from independent to replicas
 _NEEDS_MORE = 0.5  # width of the interval, as a share of all that it could be, beyond which nothing is said
 
 
@@ -283,6 +299,8 @@ def _joint(document: Document, words: Words) -> str:
     if len(document["models"]) < 2 or document["headline"]["models"] == 1:
         return words("answer.one_model_more")
     if found["bound"] == "at_least":
+        if found["low"] is None or found["low"] < _TELLS:
+            return words("answer.together_nothing")
         return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
     if found["value"] is not None:
         effective, tail = _effective(document, "joint_failure", words)
@@ -312,16 +330,39 @@ def _effective(document: Document, key: Literal["effective_models", "joint_failu
     return text, words("answer.few_right_for_interval" if right else "answer.few_for_interval")
 
 
-def cautions(document: Document, words: Words) -> list[str]:
+def cautions(document: Document, words: Words, without: Sequence[WarningCode] = ()) -> list[str]:
     """What to know before the two numbers are used, a sentence each: runs that are missing or are no models of their
-    own, models that do not count and why. That nothing can be concluded stands before them, in the `opening`."""
+    own, models that do not count and why. That nothing can be concluded stands before them, in the `opening`. without:
+    warnings that are given elsewhere."""
     found = document["headline"]
     shown = names(document)
-    told = [_caution(document, warning, shown, words) for warning in found["warnings"] if not _is_few(warning)]
-    if gone := [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in found["left_out"]]:
-        more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
-        told.append(words("answer.left_out", models=words("numbers.comma").join(gone[:_NAMED_MODELS]) + more))
-    return told
+    told = [_caution(document, warning, shown, words) for warning in found["warnings"]
+            if not _is_few(warning) and warning["code"] not in without]  # fmt: skip
+    others = (_other_data(document, words), _left_out(document, words))
+    return [*told, *(said for said in others if said)]
+
+
+def _other_data(document: Document, words: Words) -> str:
+    """The models that are one and the same but for the data that they were trained on; empty for none."""
+    models, shown = document["models"], names(document)
+
+    def differ(one: Model, other: Model) -> set[str]:
+        return {key for key, _ in one["recipe"].items() ^ other["recipe"].items()}
+
+    def known(model: Model) -> bool:
+        return bool(model["recipe"].get("data"))
+
+    pairs = [
+        pair
+        for pair in itertools.combinations(range(len(models)), 2)
+        if models[pair[0]]["backend"] == models[pair[1]]["backend"]
+        and all(known(models[place]) for place in pair)
+        and differ(models[pair[0]], models[pair[1]]) == {"data"}
+    ]
+    found = sorted({place for pair in pairs for place in pair})
+    more = words("numbers.and_more") if len(found) > _NAMED_MODELS else ""
+    listed = words("numbers.comma").join(shown[place] for place in found[:_NAMED_MODELS]) + more
+    return words("warnings.other_data", names=listed) if found else ""
 
 
 def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str], words: Words) -> str:
@@ -343,12 +384,10 @@ def verdict(document: Document, words: Words) -> list[str]:
     """The headline explained to somebody who decides: one sentence an entry, honest about what is not known."""
     if len(document["models"]) < 2:
         return []
-    judged = _judgement(document, words)
     minded = _minded(document)
-    told = [
-        *([judged] if judged else []),
-        *(words("answer.caution", caution=words.reason(reason)) for reason in minded),
-    ]
+    judged = (_judgement(document, words), _insurance(document, words))
+    told = [said for said in judged if said]
+    told += [words("answer.caution", caution=words.reason(reason)) for reason in minded]
     # Where replicas are lacking altogether it is no news; where some are, the scale is not what one expects.
     replicas = any(len(model["seeds"]) > 1 for model in document["models"])
     without = without_kinship(document, words) if replicas else ""
@@ -363,7 +402,7 @@ def _minded(document: Document) -> list[str]:
 
 
 def _judgement(document: Document, words: Words) -> str:
-    """What the first number means; empty where nothing on the page could help."""
+    """What the first number means, that of a vote; empty where nothing on the page could help."""
     found = document["headline"]
     models, effective = found["models"], found["effective_models"]
     if effective["value"] is None:
@@ -375,13 +414,35 @@ def _judgement(document: Document, words: Words) -> str:
         return words("answer.judge_alike") if copies else _doubt(document, "answer.judge_no_interval", words)
     if few:
         return _doubt(document, "answer.judge_wide", words)
-    low, high = ((end - 1) / (models - 1) for end in (effective["low"], effective["high"]))
-    # Where the interval lies comes before how wide it is: it may pass M, and then it is wide on one side only.
+    placed = _placed(effective["low"], effective["high"], models)
+    return _doubt(document, "answer.judge_wide", words) if placed == "wide" else words(f"answer.judge_{placed}")
+
+
+def _placed(low: float, high: float, models: int) -> Literal["alike", "apart", "between", "wide"]:
+    """Where an interval lies on the way from 1 to the number of models, two or more; `wide` where that is open. The
+    place comes before the width: the interval may pass the number of models, and then it is wide on one side only."""
+    low, high = ((end - 1) / (models - 1) for end in (low, high))
     if high < _ALIKE:
-        return words("answer.judge_alike")
+        return "alike"
     if low > _APART:
-        return words("answer.judge_apart")
-    return _doubt(document, "answer.judge_wide", words) if high - low > _NEEDS_MORE else words("answer.judge_between")
+        return "apart"
+    return "wide" if high - low > _NEEDS_MORE else "between"
+
+
+def _insurance(document: Document, words: Words) -> str:
+    """What the second number means, that of the hope that one of them is right. Empty where it has no interval, which
+    the sentence of the number says: of a lower bound only what it is sure of is said."""
+    found = document["headline"]
+    joint, models = found["joint_failure"], found["models"]
+    if joint["low"] is None or models < 2 or _warned(document, "few_examples"):
+        return ""
+    if joint["bound"] == "at_least":
+        placed = _placed(joint["low"], math.inf, models)
+        return words("answer.insure_apart") if placed == "apart" else ""
+    if joint["high"] is None or _warned(document, "few_failures"):
+        return ""
+    placed = _placed(joint["low"], joint["high"], models)
+    return _doubt(document, "answer.insure_wide", words) if placed == "wide" else words(f"answer.insure_{placed}")
 
 
 def _below(document: Document, words: Words) -> str:
@@ -423,22 +484,38 @@ def _extremes(document: Document, minded: Sequence[str], words: Words) -> list[s
     second. minded: what the reader has been told to mind just before."""
     shown, found = names(document), document["headline"]
     most, least = found["most_alike"], found["least_alike"]
+    if most and found["models"] == 2:
+        said = words(f"answer.the_pair_{found['measure']}", a=shown[most["a"]], b=shown[most["b"]],
+                     likeness=words.number(most["likeness"]))  # fmt: skip
+        return [words("bench.space").join((said, *_minding_figures([most], found["measure"], minded, words)))]
     pairs = {"most": most} if most else {}
     if most and least and (most["a"], most["b"]) != (least["a"], least["b"]):
         pairs["least"] = least
-    reasons = [pair["likeness"]["reason"] for pair in pairs.values()]
-    alike = len(reasons) == 2 and reasons[0] == reasons[1]
+    each = [_minding_figures([pair], found["measure"], minded, words) for pair in pairs.values()]
+    alike = len(each) == 2 and each[0] == each[1]
 
     def say(end: str, pair: PairOfModels) -> str:
-        likeness, reason = words.number(pair["likeness"]), pair["likeness"]["reason"]
+        likeness = words.number(pair["likeness"])
         said = [
             words(f"answer.{end}_alike_{found['measure']}", a=shown[pair["a"]], b=shown[pair["b"]], likeness=likeness)
         ]
-        if reason and reason not in minded and not (alike and end == "most"):
-            said.append(words("answer.figures" if alike else "answer.figure", caution=words.reason(reason)))
+        minding = [pairs["most"], pair] if alike else [pair]
+        said += [] if alike and end == "most" else _minding_figures(minding, found["measure"], minded, words)
         return words("bench.space").join(said)
 
     return [say(end, pair) for end, pair in pairs.items()]
+
+
+def _minding_figures(pairs: Sequence[PairOfModels], measure: Shown, minded: Sequence[str], words: Words) -> list[str]:
+    """What to mind about the figure of a pair, or about those of two pairs that have the same to be minded, but for
+    what is minded already."""
+    one, many = pairs[0]["likeness"], len(pairs) > 1
+    said = [words("answer.figures" if many else "answer.figure", caution=words.reason(one["reason"]))]
+    said = said if one["reason"] and one["reason"] not in minded else []
+    if measure == "kinship" and one["low"] is not None and one["high"] is not None:
+        beyond = one["high"] - one["low"] > _WIDEST
+        said += [words("answer.off_scale_both" if many else "answer.off_scale")] if beyond else []
+    return said
 
 
 def without_kinship(document: Document, words: Words) -> str:
@@ -452,36 +529,111 @@ def without_kinship(document: Document, words: Words) -> str:
 
 
 def tiles(document: Document, words: Words) -> list[Tile]:
-    """The few figures beside the headline, those that are defined."""
+    """The few figures beside the headline, those that are defined. What is to be minded about several of them is in
+    `minded_tiles`."""
+    found = _tiles(document, words)
+    shared = _shared_minding(found)
+    return [replace(tile, minding="") if tile.minding in shared else tile for tile in found]
+
+
+def _tiles(document: Document, words: Words) -> list[Tile]:
+    """The same, each with all that is to be minded about it."""
     diversity, failures = document["diversity"], document["failures"]
+    best = names(document)[diversity["best_model"]]
     found = []
     if diversity["best"]["value"] is not None:
-        found.append(_tile(best_key(document), diversity["best"], words, names(document)[diversity["best_model"]]))
+        chosen = document["headline"]["models"] > 1 and diversity["best"]["low"] is not None
+        best = words("tiles.best_more", model=best) if chosen else best
+        found.append(_tile(of_counted(document, "best"), diversity["best"], words, best))
     if len(document["models"]) < 2:
         return found
     if failures["observed"]["value"] is not None:
         chance = words.value(failures["expected"]["value"], "percent")
-        found.append(_tile("fail", failures["observed"], words, words("tiles.fail_more", chance=chance)))
+        found.append(
+            _tile(of_counted(document, "fail"), failures["observed"], words, words("tiles.fail_more", chance=chance))
+        )
     if diversity["vote_gain"]["value"] is not None:
         vote = words.value(diversity["vote"]["value"], "percent")
-        found.append(_tile("vote", diversity["vote_gain"], words, words("tiles.vote_more", vote=vote)))
+        more = "vote_of_two" if document["headline"]["models"] == 2 else "vote_more"
+        found.append(
+            _tile(of_counted(document, "vote"), diversity["vote_gain"], words, words(f"tiles.{more}", vote=vote))
+        )
     if diversity["oracle"]["value"] is not None:
-        found.append(_tile("oracle", diversity["oracle"], words, words("tiles.oracle_more")))
+        found.append(_tile(of_counted(document, "oracle"), diversity["oracle"], words, words("tiles.oracle_more")))
     return found
 
 
+def minded_tiles(document: Document, words: Words) -> list[str]:
+    """What to mind about several of the tiles, each thing once."""
+    told = _shared_minding(_tiles(document, words))
+    comma = words("numbers.comma")
+    return [words("tiles.minding", labels=comma.join(labels), reason=reason) for reason, labels in told.items()]
+
+
+def _shared_minding(found: Sequence[Tile]) -> dict[str, list[str]]:
+    """What has to be minded about more than one tile, and the labels of these."""
+    told: dict[str, list[str]] = {}
+    for tile in found:
+        told.setdefault(tile.minding, []).append(tile.label)
+    return {minding: labels for minding, labels in told.items() if minding and len(labels) > 1}
+
+
 def _tile(key: str, number: Number, words: Words, detail: str) -> Tile:
-    told = points(number, words) if key == "vote" else words.number(number, "percent")
+    told = points(number, words) if key.startswith("vote") else words.number(number, "percent")
     value, _, interval = told.partition("\u00a0(")
     minding = words.reason(number["reason"]) if number["reason"] else ""
     interval = f"({interval}" if interval else words("tiles.no_interval")
     return Tile(words(f"tiles.{key}"), value, interval, detail, minding)
 
 
-def best_key(document: Document) -> Literal["best", "best_counted"]:
-    """How the best model is called, which need not be the best of all: a model that is left out may be better."""
+def of_counted(document: Document, key: str) -> str:
+    """The key of a text about the models together: where some are left out, the one that says so. The best of those
+    that count need not be the best of all, and what they all fail a model that is left out may get right."""
+    return f"{key}_counted" if _some_left_out(document) else key
+
+
+def _some_left_out(document: Document) -> bool:
+    """Whether numbers about the models together are of some of them only. Where fewer than two count there are no such
+    numbers, and the best is that of all."""
     found = document["headline"]
-    return "best_counted" if found["left_out"] and found["models"] > 1 else "best"
+    return bool(found["left_out"]) and found["models"] > 1
+
+
+def counted_note(document: Document, words: Words) -> str:
+    """Of whom a section on the models together does not speak; empty where it speaks of all."""
+    return _left_out(document, words) if _some_left_out(document) else ""
+
+
+def _left_out(document: Document, words: Words) -> str:
+    """Which models do not count, and why; empty for none."""
+    shown = names(document)
+    gone = [words(f"answer.{left['why']}", model=shown[left["model"]]) for left in document["headline"]["left_out"]]
+    more = words("numbers.and_more") if len(gone) > _NAMED_MODELS else ""
+    listed = words("numbers.comma").join(gone[:_NAMED_MODELS]) + more
+    return words("answer.left_out", models=listed) if gone else ""
+
+
+def failed_by_all(document: Document, shown: int, words: Words) -> str:
+    """How many examples every model fails, how many are listed, and when a label is suspected."""
+    total, sure = words.count(document["failures"]["total"]), words("numbers.percent", value=round(CONFIDENT * 100))
+    return words("failures.list_how", total=total, shown=shown, sure=sure)
+
+
+def no_layers(document: Document, words: Words) -> str:
+    """Why no layers are compared."""
+    return words("layers.none", reason=words.reason(document["representations"]["reason"]))
+
+
+def by_chance(document: Document, measure: Measure, pair: Pair, words: Words) -> str:
+    """The value that a measure of a pair has for models that are independent: a number, from the accuracies of the two
+    where it depends on them; a dash where no number is known."""
+    if formula := _BY_CHANCE.get(measure["name"]):
+        one, other = (document["models"][pair[end]]["metrics"]["accuracy"]["value"] for end in ("a", "b"))
+        classes = len(document["study"]["classes"])
+        return "—" if one is None or other is None or classes < 2 else words.value(formula(one, other, classes - 1))
+    # The rest of the words on it, such as `0, also for models …`, stands in Methods.
+    number = re.match(r"[-−]?\d+(\.\d+)?(?=$|[,; ][^/*])", measure["chance"] or "")
+    return number[0] if number else "—"
 
 
 def no_failures(document: Document, words: Words) -> str:
@@ -534,6 +686,8 @@ def answers(document: Document, example: Example, words: Words) -> list[tuple[st
 def bench_note(bench: Bench, words: Words) -> str:
     """How it was measured and where, what counts as a tie, and why it stands apart, if it does."""
     sentences = [words("bench.how", repetitions=bench["repetitions"], where=clean(bench["where"]), made=bench["made"])]
+    if bench["repetitions"] < FEWEST:
+        sentences.append(words("bench.first_look", least=FEWEST))
     if bench["floor"] is None:
         sentences.append(words("bench.untold"))
     else:

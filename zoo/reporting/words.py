@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
-from zoo.p_values import p_said, p_value
+from zoo.p_values import p_said, p_value, scientific
 from zoo.reporting.schema import Measure, Number
 
 # Controls, and the characters that turn the direction of the text around them: in a name they can only mislead.
@@ -189,12 +189,13 @@ class Words:
         return self._texts["numbers.percent"].format(value=_fixed(share * 100, digits))
 
     def count(self, value: float | None) -> str:
-        """A count, or three significant digits of a measurement, with thousands grouped: `1,234`, `0.512`."""
+        """A count, or three significant digits of a measurement, with thousands grouped: `1,234`, `0.512`, or
+        `5.04 × 10⁻⁵`."""
         if value is None:
             return "—"
         if value == int(value) or abs(value) >= 1000:
             return f"{value:,.0f}".replace("-", _MINUS)
-        return f"{value:.3g}".replace("-", _MINUS)
+        return scientific(f"{value:.3g}").replace("-", _MINUS).replace(" ", "\u00a0")
 
     def p_value(self, value: float | None) -> str:
         """`0.03`, `< 0.001`, `< 10⁻²¹⁵`, or a dash: for a cell under a heading that says what it is."""

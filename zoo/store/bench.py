@@ -25,6 +25,8 @@ TIMINGS = "bench.parquet"
 
 Figure = Literal["latency", "throughput"]
 FIGURES: tuple[Figure, ...] = ("latency", "throughput")
+FEWEST = 40
+"""Repetitions of a bench that is worth keeping; fewer are for a first look, and table and report say so."""
 TOO_NOISY = 2.0
 """A noise floor from which no two models are told apart: of two processes of one model one may take twice as long."""
 

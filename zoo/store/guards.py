@@ -82,7 +82,7 @@ def compare(study: Study) -> Comparison:
     # What the newest have in common, which may be more: an older answer sheet of the same model may have been shorter.
     common = frozenset.intersection(*(answers.block.keys for answers in newest))
     ids = tuple(item for item, label in first.block.rows if (item, label) in common)
-    left_out += _examples_left_out([answers for _, answers in together], len(ids))
+    left_out += _examples_left_out([answers for _, answers in together], common)
     classes = Counter(answers.classes for _, answers in together).most_common(1)[0][0]
     return Comparison(members, classes, ids, tuple(left_out), tuple(_notes(together)))
 
@@ -264,15 +264,15 @@ def _other_versions(one: _Answers, other: _Answers) -> str:
     return f" ({', '.join(changed[:3])})" if changed else ""
 
 
-def _examples_left_out(members: Sequence[_Answers], common: int) -> list[LeftOut]:
-    """One entry for each set of examples that is larger than what is common."""
-    entries = []
-    for answers in {answers.block.keys: answers for answers in reversed(members)}.values():
-        missing = len(answers.block.keys) - common
-        if missing:
-            reason = f"{answers.what} answered {len(answers.block.keys):,}, and {common:,} of them all runs answered"
-            entries.append(LeftOut(f"{missing:,} test examples", "not_answered", reason))
-    return entries
+def _examples_left_out(members: Sequence[_Answers], common: frozenset[tuple[str, str]]) -> list[LeftOut]:
+    """One entry for all examples that some run answered and another did not, however many sets of them there are."""
+    sets = {answers.block.keys: answers for answers in reversed(members)}
+    missing = len(frozenset.union(*sets) - common)
+    if not missing:
+        return []
+    largest = max(sets, key=len)
+    reason = f"{sets[largest].what} answered {len(largest):,}, and {len(common):,} of them all runs answered"
+    return [LeftOut(f"{missing:,} test example{'' if missing == 1 else 's'}", "not_answered", reason)]
 
 
 def _few(classes: Sequence[str]) -> str:

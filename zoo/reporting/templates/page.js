@@ -212,7 +212,7 @@
       const value = make("td", number.text, "n");
       const minding = [measure.z && measure.z[index] !== null ? "z = " + fixed(measure.z[index], 1) : "", number.reason];
       if (minding.some(Boolean)) value.append(make("small", " " + minding.filter(Boolean).join("; ")));
-      row(measure.title, [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", measure.chance)]);
+      row(measure.title, [value, make("td", number.interval, "n"), make("td", number.n === null ? "—" : String(number.n), "n"), make("td", Array.isArray(measure.chance) ? measure.chance[index] : measure.chance, "n")]);
     }
     for (const [reason, titles] of missing) {
       const cell = make("td", reason);
