@@ -811,3 +811,18 @@ def test_texts_come_from_a_run_that_read_them_beside_imported_answers(tmp_path):
     both = guards.Comparison(tuple(members), ("a", "b"), (), (), ())
     assert document._of_the_data(both) == records[1]
     assert document._of_the_data(guards.Comparison((members[0],), ("a", "b"), (), (), ())) == records[0]
+
+
+@pytest.mark.parametrize("word", ["task=foo", "runs_dir=elsewhere", "dataset="])
+def test_an_option_without_its_dashes_is_told_from_a_file(tmp_path, capsys, word):
+    answers = table(tmp_path / "answers.csv")
+    assert main([str(answers), word, "--runs-dir", str(tmp_path / "runs")]) == 2
+    name, _, value = word.partition("=")
+    assert f"Write --{name.replace('_', '-')} {value}".rstrip() in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_may_be_called_like_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "task=foo.csv")
+    assert main(["task=foo.csv"]) == 0
