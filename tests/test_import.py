@@ -826,3 +826,12 @@ def test_a_file_may_be_called_like_an_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table(tmp_path / "task=foo.csv")
     assert main(["task=foo.csv"]) == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path, suffix):
+    spaced = tuple(f" {name} " for name in HEADER)
+    plain = read([table(tmp_path / f"plain{suffix}")], tmp_path / "runs", Options(dataset="one"))
+    again = read([table(tmp_path / f"spaced{suffix}", header=spaced)], tmp_path / "runs", Options(dataset="one"))
+    assert [done.folder for done in again] == [done.folder for done in plain]
+    assert all(done.reused for done in again)

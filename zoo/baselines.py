@@ -129,8 +129,8 @@ def _fitted(texts: Sequence[str] | np.ndarray, min_df: int) -> Any:
     except ValueError:
         if min_df > 1:
             raise DataError(
-                f"Model 'linear': no term occurs in {min_df} of the {len(texts)} training texts (model.min_df={min_df}).\n"
-                "Write model.min_df=1, or train on more texts."
+                f"Model 'linear': no term occurs in {min_df} of the {len(texts)} training texts "
+                f"(model.min_df={min_df}).\nWrite model.min_df=1, or train on more texts."
             ) from None
         raise DataError(
             f"Model 'linear': no word of two letters or more occurs in the {len(texts)} training texts.\n"

@@ -131,8 +131,8 @@ def _require_device(device: str) -> None:
 class Written:
     """A report that has been written. said: its first two sentences and what to know before using them, in its
     language; kept: runs that it has from the report it extends; lacks: what the report that it replaces had and it has
-    not, in a line; counted: models that the first sentences are about; others: the studies that the runs which it leaves out
-    are of, in a line."""
+    not, in a line; counted: models that the first sentences are about; others: the studies of the runs that it leaves
+    out, in a line."""
 
     folder: Path
     said: tuple[str, ...]
