@@ -1,5 +1,5 @@
 # Each target sets up .venv by itself when it has to. Nothing is needed but Python 3.11 to 3.13, make and a package index.
-.PHONY: demo report test lint bench clean
+.PHONY: install demo report test lint bench clean
 .DELETE_ON_ERROR:
 
 # Waiting threads of OpenMP would burn the cores that other processes need.
@@ -14,6 +14,9 @@ PARTS := -e '.[data]' -e 'plugins/zoo-mlp[sentence]' $(foreach p,cnn transformer
 TESTED := -e '.[data,test,bench,hub,reference]' -e 'plugins/zoo-mlp[sentence]' $(foreach p,cnn transformer bert,-e plugins/zoo-$(p))
 RECIPES := pyproject.toml constraints.txt Makefile $(PLUGINS:%=plugins/zoo-%/pyproject.toml)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# The environment alone, for the commands of the README.
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m zoo.run model=bert task=sentiment

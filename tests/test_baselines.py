@@ -14,7 +14,7 @@ from zoo import baselines
 from zoo.baselines import Linear, Majority, _is_cjk
 from zoo.data import Split
 from zoo.engine.metrics import Bootstrap, evaluate
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, DataError
 
 GOOD = ["a fine film", "fine and moving", "a moving fine story", "great fine fun", "fine great cast"]
 BAD = ["a dull film", "dull and slow", "a slow dull story", "awful dull mess", "dull awful cast"]
@@ -177,3 +177,27 @@ def test_a_class_that_training_lacks_gets_its_column():
 def test_options_out_of_range(options, message):
     with pytest.raises(ConfigError, match=message):
         Linear(**options)
+
+
+@pytest.mark.parametrize(
+    ("texts", "min_df", "told"),
+    [
+        (
+            ["alpha", "beta", "gamma", "delta"],
+            2,
+            "no term occurs in 2 of the 4 training texts .*\nWrite model.min_df=1",
+        ),
+        (["?", "!", "a", "1"], 1, "no word of two letters or more occurs in the 4 training texts"),
+    ],
+)
+def test_texts_without_a_common_term_are_refused_with_what_would_be_right(texts, min_df, told):
+    split = text(texts, [0, 1, 0, 1])
+    with pytest.raises(DataError, match=told):
+        Linear(min_df=min_df).fit(split, split, seed=0)
+
+
+def test_the_advice_for_few_texts_works():
+    split = text(["alpha", "beta", "gamma", "delta"], [0, 1, 0, 1])
+    model = Linear(min_df=1)
+    model.fit(split, split, seed=0)
+    assert model.predict_proba(["alpha"]).shape == (1, 2)

@@ -104,9 +104,36 @@ def test_duplicates_across_splits_are_dropped_from_training_and_counted():
     assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [36, 6, 10]
     assert dict(splits.dropped) == {"train": 4, "validation": 1}
     assert splits.notes == (
+        "1 text stands under more than one label: 3 of the 57 examples.",
         "1 validation example was dropped: it also stands in test.",
         "4 training examples were dropped: they also stand in validation or test.",
     )
+
+
+def test_duplicates_within_a_split_and_contents_under_several_labels_are_noted_with_both_counts():
+    test = zoo.Labelled([f"c {i // 2}" for i in range(20)], [i // 2 % 2 for i in range(20)])
+    (note,) = zoo.load(Given(data(test=test))).notes
+    assert note.startswith(
+        "Exact duplicates of others in their split: 10 of 20 in test. Intervals take every test exam"
+    )
+    test = zoo.Labelled([f"c {i // 2}" for i in range(20)], [i % 2 for i in range(20)])
+    notes = zoo.load(Given(data(test=test))).notes
+    assert notes[0] == "10 texts stand under more than one label: 20 of the 66 examples."
+    assert len(notes) == 2
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_advice_for_a_class_that_a_split_lacks_can_be_followed(classes):
+    names = ["a", "b", "c"][:classes]
+
+    def split(name: str, size: int, present: int) -> zoo.Labelled:
+        return zoo.Labelled([f"{name} {i}" for i in range(size)], [i % present for i in range(size)])
+
+    parts = [split("train", 30, classes), split("test", 10, classes - 1), split("validation", 9, classes)]
+    text = message(zoo.Data(names, *parts))
+    assert f"no example of '{names[-1]}'" in text
+    assert ("leave the class out" in text) is (classes > 2), "of two classes one would remain"
+    assert "give all examples\nas one" in text
 
 
 def test_a_missing_validation_split_is_a_tenth_of_train_with_duplicates_together():
@@ -115,7 +142,10 @@ def test_a_missing_validation_split_is_a_tenth_of_train_with_duplicates_together
     assert len(splits.validation) == 40
     assert np.bincount(splits.validation.labels).tolist() == [20, 20]
     assert not {i[:16] for i in splits.validation.ids} & {i[:16] for i in splits.train.ids}
-    assert splits.notes == ("No validation split was given: 40 training examples serve as one.",)
+    assert splits.notes == (
+        "No validation split was given: 40 training examples serve as one.",
+        "Exact duplicates of others in their split: 180 of 360 in train, 20 of 40 in validation.",
+    )
     again = zoo.load(Given(data(train=zoo.Labelled(repeated, [i % 2 for i in range(400)]), validation=None)))
     assert again.fingerprint == splits.fingerprint
 

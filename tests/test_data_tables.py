@@ -73,6 +73,25 @@ def test_every_format_gives_the_same_splits(tmp_path):
     assert all_splits[0].classes == ("bad", "good")
 
 
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path):
+    plain = zoo.load(Table(path=write(tmp_path / "plain.csv", csv(ROWS))))
+    spaced = csv(ROWS, header=" text ,\tlabel ").replace("\n", "\r\n")
+    tabbed = tsv(ROWS).replace("label\ttext", " label\t text ", 1)
+    lines = jsonl(ROWS).replace('"text":', '" text":').replace('"label":', '"label ":')
+    files = [
+        write(tmp_path / "spaced.csv", "\ufeff" + spaced),
+        write(tmp_path / "spaced.tsv", tabbed),
+        write(tmp_path / "spaced.jsonl", lines),
+        str(tmp_path / "spaced.parquet"),
+    ]
+    pq.write_table(pa.table({" text ": [row[0] for row in ROWS], "label ": [row[1] for row in ROWS]}), files[-1])
+    for path in files:
+        assert zoo.load(Table(path=path)).fingerprint == plain.fingerprint, path
+        assert zoo.load(Table(path=path, text=" text ")).fingerprint == plain.fingerprint, path
+    twice = write(tmp_path / "twice.csv", csv([("a,b", "good")], header="text, text,label", quote=""))
+    assert "'text' stands 2 times" in message(path=twice)
+
+
 def test_fractions_and_seed_are_the_users(tmp_path):
     path = write(tmp_path / "a.csv", csv(ROWS))
     assert sizes(zoo.load(Table(path, validation_fraction=0.2, test_fraction=0.5))) == (18, 12, 30)

@@ -60,6 +60,7 @@ def test_broken_plugins_do_not_disturb_the_others_and_are_listed_with_their_reas
     reasons = dict(broken)
     assert reasons["absent"] == "No module named 'a_module_that_nobody_installed'"
     assert "unknown hook 'zoo_model'" in reasons["misspelt"]
+    assert reasons["misspelt"].endswith("Did you mean 'zoo_models'?")
     assert reasons["quitting"] == "SystemExit: no licence key"
 
     listed = shell("-m", "zoo.ls", "plugins")

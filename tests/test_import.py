@@ -811,3 +811,27 @@ def test_texts_come_from_a_run_that_read_them_beside_imported_answers(tmp_path):
     both = guards.Comparison(tuple(members), ("a", "b"), (), (), ())
     assert document._of_the_data(both) == records[1]
     assert document._of_the_data(guards.Comparison((members[0],), ("a", "b"), (), (), ())) == records[0]
+
+
+@pytest.mark.parametrize("word", ["task=foo", "runs_dir=elsewhere", "dataset="])
+def test_an_option_without_its_dashes_is_told_from_a_file(tmp_path, capsys, word):
+    answers = table(tmp_path / "answers.csv")
+    assert main([str(answers), word, "--runs-dir", str(tmp_path / "runs")]) == 2
+    name, _, value = word.partition("=")
+    assert f"Write --{name.replace('_', '-')} {value}".rstrip() in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_may_be_called_like_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "task=foo.csv")
+    assert main(["task=foo.csv"]) == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path, suffix):
+    spaced = tuple(f" {name} " for name in HEADER)
+    plain = read([table(tmp_path / f"plain{suffix}")], tmp_path / "runs", Options(dataset="one"))
+    again = read([table(tmp_path / f"spaced{suffix}", header=spaced)], tmp_path / "runs", Options(dataset="one"))
+    assert [done.folder for done in again] == [done.folder for done in plain]
+    assert all(done.reused for done in again)

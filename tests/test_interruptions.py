@@ -83,8 +83,11 @@ def test_control_c_ends_a_sweep_with_130_and_a_table_of_what_was_done(tmp_path: 
     assert "Traceback" not in err
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert [(row[0], row[4]) for row in rows] == [("majority", "complete"), ("mlp", "interrupted")]
+    assert "1 of the 3 cells was not begun. The same command again runs what is missing." in out
     told = {run.record["model"]: (run.status, run.record.get("interrupted")) for run in reading.runs(tmp_path / "runs")}
     assert told == {"majority": ("complete", None), "mlp": ("failed", True)}
+    whole = finished(tmp_path, "zoo.run", "-m", "model=majority,linear", *IMAGES, "report=off")
+    assert (whole.returncode, "not begun" in whole.stdout) == (0, False)
 
 
 def test_a_run_that_is_terminated_is_listed_as_interrupted_and_swept_up_by_the_next(tmp_path: Path) -> None:

@@ -202,13 +202,12 @@ def test_it_is_quick_and_imports_nothing_heavy():
     assert min(spent) < 0.7, spent
 
 
-@pytest.mark.parametrize("columns", [1, 8, 20, 60])
-def test_a_narrow_terminal(columns):
-    """A real pseudo-terminal that many columns wide."""
+def on_a_terminal(columns: int, *arguments: str) -> str:
+    """What `zoo.ls` prints on a real pseudo-terminal that many columns wide, without its control sequences."""
     code = (
         "import fcntl, struct, sys, termios; from zoo import ls\n"
         f"fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, {columns}, 0, 0))\n"
-        "sys.exit(ls.main([]))"
+        f"sys.exit(ls.main({list(arguments)!r}))"
     )
     leader, follower = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
@@ -228,9 +227,28 @@ def test_a_narrow_terminal(columns):
         pass
     os.close(leader)
     assert process.wait(timeout=60) == 0
-    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode()
+    return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode()
+
+
+@pytest.mark.parametrize("columns", [1, 8, 20, 60])
+def test_a_narrow_terminal(columns):
+    plain = on_a_terminal(columns)
     assert "Traceback" not in plain
     assert max(len(line) for line in plain.splitlines()) <= max(columns, 8)
+
+
+@pytest.mark.parametrize(("columns", "failed"), [(200, False), (80, False), (80, True), (30, False)])
+def test_no_name_no_key_and_no_interval_of_a_run_is_cut_at_any_width(tmp_path, columns, failed):
+    keys = [f"{number:016x}" for number in (10**15, 2 * 10**15, 3 * 10**15)]
+    for key, model in zip(keys, ("linear", "transformer", "mlp"), strict=True):
+        publish(tmp_path, model, key)
+    if failed:
+        publish(tmp_path, "cnn", "f" * 16, "failed", error={"type": "X", "message": "the loss is not finite " * 4})
+    plain = on_a_terminal(columns, "runs", "--runs-dir", str(tmp_path))
+    for whole in (*keys, "sentiment", "rotten_tomatoes", "transformer", "complete"):
+        assert whole in plain, plain
+    assert plain.count("(0.789–0.836)") == 3
+    assert max(len(line) for line in plain.splitlines() if "runs in" not in line) <= max(columns, 32)
 
 
 def test_ascii_only_output(tmp_path):

@@ -6,7 +6,10 @@ import dataclasses
 import enum
 import io
 import math
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -465,3 +468,17 @@ def test_the_page_of_options_names_every_option() -> None:
 def test_the_public_door_has_what_a_plugin_needs_for_its_options() -> None:
     assert zoo.option is option
     assert zoo.require is require
+
+
+@pytest.mark.parametrize("command", ["bench", "lineage", "ask", "disguise", "report", "import", "check", "cache", "ls"])
+def test_the_help_of_every_command_fits_80_columns(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"zoo.{command}", "--help"],
+        env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_the_examples_of_the_help_of_a_run_fit_80_columns() -> None:
+    assert [line for line in help_page.USAGE.splitlines() if len(line) > 80] == []

@@ -274,6 +274,16 @@ def test_an_option_of_none_that_is_chosen_names_those_that_have_it(installed: Re
         overrides.expand(["-m", "model=cnn,linear", "hidden=[3]"], installed)
 
 
+@pytest.mark.parametrize(("dataset", "option", "has"), [("image_folder", "path", "root"), ("table", "root", "path")])
+def test_what_another_dataset_calls_otherwise_is_answered_with_what_the_chosen_one_has(
+    installed: Registry, dataset: str, option: str, has: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        overrides.expand(["model=linear", f"dataset={dataset}", f"{option}=photos"], installed)
+    assert "Did you mean" not in str(caught.value)  # what is spelt alike is something else
+    assert has in str(caught.value).partition("The chosen dataset has: ")[2].partition(".")[0].split(", ")
+
+
 def test_a_variant_has_the_options_of_what_it_builds_on(
     installed: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,6 +227,15 @@ def test_a_hook_that_is_not_known_is_misspelt_unless_it_is_optional(
         loaded(module(zoo_of_tomorrow=zoo.hookimpl(zoo_of_tomorrow)), monkeypatch, manager)
 
 
+def test_a_misspelt_hook_is_answered_with_the_nearest_one(
+    monkeypatch: pytest.MonkeyPatch, manager: pluggy.PluginManager
+) -> None:
+    def zoo_run_start(run: object) -> None: ...
+
+    with pytest.raises(pluggy.PluginValidationError, match=r"'zoo_run_start'.* Did you mean 'zoo_run_started'\?$"):
+        loaded(module(zoo_run_start=zoo.hookimpl(zoo_run_start)), monkeypatch, manager)
+
+
 def test_observers_are_called_in_pluggys_order() -> None:
     """Of the same functions, registered in the same order, pluggy itself calls them as we do."""
     heard: list[str] = []

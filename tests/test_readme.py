@@ -1,6 +1,7 @@
 """Every command that the README and the pages of docs/ show, run as it stands there, one after the other, in an
 environment of its own."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,9 @@ import venv
 from pathlib import Path
 
 import pytest
+
+from zoo.reporting import story
+from zoo.reporting.words import Words
 
 CHECKOUT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -82,3 +86,10 @@ def test_a_page_of_the_docs_links_only_what_is_there(page: Path):
 
 def test_the_readme_is_short():
     assert len((CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_readme_and_the_committed_report_say_the_same_two_numbers():
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    document = json.loads((CHECKOUT / "reports" / "sentiment" / "report.json").read_text(encoding="utf-8"))
+    for line in story.first_lines(document, Words())[:2]:
+        assert line.replace("\u00a0", " ") in text

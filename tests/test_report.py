@@ -123,8 +123,8 @@ def test_a_sweep_of_another_recipe_or_without_the_earlier_runs_leaves_the_report
 def test_the_screen_says_the_first_two_sentences_and_then_the_place(zoo_report, tmp_path):
     done = zoo_report("study=runs", f"out={tmp_path}", "name=said", "draws=50", "permutations=10")
     first, second, *cautions, place_ = done.stdout.splitlines()
-    assert re.fullmatch(r"2 models count as \d\.\d+\W.*independent ones\.", first)
-    assert re.fullmatch(r"They all fail together as often as (at least )?\d\.\d.*independent ones\.", second)
+    assert re.fullmatch(r"2 models count as \d\.\d\d\W.*independent ones\.", first)
+    assert re.fullmatch(r"They all fail together as often as (at least )?\d\.\d\d\W.*independent ones\.", second)
     assert cautions == []
     assert place_ == f"Report: {tmp_path / 'said' / 'index.html'}"
     text = (tmp_path / "said" / "report.md").read_text(encoding="utf-8").replace("\\", "")

@@ -165,3 +165,19 @@ def test_a_report_of_another_version_or_none_at_all_is_no_obstacle(capsys):
         code, lines, _ = reported(capsys, "name=x")
         assert code == 0
         assert not [line for line in lines if LACKS in line]
+
+
+def test_of_several_studies_the_one_that_is_written_up_and_the_others_are_named(capsys):
+    for name in ("one", "two", "three"):
+        write_run(Path("runs"), name, 0, noisy(), LABELS)
+    code, lines, _ = reported(capsys)
+    assert code == 0
+    assert not any("studies" in line for line in lines), "there is one"
+    for name in ("one", "two"):
+        write_run(Path("runs"), name, 0, LABELS, (LABELS + 1) % 3, dataset="plants")
+    code, lines, _ = reported(capsys)
+    assert code == 0
+    (told,) = (line for line in lines if "studies" in line)
+    assert "this report is of text_classification/animals (3 runs)" in told
+    assert "Left out: text_classification/plants (2 runs)" in told
+    assert told.endswith("study=runs/text_classification/plants")

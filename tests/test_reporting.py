@@ -331,8 +331,8 @@ class TestLanguages:
     def test_chinese_is_written_throughout(self) -> None:
         made = zoo.reporting.render(document(names=["甲", "乙", "丙", "丁"]), "zh")
         text = made["report.md"].decode()
-        assert "**4 个模型相当于 1.6 (1.5–1.7) 个相互独立的模型。**" in plain(text)
-        assert "它们全都出错的频率，相当于 2.1 (1.9–2.3) 个相互独立的模型全都出错的频率。" in plain(text)
+        assert "**4 个模型相当于 1.60 (1.48–1.72) 个相互独立的模型。**" in plain(text)
+        assert "它们全都出错的频率，相当于 2.10 (1.90–2.30) 个相互独立的模型全都出错的频率。" in plain(text)
         assert '<html lang="zh-Hans">' in made["index.html"].decode()
         english = {text for key, text in catalogue("en").items() if len(text) > 12}
         assert not [sentence for sentence in english if sentence in text]
@@ -478,9 +478,9 @@ class TestHeadline:
     @pytest.mark.parametrize(
         ("effective", "sentence"),
         [
-            (estimate(1.6, 1.4, 1.9, 9), "4 models count as 1.6\u00a0(1.4–1.9) independent ones."),
+            (estimate(1.6, 1.4, 1.9, 9), "4 models count as 1.60\u00a0(1.40–1.90) independent ones."),
             (estimate(1.04, 1.01, 1.06, 9), "4 models count as 1.04\u00a0(1.01–1.06) independent ones."),
-            (estimate(1.6, n=9), "4 models count as 1.6 independent ones, without an interval."),
+            (estimate(1.6, n=9), "4 models count as 1.60 independent ones, without an interval."),
             (
                 estimate(None, n=9, reason="no failure"),
                 "How many independent models these count as cannot be said: no failure.",
@@ -495,14 +495,14 @@ class TestHeadline:
     @pytest.mark.parametrize(
         ("joint", "sentence"),
         [
-            (estimate(2.1, 1.9, 2.4, 9), "They all fail together as often as 2.1\u00a0(1.9–2.4) independent ones."),
+            (estimate(2.1, 1.9, 2.4, 9), "They all fail together as often as 2.10\u00a0(1.90–2.40) independent ones."),
             (
                 estimate(4.6, 3.2, None, 9, "few", "at_least"),
-                "They all fail together as often as at least 3.2 independent ones.",
+                "They all fail together as often as at least 3.20 independent ones.",
             ),
             (
                 estimate(None, 3.2, None, 9, "none", "at_least"),
-                "They all fail together as often as at least 3.2 independent ones.",
+                "They all fail together as often as at least 3.20 independent ones.",
             ),
             (
                 estimate(None, n=9, reason="nothing to cover"),
@@ -555,11 +555,11 @@ class TestHeadline:
         made["diversity"]["best"] = number(0.9, n=9, reason="the model is never wrong in some draws")
         told = story.first_lines(check(made), Words())
         end = " independent ones, with too few failures for an interval."
-        assert told[0] == "4 models count as 1.6" + end
-        assert told[1] == "They all fail together as often as 1.6" + end
+        assert told[0] == "4 models count as 1.60" + end
+        assert told[1] == "They all fail together as often as 1.60" + end
         made["headline"]["effective_models"]["reason"] = FEW_RIGHT
         told = story.first_lines(check(made), Words())
-        assert told[0] == "4 models count as 1.6 independent ones, with too few right answers for an interval."
+        assert told[0] == "4 models count as 1.60 independent ones, with too few right answers for an interval."
         tile = story.tiles(made, Words())[0]
         assert (tile.interval, tile.minding) == ("(no interval)", "the model is never wrong in some draws")
 

@@ -107,6 +107,17 @@ def test_an_edited_file_fails_the_command(place, capsys):
     assert re.search(r"^written: the first that differs is report.md, line \d+: '.*for.*' in the report, '.*as", told)
 
 
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [("\n", "1 line more"), ("\n\n", "2 lines more"), (None, "1 line fewer")],
+)
+def test_a_text_that_only_ends_later_or_earlier_is_told_so(place, compared, end, told):
+    file = place / "written" / "tables" / "metrics.csv"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.rstrip("\n") if end is None else text + end, encoding="utf-8")
+    assert compared()[0] == f"tables/metrics.csv: it ends with {told} than by its numbers"
+
+
 def test_the_data_within_the_page_are_compared(place, compared):
     page = place / "written" / "index.html"
     head, begin, rest = page.read_text(encoding="utf-8").partition('<script type="application/json" id="data">')

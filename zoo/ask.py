@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 USAGE = """python -m zoo.ask RUN RUN … out=FOLDER [option=value …]
 
-RUN  complete runs on one data set: folders, or patterns such as 'runs/*/digits/mlp/*'
+RUN  complete runs on one data set: folders, or patterns such as
+     'runs/*/digits/mlp/*'
 {options}
 
-Models compute as they were stored; a model that fits itself (logistic regression, say) is fitted again."""
+Models compute as they were stored; a model that fits itself (logistic
+regression, say) is fitted again."""
 
 BATCH = 256
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zoo.errors import DataError
 from zoo.models import Modality, Predictor
 from zoo.options import option
 
@@ -76,7 +77,7 @@ class Linear(Predictor):
         self._classes = len(train.classes)
         self._vectorizer = None
         if train.modality == "text":
-            self._vectorizer = _vectorizer(train.examples, self.min_df).fit(train.examples)
+            self._vectorizer = _fitted(train.examples, self.min_df)
         else:
             self._mean = _pixels(train.examples).mean(axis=0)
         inputs = self._inputs(train.examples)
@@ -119,6 +120,22 @@ class Linear(Predictor):
         full = np.zeros((inputs.shape[0], self._classes))
         full[:, model.classes_] = model.predict_proba(inputs)
         return full
+
+
+def _fitted(texts: Sequence[str] | np.ndarray, min_df: int) -> Any:
+    """The vectorizer with its terms. Raises DataError where no term is left."""
+    try:
+        return _vectorizer(texts, min_df).fit(texts)
+    except ValueError:
+        if min_df > 1:
+            raise DataError(
+                f"Model 'linear': no term occurs in {min_df} of the {len(texts)} training texts "
+                f"(model.min_df={min_df}).\nWrite model.min_df=1, or train on more texts."
+            ) from None
+        raise DataError(
+            f"Model 'linear': no word of two letters or more occurs in the {len(texts)} training texts.\n"
+            "Is it the right column? text=… names it."
+        ) from None
 
 
 def _vectorizer(texts: Sequence[str] | np.ndarray, min_df: int) -> Any:

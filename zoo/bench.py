@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 USAGE = """python -m zoo.bench study=runs/<task>/<dataset> [option=value …]
 
-Every stored model in a process of its own, one of them twice (what differs between the two is noise), taking turns.
-Written: bench.json and bench.parquet in the study's folder; the next report of the study shows them.
+Every stored model in a process of its own, one of them twice (what differs
+between the two is noise), taking turns. Written: bench.json and bench.parquet
+in the study's folder; the next report of the study shows them.
 
 {options}"""
 

@@ -130,7 +130,13 @@ class _Ended(BaseException):
 
 
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What argparse makes of the words; where it would end the process, `run` returns the code."""
+    """What argparse makes of the words; where it would end the process, `run` returns the code. Raises ConfigError for
+    `task=x` where the option is `--task` and no file is called so: other commands have options of that form."""
+    for word in sys.argv[1:] if arguments is None else arguments:
+        name, equals, value = word.partition("=")
+        flag = f"--{name.replace('_', '-')}"
+        if equals and flag in parser._option_string_actions and not os.path.lexists(word):
+            raise ConfigError(f"'{word}': options of {parser.prog} have dashes. Write {flag} {value}".rstrip())
     with ending():
         return parser.parse_args(arguments)
 

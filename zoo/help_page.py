@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from zoo.plugins import Entry, Registry
 
 USAGE = """python -m zoo.run model=NAME [task=NAME] [dataset=NAME] [option=value …]
-python -m zoo.run -m model=a,b seed=0,1,2      every combination; the same command again does what is missing
+python -m zoo.run -m model=a,b seed=0,1,2
+    every combination; the same command again does what is missing
 
 For example
   python -m zoo.run model=bert task=sentiment
-  python -m zoo.run model=linear task=sentiment dataset=table path=reviews.csv text=review label=stars
+  python -m zoo.run model=linear task=sentiment \\
+    dataset=table path=reviews.csv text=review label=stars
   python -m zoo.run model=bert --help            with the options of bert
 
---cfg job prints the composed configuration, --hydra-help what Hydra itself can do."""
+--cfg job prints the composed configuration, --hydra-help what Hydra can do."""
 
 TRAINING = "Training (null: what the model's recipe suggests, or else the value in brackets)"
 

@@ -151,11 +151,12 @@ def _environment(cells: int) -> Iterator[None]:
 @dataclass(frozen=True)
 class Sweep:
     """What Hydra said of a sweep before it began. folder: of its notes; report: what is asked of its report, as options
-    of `zoo.report`, None for none; words: the command."""
+    of `zoo.report`, None for none; words: the command; cells: how many it has, 0 where that is not known."""
 
     folder: Path
     report: Mapping[str, Any] | None
     words: tuple[str, ...]
+    cells: int = 0
 
 
 _sweep: list[Sweep] = []
@@ -198,7 +199,7 @@ class Watch(Callback):
             _require_room(folder, range(cells) if cells else None)
             for note in _notes(folder):  # of an earlier sweep, in a folder that hydra.sweep.dir chose
                 note.unlink()
-        _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words))
+        _sweep.append(Sweep(folder, asked if config.report is Report.auto else None, words, cells))
 
 
 def _require_place(config: DictConfig) -> None:
@@ -353,6 +354,10 @@ def close_sweep(sweep: Sweep) -> int:
     progress.show_cells(screen, cells)
     for line in progress.reasons(cells):
         screen.print(line, soft_wrap=True, markup=False)
+    left = sweep.cells - len({file.name.split("-")[1] for file in _notes(sweep.folder)})  # a cell may leave several
+    if left > 0:
+        told = f"{left} of the {sweep.cells} cells {'was' if left == 1 else 'were'} not begun."
+        screen.print(f"{told} The same command again runs what is missing.", soft_wrap=True, markup=False)
     return guard.FAILED if any(told["status"] == "failed" for told in cells) else 0
 
 

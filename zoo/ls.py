@@ -16,7 +16,7 @@ from rich.text import Text
 from zoo import guard
 from zoo.errors import DamagedRun, RequestError, StoreError, UnknownName, did_you_mean
 from zoo.phases import phase
-from zoo.progress import activity, console, interval
+from zoo.progress import activity, console, interval, show_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -170,8 +170,10 @@ def _show_runs(screen: Console, runs_dir: Path | None, verify: bool) -> None:
         return
     with phase(f"reading the runs in {root}"):
         rows = [_run(run, verify) for run in runs(root)]
-    columns = ("task", "dataset", "model", "seed", "status", "accuracy (95 %)", "age", "key", "note")
-    screen.print(_table(f"{len(rows)} runs in {root}", columns, rows))
+    title, accuracy = f"{len(rows)} runs in {root}", "accuracy (95 %)"
+    columns = ("task", "dataset", "model", "seed", "status", accuracy, "age", "key", "note")
+    own = ("model", "seed", "status", accuracy, "key")
+    show_rows(screen, lambda *table: _table(title, *table), columns, rows, own, (accuracy,))
 
 
 def _run(run: Run, verify: bool = False) -> tuple[str, ...]:

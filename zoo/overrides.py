@@ -218,7 +218,10 @@ def _expand(argument: str, owners: Mapping[str, set[str]], registry: Registry) -
 
 def _short_form(name: str, value: str, owners: Mapping[str, set[str]], registry: Registry) -> str:
     if name not in owners:
-        further = f"{did_you_mean(name, [*ROOT, *GROUPS, *owners])}{_elsewhere(name, registry)}"
+        # Where others have it the chosen parts may call it something else, so all that they have is named.
+        having = _having(name, registry)
+        further = _elsewhere(name, registry) + "".join(_chosen_has(kind, owners) for kind in having)
+        further = further or did_you_mean(name, [*ROOT, *GROUPS, *owners])
         raise ConfigError(f"No option '{name}'.{further} All options: python -m zoo.run --help")
     if len(owners[name]) > 1:
         forms = " or ".join(f"{owner}.{name}{value}" for owner in sorted(owners[name]))
@@ -336,19 +339,31 @@ def _unknown_option(found: re.Match[str], arguments: list[str], registry: Regist
     section, _, name = full.rpartition(".")
     known = _options(section, arguments, registry)
     listed = f" {section} has: {', '.join(known)}." if known and section else ""
-    further = f"{did_you_mean(name, known)}{_elsewhere(name, registry, section)}"
+    further = _elsewhere(name, registry, section) or did_you_mean(name, known)
     return ConfigError(f"No option '{full}'.{listed}{further} All options: python -m zoo.run --help")
 
 
 def _elsewhere(name: str, registry: Registry, section: str | None = None) -> str:
     """`" It is an option of model bert, mlp."`: which others have it, in one section or in all; empty when none has."""
+    having = _having(name, registry, section)
+    found = "; ".join(f"{kind} {', '.join(names)}" for kind, names in having.items())
+    return f" It is an option of {found}." if found else ""
+
+
+def _having(name: str, registry: Registry, section: str | None = None) -> dict[str, list[str]]:
+    """Kind -> names of those of all that are installed that have the option; without kinds of which none has."""
     having = {
         kind: [entry.name for entry in entries.values() if name in (item.name for item in fields_of(entry.cls))]
         for kind, entries in registry.entries.items()
         if section in (None, kind) and kind != "measure"
     }
-    found = "; ".join(f"{kind} {', '.join(names)}" for kind, names in having.items() if names)
-    return f" It is an option of {found}." if found else ""
+    return {kind: names for kind, names in having.items() if names}
+
+
+def _chosen_has(kind: str, owners: Mapping[str, set[str]]) -> str:
+    """`" The chosen dataset has: root, size."`: the options of what the command line chose of a kind."""
+    names = [name for name, sections in owners.items() if kind in sections]
+    return f" The chosen {kind} has: {', '.join(names) or 'no options'}."
 
 
 def _options(section: str, arguments: list[str], registry: Registry) -> list[str]:

@@ -220,7 +220,7 @@ def _load(
     module = point.load()
     try:
         manager.register(module, name)
-        manager.check_pending()  # a hook that no specification knows is a misspelt one
+        _check_spelling(manager)
         if not manager.get_hookcallers(module):
             raise PluginError(f"'{point.value}' implements no hook; did you forget @zoo.hookimpl?")
         _refuse_wrappers(manager, module)
@@ -237,6 +237,17 @@ def _load(
         _unregister(manager, module)
         raise
     return brought, packages[0] if packages else None
+
+
+def _check_spelling(manager: pluggy.PluginManager) -> None:
+    """Raise PluginValidationError for a hook that no specification knows, with the nearest one that there is."""
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        unknown = re.search(r"unknown hook '(\w+)'", str(error))
+        known = [name for name in vars(hookspecs) if name.startswith("zoo_")]
+        near = did_you_mean(unknown[1], known) if unknown else ""
+        raise pluggy.PluginValidationError(error.plugin, f"{error}{near}") from None
 
 
 def _call(manager: pluggy.PluginManager, module: Any, hook: str) -> list[Any]:

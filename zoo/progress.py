@@ -468,6 +468,33 @@ def _print_fitting(screen: Console, tables: Sequence[Table], wrapped: bool = Fal
     return False
 
 
+def show_rows(
+    screen: Console,
+    made: Callable[[Sequence[str], Sequence[Sequence[str]]], Table],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    own: Container[str],
+    intervals: Container[str],
+) -> None:
+    """Print a table so that no cell is cut, as `show_cells` does. made: a table of columns and rows; own: the columns
+    that stay although they say the same in every row; intervals: those that hold them."""
+    if _print_fitting(screen, [made(columns, rows)]):
+        return
+    values = dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else {}
+    same = {name: cells[0] for name, cells in values.items() if len(set(cells)) == 1 and name not in own}
+    if said := " · ".join(f"{name} {value}" for name, value in same.items() if value):
+        _print_wrapped(screen, f"In all rows: {said}")
+    kept = [place for place, name in enumerate(columns) if name not in same]
+    names, cells = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    lines = [
+        [_in_lines(text) if name in intervals else text for name, text in zip(names, row, strict=True)]
+        for row in (names, *cells)
+    ]
+    if not _print_fitting(screen, [made(names, cells), made(lines[0], lines[1:])]):
+        screen.print(made(names, cells).title or "")
+        _print_stacked(screen, names, cells)
+
+
 def _print_stacked(screen: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose rows have lines of their own: the names first, then each value with its interval."""
     for row in rows:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,13 +135,15 @@ def _require_device(device: str) -> None:
 class Written:
     """A report that has been written. said: its first two sentences and what to know before using them, in its
     language; kept: runs that it has from the report it extends; lacks: what the report that it replaces had and it has
-    not, in a line; counted: models that the first sentences are about."""
+    not, in a line; counted: models that the first sentences are about; others: the studies of the runs that it leaves
+    out, in a line."""
 
     folder: Path
     said: tuple[str, ...]
     kept: int = 0
     lacks: str = ""
     counted: int = 0
+    others: str = ""
 
 
 def tell(written: Written) -> None:
@@ -148,6 +151,8 @@ def tell(written: Written) -> None:
     lines = list(written.said)
     if written.kept:
         lines.append(f"Together with {written.kept} run{'s' * (written.kept > 1)} of the report that was there.")
+    if written.others:
+        lines.append(printable(written.others))
     if written.lacks:
         lines.append(printable(written.lacks))
     screen = progress.console()
@@ -193,7 +198,34 @@ def write(paths: Sequence[str | Path], request: Request, words: Sequence[str], e
             reporting.write(document, folder, request.language)
         registry().notify("zoo_report_written", document=document, folder=folder)
     said = tuple(story.first_lines(document, Words(request.language)))
-    return Written(folder, said, len(together) - len(paths), lacks, document["headline"]["models"])
+    others = other_studies(document)
+    return Written(folder, said, len(together) - len(paths), lacks, document["headline"]["models"], others)
+
+
+def other_studies(document: Document) -> str:
+    """The studies, by task and dataset, of the runs that were left out, with how many each; empty where all that was
+    found is of one study."""
+    from zoo.store import reading
+
+    own = (document["study"]["task"], document["study"]["dataset"])
+    found: Counter[tuple[str, str]] = Counter()
+    folders: dict[tuple[str, str], Path] = {}
+    for item in document["left_out"]:
+        if item["folder"] is None:
+            continue
+        with contextlib.suppress(StoreError):
+            record = reading.read_record(Path(item["folder"]))
+            study = (str(record.get("task")), str(record.get("dataset")))
+            if study != own:
+                found[study] += 1
+                folders.setdefault(study, Path(item["folder"]))
+    if not found:
+        return ""
+    listed = ", ".join(f"{'/'.join(study)} ({count} run{'s' * (count > 1)})" for study, count in found.items())
+    return (
+        f"Of the studies found this report is of {'/'.join(own)} ({len(document['provenance']['runs'])} runs). "
+        f"Left out: {listed}. For that: study={folders[next(iter(found))].parent.parent}"
+    )
 
 
 def _require_outside_runs(paths: Sequence[str | Path], request: Request) -> None:

@@ -274,12 +274,16 @@ def _without_library(old: str, new: str) -> tuple[list[str], bool]:
 
 
 def _first_line(name: str, old: str, new: str) -> str | None:
-    """Where two texts first differ, in words."""
+    """Where two texts first differ, in words: the first line that does, or how many one has more than the other."""
     if old == new:
         return None
     lines = [text.split("\n") for text in (old, new)]
-    at = next((at for at, (a, b) in enumerate(zip(*lines, strict=False)) if a != b), min(map(len, lines)))
-    said = [_around(each[at], other[at]) if at < min(map(len, lines)) else "" for each, other in (lines, lines[::-1])]
+    at = next((at for at, (a, b) in enumerate(zip(*lines, strict=False)) if a != b), None)
+    if at is None:
+        more = len(lines[0]) - len(lines[1])
+        counted = f"{abs(more)} line{'s' * (abs(more) > 1)} {'more' if more > 0 else 'fewer'}"
+        return f"{name}: it ends with {counted} than by its numbers"
+    said = [_around(each[at], other[at]) for each, other in (lines, lines[::-1])]
     return f"{name}, line {at + 1}: '{said[0]}' in the report, '{said[1]}' by its numbers"
 
 

@@ -317,7 +317,8 @@ def _cut(whole: Labelled, classes: Sequence[str], options: UserData) -> Data:
             raise DataError(
                 f"The class '{name}' has {len(contents[label])} distinct example(s) among {len(whole.labels)} in "
                 f"{len(classes)} classes. To be cut into train, validation and test it needs three or more.\n"
-                "Add examples, leave the class out, or check that the right label column is named."
+                f"Add examples{', leave the class out' * (len(classes) > 2)}, or check that the right label column is "
+                "named."
             )
     cut = Cut(options.validation_fraction, options.test_fraction, options.split_seed)
     train, validation, test = split_three(whole, cut)

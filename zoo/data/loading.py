@@ -80,7 +80,7 @@ def prepare(dataset: Dataset) -> Splits:
         if labelled is not None
     }
     _check_one_shape(list(parts.values()))
-    notes: list[str] = list(data.notes)
+    notes: list[str] = [*data.notes, *_contradictions(list(parts.values()))]
     dropped: dict[str, int] = {"train": 0, "validation": 0}
     for name, others in (("validation", ("test",)), ("train", ("validation", "test"))):
         if name in parts:
@@ -92,6 +92,7 @@ def prepare(dataset: Dataset) -> Splits:
         notes.append(f"No validation split was given: {len(parts['validation'])} training examples serve as one.")
     for name, part in parts.items():
         _check_complete(part, dropped.get(name, 0))
+    notes.extend(_repetitions(parts))
     splits = {name: _split(part) for name, part in parts.items()}
     return Splits(
         train=splits["train"],
@@ -355,10 +356,13 @@ def _check_complete(part: _Part, dropped: int) -> None:
     missing = [name for name, count in zip(part.classes, counts, strict=True) if not count]
     if missing:
         why = f", after {dropped} duplicates of other splits were dropped" if dropped else ""
+        left = len(part.classes) - len(missing)
+        leave = ", leave the class out of all splits" if left > 1 else ""
         raise DataError(
             f"Dataset '{part.dataset}': the {part.name} split ({len(part)} examples{why}) has no example of "
             f"{_listed(missing)}.\nEvery split needs every class ({_listed(part.classes)}). "
-            "Add examples of it, or leave the class out of all splits."
+            f"Add examples of it{leave}, or give all examples\nas one, without splits: it is cut so that each split "
+            "has some of every class."
         )
 
 
@@ -388,6 +392,31 @@ def _drop_note(name: SplitName, others: list[SplitName], count: int) -> list[str
         return []
     were, stand = ("example was", "it also stands") if count == 1 else ("examples were", "they also stand")
     return [f"{count} {_ADJECTIVES[name]} {were} dropped: {stand} in {' or '.join(others)}."]
+
+
+def _contradictions(parts: Sequence[_Part]) -> list[str]:
+    """A note of how many contents stand under more than one label, and how many examples these are."""
+    labels: dict[str, set[int]] = {}
+    for part in parts:
+        for content, label in zip(part.ids, part.labels.tolist(), strict=True):
+            labels.setdefault(content, set()).add(label)
+    contradicted = {content for content, several in labels.items() if len(several) > 1}
+    if not contradicted:
+        return []
+    count = sum(content in contradicted for part in parts for content in part.ids)
+    what, total = parts[0].modality, sum(map(len, parts))
+    stand = f"{what} stands" if len(contradicted) == 1 else f"{what}s stand"
+    return [f"{len(contradicted):,} {stand} under more than one label: {count:,} of the {total:,} examples."]
+
+
+def _repetitions(parts: Mapping[SplitName, _Part]) -> list[str]:
+    """A note of how many examples of each split are exact duplicates of others of the same split."""
+    repeated = {name: len(part) - len(set(part.ids)) for name, part in parts.items()}
+    told = [f"{count:,} of {len(parts[name]):,} in {name}" for name, count in repeated.items() if count]
+    if not told:
+        return []
+    warning = " Intervals take every test example as independent." if repeated["test"] else ""
+    return [f"Exact duplicates of others in their split: {', '.join(told)}.{warning}"]
 
 
 def _carve(train: _Part) -> tuple[_Part, _Part]:

@@ -261,10 +261,12 @@ def _ragged(path: Path, line: int, row: Sequence[str], header: Sequence[str]) ->
 
 
 def _column(path: Path, header: Sequence[str], wanted: str, separator: str = "") -> int:
-    """The position of a column. Raises DataError when it is missing or stands twice."""
-    count = list(header).count(wanted)
+    """The position of a column; blanks around names do not count. Raises DataError for one that is missing or stands
+    twice."""
+    header = [name.strip() for name in header]
+    count = header.count(wanted.strip())
     if count == 1:
-        return list(header).index(wanted)
+        return header.index(wanted.strip())
     if count:
         raise DataError(f"{path}: the column '{wanted}' stands {count} times in the header. Rename the others.")
     if not header:
@@ -294,14 +296,16 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
                 ) from None
             if not isinstance(row, Mapping):
                 raise _NoColumns(f"{path} line {number}: {kind(row)}, not an object with named values.", [])
-            for wanted in (columns.text, columns.label):
+            row = {name.strip(): value for name, value in row.items()}
+            text, label = columns.text.strip(), columns.label.strip()
+            for wanted in (text, label):
                 if wanted not in row:
                     raise _NoColumns(
                         f"{path} line {number} has no '{wanted}'. It has: {', '.join(row)}.{did_you_mean(wanted, row)} "
                         "Name the columns: text=<name> label=<name>",
                         list(row),
                     )
-            yield f"line {number}", row[columns.text], row[columns.label]
+            yield f"line {number}", row[text], row[label]
 
 
 def _parquet(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
@@ -311,11 +315,11 @@ def _parquet(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
 
     try:
         with pq.ParquetFile(path) as file:
-            for wanted in (columns.text, columns.label):
-                _column(path, file.schema_arrow.names, wanted)
+            names = file.schema_arrow.names
+            wanted = [names[_column(path, names, name)] for name in (columns.text, columns.label)]
             row = 0
-            for batch in file.iter_batches(columns=list(dict.fromkeys([columns.text, columns.label]))):
-                texts, labels = (batch.column(name).to_pylist() for name in (columns.text, columns.label))
+            for batch in file.iter_batches(columns=list(dict.fromkeys(wanted))):
+                texts, labels = (batch.column(name).to_pylist() for name in wanted)
                 for text, label in zip(texts, labels, strict=True):
                     row += 1
                     yield f"row {row}", text, label

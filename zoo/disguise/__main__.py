@@ -30,13 +30,16 @@ def usage() -> str:
 RUN            the folder of a complete run of a model that the engine trains
 how=           steps from left to right, such as prune:0.5,permute,quantise:8
 seed=0         of everything that is drawn
-out={DEFAULT}  folder in which the new run is kept; not the one that holds the runs it is made from, since a report on
-               these would then count it, too
+out={DEFAULT}  folder in which the new run is kept; not the one that holds the
+               runs it is made from, since a report on these would then count
+               it, too
 device=auto    cpu, cuda or mps
-data=auto      true reads whatever data the run names; auto: those of the installation and below this folder
+data=auto      true reads whatever data the run names; auto: those of the
+               installation and below this folder
 
-A report on both, study=runs,{DEFAULT}, counts the new run as one more model. It says first, from the new run's record
-and before any test, which run it was made from and by which steps, and whether the weights speak against that.
+A report on both, study=runs,{DEFAULT}, counts the new run as one more model.
+It says first, from the new run's record and before any test, which run it was
+made from and by which steps, and whether the weights speak against that.
 
 Steps:
 {kinds}"""

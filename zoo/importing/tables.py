@@ -164,7 +164,7 @@ def _delimited(path: Path) -> Iterator[tuple[str, Record, list[str]]]:
         quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
         rows = csv.reader(file, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)
         try:
-            names = next(rows, [])
+            names = [name.strip() for name in next(rows, [])]
             if not names:
                 raise DataError(f"{path} is empty. The first line has to name the columns.")
             line = rows.line_num + 1
@@ -183,7 +183,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Record, list[str]]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                record = json_object(line, f"{path} line {number}")
+                found = json_object(line, f"{path} line {number}")
+                record = {name.strip(): value for name, value in found.items()}
                 names.update(dict.fromkeys(record))
                 yield f"{path} line {number}", record, list(names)
 
@@ -205,10 +206,10 @@ def _parquet(path: Path) -> Iterator[tuple[str, Record, list[str]]]:
 
     try:
         with pq.ParquetFile(path) as file:
-            names, number = list(file.schema_arrow.names), 0
+            names, number = [name.strip() for name in file.schema_arrow.names], 0
             for batch in file.iter_batches():
-                for record in batch.to_pylist():
+                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     number += 1
-                    yield f"{path} row {number}", record, names
+                    yield f"{path} row {number}", dict(zip(names, values, strict=True)), names
     except pa.ArrowException as error:
         raise DataError(f"{path} is no whole Parquet file: {str(error).splitlines()[0]}") from None

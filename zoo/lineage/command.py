@@ -28,16 +28,22 @@ if TYPE_CHECKING:
 
 USAGE = f"""python -m zoo.lineage A B … [option=value …]
 
-A, B, …      two or more: run folders, .safetensors files or Hugging Face folders with safetensors, or patterns
-replicas=    runs of A's recipe and data with other seeds, to calibrate on: folders or patterns with commas between
-             them; {ENOUGH_REPLICAS} are the fewest that can tell of one pair, and more pairs at once need more
+A, B, …      two or more: run folders, .safetensors files or Hugging Face
+             folders with safetensors, or patterns
+replicas=    runs of A's recipe and data with other seeds, to calibrate on:
+             folders or patterns with commas between them; {ENOUGH_REPLICAS} are the fewest
+             that can tell of one pair, and more pairs at once need more
 out=         a JSON file for everything that was found
-data=auto    of the runs' data, which the test of dead inputs needs, those of the installation and below this folder;
-             true reads whatever data the runs name, false reads weights only
-answers=     true compares what the runs answered on their test split, too, and takes runs that keep no weights
-references=  runs of A's or B's recipe and data with other seeds, to calibrate answers on (default: replicas=)
+data=auto    of the runs' data, which the test of dead inputs needs, those of
+             the installation and below this folder; true reads whatever data
+             the runs name, false reads weights only
+answers=     true compares what the runs answered on their test split, too,
+             and takes runs that keep no weights
+references=  runs of A's or B's recipe and data with other seeds, to calibrate
+             answers on (default: replicas=)
 
-Nothing is trained and nothing is fetched. Exit codes: 0 fine, 1 a run is damaged, 2 the request was wrong."""
+Nothing is trained and nothing is fetched.
+Exit codes: 0 fine, 1 a run is damaged, 2 the request was wrong."""
 
 OPTIONS = ("replicas", "out", "data", "answers", "references")
 

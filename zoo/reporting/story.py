@@ -301,7 +301,7 @@ def _joint(document: Document, words: Words) -> str:
     if found["bound"] == "at_least":
         if found["low"] is None or found["low"] < _TELLS:
             return words("answer.together_nothing")
-        return words("answer.together_at_least", effective=words.value(found["low"], digits=1))
+        return words("answer.together_at_least", effective=words.value(found["low"]))
     if found["value"] is not None:
         effective, tail = _effective(document, "joint_failure", words)
         return words("answer.together", effective=effective, tail=tail)
@@ -311,17 +311,11 @@ def _joint(document: Document, words: Words) -> str:
 
 
 def _effective(document: Document, key: Literal["effective_models", "joint_failure"], words: Words) -> tuple[str, str]:
-    """`1.6 (1.4–1.9)`, with two decimals where one would hide the interval; and what ends the sentence where there is
-    none."""
+    """`1.62 (1.41–1.87)`, and what ends the sentence where there is no interval."""
     number: Estimate = document["headline"][key]
     low, high = number["low"], number["high"]
-    narrow = (
-        low is not None
-        and high is not None
-        and any(round(end, 1) == round(number["value"] or 0, 1) for end in (low, high))
-    )
     plain = Number(value=number["value"], low=low, high=high, n=number["n"], reason=number["reason"])
-    text = words.number(plain, digits=2 if narrow else 1)
+    text = words.number(plain)
     if low is not None and high is not None:
         return text, ""
     if not _warned(document, "few_failures"):
