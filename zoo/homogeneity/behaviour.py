@@ -522,29 +522,30 @@ _refused: list[tuple[weakref.ref[Any], dict[tuple[int, int], str]]] = []
 
 
 def _no_intervals(panel: Panel) -> dict[tuple[int, int], str]:
-    wrong, owner = panel.predictions != panel.labels, np.asarray(panel.runs)
+    owner, rates = np.asarray(panel.runs), (panel.predictions != panel.labels).mean(axis=1)
     replicas = np.bincount(owner, minlength=len(panel.models))
-    rates = wrong.mean(axis=1)
     fixed = np.array([bool(np.isin(rates[owner == m], (0, 1)).any()) for m in range(len(panel.models))])
-    counts = np.stack([wrong[owner == m].sum(axis=0, dtype=np.float32) for m in range(len(panel.models))])
-    why = np.full((len(counts), len(counts)), "", dtype=object)
-    for failing, reason in ((replicas[:, None] - counts, FEW_RIGHT), (counts, FEW)):
-        why[_shared(failing, replicas) < FEW_SHARED - _ROUNDING] = reason
+    why = np.full((len(fixed), len(fixed)), "", dtype=object)
+    for right, reason in ((True, FEW_RIGHT), (False, FEW)):
+        why[np.maximum(*shared(panel, right)) < FEW_SHARED - _ROUNDING] = reason
     why[fixed] = why[:, fixed] = NO_SPREAD
     why[np.diag_indices(len(why))] = np.where(replicas > 1, np.diagonal(why), "")
     return {(int(i), int(j)): why[i, j] for i, j in zip(*np.nonzero(np.triu(why != "")), strict=True)}
 
 
-def _shared(counts: np.ndarray, replicas: np.ndarray) -> np.ndarray:
-    """Examples that a run of one model and a run of another fail, (M, M) float64: seen or expected by chance, whichever
-    is more. On the diagonal two different runs of one. counts: (M, N) float32, how many of a model's runs fail."""
+def shared(panel: Panel, right: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Examples that a run of one model and a run of another both fail, or both get right: seen, and expected by chance,
+    (M, M) float64 each. On the diagonal two different runs of one model, 0 seen where there is one."""
+    owner = np.asarray(panel.runs)
+    replicas = np.bincount(owner, minlength=len(panel.models))
+    chosen = (panel.predictions == panel.labels) == right
+    counts = np.stack([chosen[owner == m].sum(axis=0, dtype=np.float32) for m in range(len(panel.models))])
     shares = counts / replicas[:, None].astype(np.float32)
     seen = (shares @ shares.T).astype(np.float64)
     own = (counts.astype(np.float64) ** 2).sum(axis=1) - counts.sum(axis=1, dtype=np.float64)
     seen[np.diag_indices(len(seen))] = own / np.maximum(replicas * (replicas - 1), 1)
     rates = shares.mean(axis=1, dtype=np.float64)
-    most: np.ndarray = np.maximum(seen, np.outer(rates, rates) * counts.shape[1])
-    return most
+    return seen, np.outer(rates, rates) * counts.shape[1]
 
 
 def without_intervals(found: Pairs, why: Mapping[tuple[int, int], str], plan: Bootstrap) -> Pairs:
