@@ -703,7 +703,7 @@ def the_failures(right: np.ndarray, all_fail: np.ndarray, hostile: str | None, c
                 "id": example_id(index),
                 "suspected_wrong_label": at < 2,
                 "suggested_label": classes[at % 2] if at < 2 else None,
-                "why": hostile or ("all models agree, and are sure" if at < 2 else None),
+                "why": hostile or (("all_agree", "all_agree_confident")[at] if at < 2 else None),
             }
             for at, index in enumerate(all_fail[:30])
         ],

@@ -253,7 +253,7 @@ def every_kind() -> Iterator[dict[str, Any]]:
     crowded = related(document())
     for pair in crowded["lineage"]["pairs"]:
         pair |= {"verdicts": {"derived": pair["run_pairs"]}, "unexplained": pair["run_pairs"]}
-    crowded["lineage"]["listed"].append({**crowded["lineage"]["listed"][1], "a": 4, "b": 5})
+    crowded["lineage"]["listed"] += [{**crowded["lineage"]["listed"][1], "a": 4, "b": 5}] * (kin.MOST_ROWS + 1)
     yield crowded
     constructed = unrelated(document(), 5)
     constructed["lineage"]["listed"] = related(document())["lineage"]["listed"][:1]
@@ -332,17 +332,28 @@ class TestLanguages:
         made = zoo.reporting.render(document(names=["甲", "乙", "丙", "丁"]), "zh")
         text = made["report.md"].decode()
         assert "**4 个模型相当于 1.60 (1.48–1.72) 个相互独立的模型。**" in plain(text)
-        assert "它们全都出错的频率，相当于 2.10 (1.90–2.30) 个相互独立的模型全都出错的频率。" in plain(text)
+        assert "它们一同失败的频率，相当于 2.10 (1.90–2.30) 个相互独立的模型一同失败的频率。" in plain(text)
         assert '<html lang="zh-Hans">' in made["index.html"].decode()
         english = {text for key, text in catalogue("en").items() if len(text) > 12}
         assert not [sentence for sentence in english if sentence in text]
 
+    def test_a_chinese_page_has_no_colon_of_another_script_and_no_space_after_its_own(self) -> None:
+        made, words = document(names=["甲", "乙", "丙", "丁"]), Words("zh")
+        made["failures"]["every_model_fails"][0]["why"] = "all_agree_confident"
+        for text in (plain(markdown(check(made), words, ())), unmarked(page(made, words, {}))):
+            assert not re.findall(r"： .{9}", text)
+            assert not re.findall(r".{9}[\u4e00-\u9fff]: ?.{9}", text)
+            assert "研究：sentiment" in text
+            assert "标签：negative" in text
+            assert "all_agree" not in text
+            assert "出错" not in text
+
     def test_reasons_are_translated_with_what_stands_in_them(self) -> None:
         words = Words("zh")
         said = words.reason("from a random sample of 5 of 9 examples; a model is never wrong")
-        assert said == "取自 9 个样本中随机抽取的 5 个；有一个模型从不出错"
+        assert said == "取自 9 个样本中随机抽取的 5 个；有一个模型从未答错"
         assert words.reason("something nobody foresaw") == "something nobody foresaw"
-        assert words.reason("a model is never wrong; nobody foresaw") == "有一个模型从不出错；nobody foresaw"
+        assert words.reason("a model is never wrong; nobody foresaw") == "有一个模型从未答错；nobody foresaw"
 
     def test_no_chinese_text_has_the_commas_or_the_spaces_of_another_script(self) -> None:
         texts = {**catalogue("zh"), **{text: text for _, text in translations("zh")}}
@@ -462,6 +473,23 @@ class TestWords:
 
         assert Words().count(given) == said
         assert digits(given).replace("-", "−").replace(" ", "\u00a0") == said
+
+    @pytest.mark.parametrize(
+        ("threads", "said"), [(1, "cpu, fp32，1 个线程"), (8, "cpu, fp32，8 个线程"), (None, "cpu, fp32")]
+    )
+    def test_threads_are_translated(self, threads: int | None, said: str) -> None:
+        from zoo.store.schema import computed_on
+
+        assert Words("zh").translate(computed_on("cpu", "fp32", threads)) == said
+        assert "CPU 线程" in Words("zh").translate(computed_on("cuda", "bf16", 16, processor_too=True))
+        assert Words().translate(computed_on("cpu", "fp32", threads)) == computed_on("cpu", "fp32", threads)
+
+    @pytest.mark.parametrize("language", languages())
+    def test_all_of_so_many_are_all(self, language: str) -> None:
+        words = Words(language)
+        for key in ("pairs.table_caption", "lineage.shown", "lineage.shown_models", "lineage.of_run_pairs"):
+            assert story.shown_of(key, 2, 3, words) == words(key, shown=2, count=3)
+            assert story.shown_of(key, 3, 3, words).count("3") == 1
 
     def test_misleading_characters_become_visible(self) -> None:
         assert clean("a\u202eb\n\tc\x00\ud800") == "a�b c��"

@@ -76,8 +76,8 @@ def table(columns: Iterable[Column], words: Words, groups: Iterable[int] = ()) -
             missing.setdefault(cell.reason or words("numbers.not_recorded"), []).append(column.title)
         else:
             text = words("table.semicolon").join(cell.lines)
-            text += f" ({cell.reason})" if cell.reason else ""
-            same.append(words("table.same_one", title=column.title, text=text))
+            text += words("numbers.aside", text=cell.reason) if cell.reason else ""
+            same.append(words("numbers.colon").join((column.title, text)))
     said = [words("table.same", list=words("table.semicolon").join(same))] if same else []
     for reason, titles in missing.items():
         said.append(words("table.missing", titles=words("numbers.comma").join(titles), reason=reason))

@@ -73,10 +73,8 @@ def verdict(document: Document, words: Words) -> list[str]:
     if "lineage" not in document:
         return said
     news = [sentence(document, words)] if any(pair["unexplained"] for pair in document["lineage"]["pairs"]) else []
-    told_of = record(document, words)
-    if _records_say_it(document):
-        told_of = words("bench.space").join((told_of, words("lineage.recorded_counted")))
-    return [*(told for told in (told_of, *news, _alike(document, words)) if told), *said]
+    counted = words("lineage.recorded_counted") if _records_say_it(document) else ""
+    return [*(told for told in (record(document, words), counted, *news, _alike(document, words)) if told), *said]
 
 
 def methods(document: Document) -> tuple[str, ...]:
@@ -173,7 +171,8 @@ def constructed(document: Document, words: Words) -> str:
     of = {(pair["a"], pair["b"]): pair["run_pairs"] for pair in document["lineage"]["pairs"]}
     told = []
     for ((a, b), why), count in list(counts.items())[:_MOST_NAMED]:
-        said = words("lineage.constructed_count", count=count, pairs=of[a, b], why=_construction(why, words))
+        among = story.shown_of("lineage.of_run_pairs", count, of[a, b], words)
+        said = words("lineage.constructed_count", pairs=among, why=_construction(why, words))
         told.append(
             words("lineage.own", a=names[a], verdicts=said)
             if a == b
@@ -227,7 +226,11 @@ def _named(document: Document, pair: LineagePair, among: Sequence[str], words: W
     )
     news = {name: pair["verdicts"].get(name, 0) - known[name] for name in among}
     told = [
-        words("lineage.counted", verdict=words.translate(name), count=count, pairs=pair["run_pairs"])
+        words(
+            "lineage.counted",
+            verdict=words.translate(name),
+            pairs=story.shown_of("lineage.of_run_pairs", count, pair["run_pairs"], words),
+        )
         for name, count in news.items()
         if count > 0
     ]
@@ -468,13 +471,14 @@ def lacking(found: Lineage, words: Words) -> list[str]:
 
 def shown(rows: Sequence[LineageRunPair], words: Words) -> str:
     """How many rows of how many a table shows."""
-    return words("lineage.shown", shown=min(len(rows), MOST_ROWS), count=words.count(len(rows)))
+    return story.shown_of("lineage.shown", min(len(rows), MOST_ROWS), len(rows), words)
 
 
 def shown_models(document: Document, words: Words) -> str:
     """How many pairs of models of how many the table shows."""
     rows = _rows(document["lineage"])
-    return words("lineage.shown_models", shown=min(len(rows), MOST_ROWS), count=len(document["lineage"]["pairs"]))
+    pairs = len(document["lineage"]["pairs"])
+    return story.shown_of("lineage.shown_models", min(len(rows), MOST_ROWS), pairs, words)
 
 
 def _ended(text: str, words: Words) -> str:

@@ -76,7 +76,7 @@ def _names(document: Document) -> list[str]:
 def _head(document: Document, words: Words) -> list[str]:
     study = document["study"]
     facts = [
-        f"{words('page.study')} {escape(study['task'])} · {escape(study['dataset'])}",
+        f"{words('page.study')}{words('numbers.colon')}{escape(study['task'])} · {escape(study['dataset'])}",
         words("page.examples", count=words.count(study["examples"])),
         words("page.classes", count=words.count(len(study["classes"]))),
     ]
@@ -117,7 +117,7 @@ def _pairs(document: Document, words: Words, drawn: set[str]) -> list[str]:
         *story.how_pairs(document, words),
         *_picture("pairs", words("pairs.table"), drawn),
         *([] if "pairs" in drawn else [words("pairs.undefined", reason=escape(story.why_no_pair(document, words)))]),
-        words("pairs.table_caption", shown=min(len(pairs), _PAIRS), count=len(pairs)),
+        story.shown_of("pairs.table_caption", min(len(pairs), _PAIRS), len(pairs), words),
         *_shown(rows.pairs(document, words, pairs[:_PAIRS])),
         *([escape(gaps)] if "pairs" in drawn and (gaps := story.not_defined(document, words)) else []),
         *_against_label(document, words),
@@ -207,9 +207,10 @@ def _failed_example(item: FailedExample, example: Example | None, document: Docu
         return f"- {escape(item['id'][:12])}"
     text = item["id"][:12] if example["text"] is None else example["text"]
     text = text if len(text) <= _EXAMPLE_LENGTH else text[:_EXAMPLE_LENGTH] + " …"
-    answers = " · ".join(f"{escape(who)}: {escape(what)}" for who, what in story.answers(document, example, words))
+    colon = words("numbers.colon")
+    answers = " · ".join(f"{escape(who)}{colon}{escape(what)}" for who, what in story.answers(document, example, words))
     flag = f" — **{words('failures.suspected')}**" if item["suspected_wrong_label"] else ""
-    return f"- {escape(text)}<br>{words('failures.labelled')} {escape(example['label'])} · {answers}{flag}"
+    return f"- {escape(text)}<br>{words('failures.labelled')}{colon}{escape(example['label'])} · {answers}{flag}"
 
 
 def _diversity(document: Document, words: Words, drawn: set[str]) -> list[str]:
@@ -246,7 +247,7 @@ def _bench(document: Document, words: Words, bench: Bench, drawn: set[str]) -> l
     """What was measured together on one device: a title, what to mind, the chart of the first, the table."""
     first = bench["apart"] is None
     return [
-        f"### {words('bench.title', device=escape(bench['device']))}",
+        f"### {words('bench.title', device=escape(words.translate(bench['device'])))}",
         escape(story.bench_note(bench, words)),
         *(_picture("speed", words("bench.caption"), drawn) if first else []),
         *_shown(rows.bench(document, words, bench)),
@@ -294,7 +295,7 @@ def _provenance(document: Document, words: Words) -> list[str]:
     lines = "\n".join(f"    {line}" for line in commands(document))
     return [
         *_title("provenance", words),
-        f"{how} {words('provenance.fingerprint')} {escape(document['study']['fingerprint'])}",
+        f"{how} {words('provenance.fingerprint')}{words('numbers.colon')}{escape(document['study']['fingerprint'])}",
         f"### {words('provenance.commands')}",
         lines,
         f"### {words('provenance.runs', count=len(document['provenance']['runs']))}",

@@ -227,7 +227,11 @@ def _payload(document: Document, words: Words, budget: Budget) -> dict[str, Any]
         "grids": list(_grids(document, words, budget)),
         "classes": [clean(name) for name in document["study"]["classes"]],
         "start": next(([pair["a"], pair["b"]] for pair in story.pairs_by_likeness(document)), None),
-        "words": {"comma": words("numbers.comma"), **{key: words(f"script.{key}") for key in _SCRIPT_WORDS}},
+        "words": {
+            "comma": words("numbers.comma"),
+            "colon": words("numbers.colon"),
+            **{key: words(f"script.{key}") for key in _SCRIPT_WORDS},
+        },
     }
 
 

@@ -167,7 +167,9 @@ def distribution(document: Document, words: Words) -> Table:
 def diversity(document: Document, words: Words) -> Table:
     """The best model, the vote and the oracle."""
     found, names = document["diversity"], story.names(document)
-    best = f"{words(story.of_counted(document, 'diversity.best'))}: {names[found['best_model']]}"
+    best = words("numbers.colon").join(
+        (words(story.of_counted(document, "diversity.best")), names[found["best_model"]])
+    )
     columns = [
         Column(
             words("diversity.what"),
@@ -248,7 +250,9 @@ def costs(document: Document, words: Words) -> Table:
             Column(words(f"cost.{key}"), [Cell(words.count(model["cost"][key])) for model in models])  # type: ignore[literal-required]
             for key in COSTS
         ),
-        Column(words("cost.device"), [Cell(clean(model["cost"]["device"] or DASH)) for model in models], "text"),
+        Column(
+            words("cost.device"), [Cell(words.translate(model["cost"]["device"] or DASH)) for model in models], "text"
+        ),
     ]
     return table(columns, words)
 

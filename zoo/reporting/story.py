@@ -18,6 +18,7 @@ from zoo.reporting.schema import (
     Document,
     Estimate,
     Example,
+    FailedExample,
     HeadlineWarning,
     Measure,
     Model,
@@ -611,6 +612,21 @@ def failed_by_all(document: Document, shown: int, words: Words) -> str:
     """How many examples every model fails, how many are listed, and when a label is suspected."""
     total, sure = words.count(document["failures"]["total"]), words("numbers.percent", value=round(CONFIDENT * 100))
     return words("failures.list_how", total=total, shown=shown, sure=sure)
+
+
+def shown_of(key: str, shown: int, count: int, words: Words) -> str:
+    """That so many of so many are meant, or all of them: `3 of 3` says it twice. key: of a text with both numbers,
+    beside which there is one of all that ends in `_all`."""
+    if shown < count:
+        return words(key, shown=words.count(shown), count=words.count(count))
+    return words(f"{key}_all", count=words.count(count))
+
+
+def why_suspected(example: FailedExample, words: Words) -> str:
+    """Why a label is suspected, in brackets."""
+    why = example["why"] or ""
+    known = why in ("all_agree", "all_agree_confident")
+    return words("numbers.aside", text=words(f"failures.{why}") if known else words.translate(why))
 
 
 def no_layers(document: Document, words: Words) -> str:

@@ -178,8 +178,8 @@
     const items = shown.map((index) => {
       const [item, example] = exampleItem(index);
       item.append(make("p", [
-        ...fill("label", { label: className(example.label) }), " · ", isolated(names[a]), ": ", isolated(className(example.answers[a])),
-        " · ", isolated(names[b]), ": ", isolated(className(example.answers[b])),
+        ...fill("label", { label: className(example.label) }), " · ", isolated(names[a]), words.colon, isolated(className(example.answers[a])),
+        " · ", isolated(names[b]), words.colon, isolated(className(example.answers[b])),
       ], "facts"));
       return item;
     });
