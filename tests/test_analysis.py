@@ -504,6 +504,24 @@ def test_with_one_model_left_nothing_is_said_of_several(tmp_path):
     assert untranslated(document) == []
 
 
+def test_beside_a_perfect_model_the_tiles_are_of_the_others_and_say_so(tmp_path):
+    labels = np.arange(300) % 2
+    wrong = {"knows": [], "one": range(40), "two": range(20, 60)}
+    for name, places in wrong.items():
+        answers = labels.copy()
+        answers[list(places)] ^= 1
+        write_run(tmp_path, name, 0, answers, labels)
+    document = analyse([tmp_path], QUICK)
+    from zoo.reporting import story
+
+    tiles = {tile.label: tile.value for tile in story.tiles(document, Words())}
+    assert tiles[Words()("tiles.fail_counted")] == "6.7 %"
+    assert tiles[Words()("tiles.oracle_counted")] == "93.3 %"
+    assert len(tiles) == 4
+    assert all("count" in label for label in tiles)
+    assert "knows (never wrong)" in story.counted_note(document, Words())
+
+
 def test_what_is_minded_of_joint_failures_is_minded_of_the_oracle(study):
     document = analyse([study], QUICK)
     assert document["diversity"]["oracle"]["reason"] == document["failures"]["observed"]["reason"]
