@@ -76,7 +76,7 @@ _TABLE_MEASURES = (
 _OF_ERRORS = frozenset(("error_correlation", "excess_error_correlation"))
 _MOST_TIMES = 1000
 _ALIKE, _APART = 0.25, 0.75  # shares of the way from 1 to M: below it all of the interval, or above it
-_TELLS = 1.05  # a bound that is shown as 1 holds whatever the models are
+_TELLS = 1.05  # a bound of 1 holds whatever the models are, and one so near to it tells next to nothing
 _WIDEST = 1.0  # width of an interval of kinship, as wide as the scale from independent to replicas
 _NEEDS_MORE = 0.5  # width of the interval, as a share of all that it could be, beyond which nothing is said
 
