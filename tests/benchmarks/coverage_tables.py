@@ -52,7 +52,8 @@ often the 95 % interval holds what is true of the population, and where it is le
 - **The bar.** *Covers* is the share of the intervals, *holds* that of intervals and bounds, that hold the truth; the
   standard error of either is .009 for 600 panels. Where most panels have an interval, .92 to .98 of these must cover;
   where most have a bound, .92 of these must hold; and where most say anything, .92 of what they say. An interval that
-  fewer panels have is shown because of their luck, and not judged: rows outside are named below.
+  fewer panels have is shown because of their luck, and not judged: rows outside are named below. A share has an
+  interval in every panel, and all of them count.
 - **Exact**: the number is the true one in every panel. Copies with one run each have effective models 1, likeness 1 and
   a vote equal to the best model, whatever is drawn: these have no interval, or one that holds always.
 """

@@ -55,6 +55,10 @@ NUMBERS = (
 )  # fmt: skip
 
 
+SHARES = ("best_accuracy", "failed_by_all", "one_is_right")
+"""Numbers with two ends in every panel: of few events they are wider than need be, and the page says so beside them."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """panels: a cell; draws: of the bootstrap, an interval."""
@@ -176,11 +180,7 @@ def row(name: str, population: Population, found: Sequence[Sequence[float | None
     in every panel, as some are of copies."""
     value, low, high, true = np.array(found, dtype=np.float64).T
     bounded, shown = np.isfinite(low) & np.isnan(high), np.isfinite(low) & np.isfinite(high)
-    if name in (
-        "failed_by_all",
-        "one_is_right",
-        "best_accuracy",
-    ):  # of few events the interval is wider than it need be
+    if name in SHARES:  # of few events the interval is wider than it need be
         few = shown & (np.minimum(value, 1 - value) * population.examples < FEW_EVENTS)
         bounded, shown = bounded | few, shown & ~few
     inside = (low - 1e-9 <= true) & (np.isnan(high) | (true <= high + 1e-9))
@@ -206,9 +206,12 @@ def missed(line: dict[str, Any]) -> bool:
 
     Of all that is said, intervals and bounds together, at least .92 must hold. Where most panels have an interval, .92
     to .98 of these must cover, and where most have a bound, .92 of these must hold; a bound may hold always: it is
-    one-sided. What the page says in few panels only was chosen by their luck (`lucky`)."""
+    one-sided. What the page says in few panels only was chosen by their luck (`lucky`). A share has an interval in
+    every panel, and so all of them count."""
     if line["exact"] or line["none"] > FEW:
         return False
+    if line["number"] in SHARES:
+        return line["held"] < LOW or (line["interval"] > FEW and line["held"] > HIGH)
     covers = line["interval"] <= FEW or LOW <= line["covered"] <= HIGH
     holds = line["bound"] <= FEW or line["bound_holds"] >= LOW
     return not (covers and holds and line["held"] >= LOW)
@@ -218,7 +221,7 @@ def lucky(line: dict[str, Any]) -> bool:
     """Whether intervals, or bounds, that a tenth of the panels to half of them have are outside: on the page, not
     judged. Which panels have one depends on the number itself: where an interval is shown from ten failures on and
     eight are expected, a count that is too high by chance is among those shown more often than .05."""
-    if line["exact"] or missed(line):
+    if line["exact"] or line["number"] in SHARES or missed(line):
         return False
     covers = line["interval"] < 0.1 or LOW <= line["covered"] <= HIGH
     holds = line["bound"] < 0.1 or line["bound_holds"] >= LOW
