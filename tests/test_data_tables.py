@@ -338,6 +338,16 @@ def test_a_file_whose_header_is_spelled_otherwise_may_be_the_test(tmp_path, name
     assert f"there are examples also in: {name}" in message(path=str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["holdout.xlsx", "test", "test.rds", "held.dta"])
+@pytest.mark.parametrize("beside", ["", "validation.csv"])
+def test_data_that_cannot_be_read_under_the_name_of_a_test_is_refused(tmp_path, name, beside):
+    write(tmp_path / "train.csv", csv(ROWS[:40]))
+    write(tmp_path / name, "?")
+    if beside:
+        write(tmp_path / beside, HELD)
+    assert name in message(path=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -97,6 +97,20 @@ def test_pairs_without_an_interval_say_why():
         assert (pair.number.low, pair.number.reason) == (None, results.FEW)
         assert np.isnan(table.low[pair.a, pair.b])
         assert table.reasons[pair.a, pair.b] == results.FEW
+    # Twelve models with 9 % failures, of which two fail together: 8.1 by chance, and many pairs to choose among.
+    random = np.random.default_rng(0)
+    wrong = np.stack([random.permutation(1000) < 90 for _ in range(12)])
+    wrong[1] = np.roll(wrong[0], 1) & wrong[0] | wrong[0]
+    wrong[1, np.flatnonzero(wrong[0])[:30]] = False
+    labels = random.integers(0, 3, 1000)
+    many = SimulatedPanel(
+        tuple("abcdefghijkl"), tuple(range(12)), (0,) * 12, tuple(map(str, range(1000))), ("x", "y", "z"), labels,
+        np.where(wrong, (labels + 1) % 3, labels), None,
+    )  # fmt: skip
+    most, _ = chosen(many, False)
+    assert (most.a, most.b) == (0, 1)
+    assert (most.number.low, most.number.reason) == (None, selection.FEW_OF_ALL)
+    assert np.isfinite(behaviour.pairs(many, "error_correlation", Bootstrap()).low[0, 1])
     one = simulate(Truth(models=3, replicas=1, examples=200, accuracy=0.6), 0)
     copies = SimulatedPanel(**{**vars(one), "predictions": np.repeat(one.predictions[:1], 3, axis=0)})
     for pair in chosen(copies, False):

@@ -628,6 +628,8 @@ STARS = ["2", "4", "3", "1", "2", "3", "4", "2", "1", "3"] * 3
         (["yes"] * 20 + ["no"] * 20, ["timeout", "unparsed"] * 20, 0, True),
         (["yes"] * 20 + ["no"] * 20, ["timeout", "timeout", "timeout", "unparsed"] * 10, 0, True),
         (["A"] * 20, ["C"] * 15 + ["D"] * 5, 0, True),
+        (["0", "1"] * 20, ["2"] * 40, 0, True),
+        (["1", "2"] * 20, ["0"] * 40, 0, True),
         ([str(i) for i in range(40)], [str((7 * i) % 61) for i in range(40)], None, False),
     ],
 )
@@ -820,6 +822,16 @@ def test_an_option_without_its_dashes_is_told_from_a_file(tmp_path, capsys, word
     name, _, value = word.partition("=")
     assert f"Write --{name.replace('_', '-')} {value}".rstrip() in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_an_option_takes_may_be_spelled_like_an_option(tmp_path):
+    """A column called `system` holds the models."""
+    answers = table(tmp_path / "answers.csv")
+    lines = answers.read_text().splitlines()
+    header = lines[0].split(",")
+    assert "model" in header
+    answers.write_text("\n".join([lines[0].replace("model", "system", 1), *lines[1:]]) + "\n")
+    assert main([str(answers), "--columns", "model=system", "--runs-dir", str(tmp_path / "runs")]) == 0
 
 
 def test_a_file_may_be_called_like_an_option(tmp_path, monkeypatch):

@@ -394,6 +394,7 @@ class TestLanguages:
         clauses += [headline.AVOIDING, headline.TOO_FEW_LEFT]
         clauses += [*headline.LEFT_OUT.values(), headline.NEVER_TOGETHER, headline.RARELY_TOGETHER, shares.UNSEEN]
         clauses += [results.FEW, results.FEW_RIGHT, results.NO_SPREAD, selection.UNBOUNDED]
+        clauses += [selection.UNBOUNDED_ERRORS, selection.FEW_OF_ALL, selection.FEW_RIGHT_OF_ALL]
         clauses += [results.UNDEFINED, results.ONE_MODEL, results.NONE_WRONG, results.ALWAYS, results.NO_REPLICAS]
         clauses += [convert.NO_PAIR, convert.SOME_PAIR, convert.NO_SPREAD, convert.SAME_ANSWERS, bootstrap.WIDE]
         clauses += [wrong_answers.FEW_COUNTED, wrong_answers.NOTHING_TO_SHARE, wrong_answers.WITH_ITSELF]
@@ -625,6 +626,23 @@ class TestHeadline:
             other = copy.deepcopy(made)
             other["models"][2] |= wrong
             assert told not in story.first_lines(check(other), words)
+
+    def test_two_models_on_two_sets_of_data_are_two_and_what_is_left_out_is_none(self) -> None:
+        made = document(5)
+        for model, backend, data in (
+            (0, "mlp", "a"),
+            (1, "cnn", "a"),
+            (2, "mlp", "b"),
+            (3, "cnn", "b"),
+            (4, "mlp", "c"),
+        ):
+            made["models"][model] |= {"backend": backend, "recipe": {"data": data}}
+        made["headline"]["left_out"] = [{"model": 4, "why": "constant"}]
+        shown, words = story.names(check(made)), Words()
+        told = [
+            words("warnings.other_data", names=", ".join(shown[place] for place in pair)) for pair in ((0, 2), (1, 3))
+        ]
+        assert " ".join(told) in story.first_lines(made, words)
 
     def test_a_study_of_nothing_but_sound_runs_has_no_warning(self) -> None:
         assert story.cautions(check(document()), Words()) == []
@@ -1072,8 +1090,8 @@ class TestPair:
         assert (told("agreement"), told("both_wrong_agreement")) == ("0.74", "1.00")
         made["study"]["classes"] = ["a", "b", "c"]
         assert (told("agreement"), told("both_wrong_agreement")) == ("0.73", "0.50")
-        assert told("kinship") == told("label_kappa") == told("excess_kinship") == told("error_correlation") == "0"
-        assert told("js_divergence") == "—"
+        assert told("kinship") == told("excess_kinship") == told("error_correlation") == "0"
+        assert told("js_divergence") == told("label_kappa") == "—"  # κ is .48 of independent models of .9 and .8
         for kind in core.MEASURES:
             if kind.scope == "pairs":
                 assert re.fullmatch(r"[\d.]+|—", told(kind.name)), kind.name

@@ -132,7 +132,14 @@ class _Ended(BaseException):
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """What argparse makes of the words; where it would end the process, `run` returns the code. Raises ConfigError for
     `task=x` where the option is `--task` and no file is called so: other commands have options of that form."""
+    values: str | int | None = 0  # that the option before takes: a number, "+" or "*", None for one
     for word in sys.argv[1:] if arguments is None else arguments:
+        if (option := parser._option_string_actions.get(word)) is not None:
+            values = option.nargs
+            continue
+        if values != 0:
+            values = values if isinstance(values, str) else 0
+            continue
         name, equals, value = word.partition("=")
         flag = f"--{name.replace('_', '-')}"
         if equals and flag in parser._option_string_actions and not os.path.lexists(word):

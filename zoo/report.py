@@ -221,9 +221,10 @@ def other_studies(document: Document) -> str:
                 folders.setdefault(study, Path(item["folder"]))
     if not found:
         return ""
+    ran = len(document["provenance"]["runs"])
     listed = ", ".join(f"{'/'.join(study)} ({count} run{'s' * (count > 1)})" for study, count in found.items())
     return (
-        f"Of the studies found this report is of {'/'.join(own)} ({len(document['provenance']['runs'])} runs). "
+        f"Of the studies found this report is of {'/'.join(own)} ({ran} run{'s' * (ran > 1)}). "
         f"Left out: {listed}. For that: study={folders[next(iter(found))].parent.parent}"
     )
 

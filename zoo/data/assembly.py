@@ -179,7 +179,7 @@ DATA = (
     ".csv", ".tsv", ".tab", ".psv", ".txt", ".text", ".dat", ".data", ".json", ".jsonl", ".ndjson", ".xml", ".xls",
     ".xlsx", ".xlsm", ".ods", ".parquet", ".arrow", ".feather", ".orc", ".avro", ".pkl", ".pickle", ".npy", ".npz",
     ".mat", ".h5", ".hdf5", ".pt", ".pth", ".db", ".sqlite", ".sqlite3", ".tfrecord", ".zip", ".tar", ".tgz", ".gz",
-    ".bz2", ".xz", ".zst", ".7z", ".rar",
+    ".bz2", ".xz", ".zst", ".7z", ".rar", ".rds", ".rda", ".dta", ".sav", ".sas7bdat",
 )  # fmt: skip
 """The suffixes of files that may hold data, whether they are read or not: `test.py` is no test split."""
 
@@ -191,18 +191,23 @@ def _of_no_kind(
     examples in it: its name, and why it is not read."""
     told = {}
     for item in sorted(folder.iterdir()):
-        if item.name.partition(".")[0].lower() not in _missing(splits) or is_litter(item.name):
+        stem = item.name.partition(".")[0].lower()
+        if stem not in {*_missing(splits), *HELD} or is_litter(item.name):
             continue
         if item.is_dir() and _any_examples(item, suffixes, splits["train"], holds):
             told[item.name] = f"{item.name} is a folder. Expected: a file, one of {', '.join(suffixes)}."
-        elif item.is_file() and _stem(item, suffixes) is None and item.suffix.lower() in DATA:
+        elif item.is_file() and _stem(item, suffixes) is None and item.suffix.lower() in ("", *DATA):
             told[item.name] = f"{item.name} is no file of a kind that is read. Expected: one of {', '.join(suffixes)}."
     return told
 
 
 def _any_examples(folder: Path, suffixes: Sequence[str], train: Path, holds: Callable[[Path, Path], bool]) -> bool:
     """Whether a file right in a folder holds examples as the train file does."""
-    for file in sorted(folder.iterdir()):
+    try:
+        files = sorted(folder.iterdir())
+    except OSError:  # whoever cannot look into it cannot say
+        return True
+    for file in files:
         try:
             if _stem(file, suffixes) is not None and holds(file, train):
                 return True

@@ -152,7 +152,7 @@ def loss_of(kind: Loss, answers: torch.Tensor, labels: torch.Tensor) -> torch.Te
 
 def validating_in(job: Job, last: bool) -> Precision:
     """What an epoch is validated in: what it is trained in, which is enough to choose one and in bfloat16 up to twice
-    as fast; the last in float32, since its answers are then those that are stored where it is the best."""
+    as fast; the last of the budget in float32, since its answers are those that are stored where it is the best."""
     return Precision.fp32 if last else job.placement.precision
 
 

@@ -18,7 +18,7 @@ from zoo import shares
 from zoo.homogeneity.behaviour import no_intervals, shared
 from zoo.homogeneity.bootstrap import FEW_EVENTS, Bootstrap, drawn_means, tensor, tiles, wide
 from zoo.homogeneity.leaderboard import Accuracies, freedom
-from zoo.homogeneity.results import FEW, FEW_RIGHT, FEW_SHARED, Pairs, Scalar
+from zoo.homogeneity.results import FEW_SHARED, Pairs, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -30,6 +30,14 @@ truth in .89 of samples; of 45 in .93."""
 CONTENDERS = 500
 """Pairs whose draws are taken. Of more, the most extreme are, and stand for all in proportion."""
 
+FEW_OF_ALL = (
+    f"fewer than {FEW_SHARED} examples that both would fail by chance are too few failures for the interval of a pair "
+    "chosen among all"
+)
+FEW_RIGHT_OF_ALL = (
+    f"fewer than {FEW_SHARED} examples that both would get right by chance are too few for the interval of a pair "
+    "chosen among all"
+)
 UNBOUNDED = "the replicas of the two may not fail together at all, so there is no interval"
 UNBOUNDED_ERRORS = "within noise one of the two may be always right or always wrong, so there is no interval"
 
@@ -141,7 +149,7 @@ def extreme_pairs(panel: Panel, found: Pairs, kinship: bool, plan: Bootstrap) ->
 
     found: `kinship` of the panel (kinship=True) or its `error_correlation`. Interval: Fieller's (1954) of the ratio
     that both are, which stays right where the denominator is noisy, at the deviations of all pairs in the draws
-    (`reach`). None where `behaviour.no_intervals` says so."""
+    (`reach`). None where `behaviour.no_intervals` says so, and where what is seen tells of luck (`_no_interval`)."""
     first, second = np.triu_indices(len(panel.models), k=1)
     values = found.value[first, second]
     known = np.flatnonzero(np.isfinite(values))
@@ -170,10 +178,10 @@ def _no_interval(panel: Panel, found: Pairs, pair: np.ndarray, rivals: int, plan
     at = (int(pair[0]), int(pair[1]))
     if not plan.draws or found.reasons.get(at, "") == shares.UNSEEN:
         return ""
-    if (reason := no_intervals(panel).get(at)) not in (None, FEW, FEW_RIGHT):
+    if (reason := no_intervals(panel).get(at)) is not None:
         return reason
     upper = np.triu_indices(len(panel.models), k=1)
-    for right, why in ((True, FEW_RIGHT), (False, FEW)):
+    for right, why in ((True, FEW_RIGHT_OF_ALL), (False, FEW_OF_ALL)):
         seen, expected = shared(panel, right)
         counts = rivals <= RIVALS and seen[upper].mean() >= FEW_SHARED and seen[at] >= FEW_SHARED / 2
         if expected[at] < FEW_SHARED - 1e-9 and not counts:

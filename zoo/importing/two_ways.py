@@ -75,7 +75,9 @@ def _numbered(pairs: Sequence[tuple[str, str]], labels: Set[str]) -> Suspicion |
         return None
     total = right[by] if by else right[by] + written
     text = f"{_SHIFTS[by]} the labels: {total:,} of {len(pairs):,} answers are right that way, {written:,} as written"
-    return Suspicion(text, right[by] >= _TIMES * (against + 1))
+    # A model that always says one thing that is no label is right by a shift, too, but on one label only.
+    covered = {label for label, said in numbers if said == label + by}
+    return Suspicion(text, right[by] >= _TIMES * (against + 1) and (by == 0 or len(covered) > 1))
 
 
 def _renamed(pairs: Sequence[tuple[str, str]], known: Set[str]) -> Suspicion | None:

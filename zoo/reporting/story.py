@@ -347,17 +347,25 @@ def _other_data(document: Document, words: Words) -> str:
     def known(model: Model) -> bool:
         return bool(model["recipe"].get("data"))
 
+    counted = set(range(len(models))) - {left["model"] for left in document["headline"]["left_out"]}
     pairs = [
         pair
-        for pair in itertools.combinations(range(len(models)), 2)
+        for pair in itertools.combinations(sorted(counted), 2)
         if models[pair[0]]["backend"] == models[pair[1]]["backend"]
         and all(known(models[place]) for place in pair)
         and differ(models[pair[0]], models[pair[1]]) == {"data"}
     ]
-    found = sorted({place for pair in pairs for place in pair})
-    more = words("numbers.and_more") if len(found) > _NAMED_MODELS else ""
-    listed = words("numbers.comma").join(shown[place] for place in found[:_NAMED_MODELS]) + more
-    return words("warnings.other_data", names=listed) if found else ""
+    groups: list[set[int]] = []
+    for pair in pairs:  # sorted, so that whoever is alike with a member comes while the group is known
+        near = [group for group in groups if group & set(pair)]
+        groups = [group for group in groups if group not in near] + [set(pair).union(*near)]
+
+    def say(group: set[int]) -> str:
+        more = words("numbers.and_more") if len(group) > _NAMED_MODELS else ""
+        listed = words("numbers.comma").join(shown[place] for place in sorted(group)[:_NAMED_MODELS]) + more
+        return words("warnings.other_data", names=listed)
+
+    return words("bench.space").join(say(group) for group in sorted(groups, key=min)[:_NAMED_MODELS])
 
 
 def _caution(document: Document, warning: HeadlineWarning, shown: Sequence[str], words: Words) -> str:
@@ -642,7 +650,7 @@ def by_chance(document: Document, measure: Measure, pair: Pair, words: Words) ->
         classes = len(document["study"]["classes"])
         return "—" if one is None or other is None or classes < 2 else words.value(formula(one, other, classes - 1))
     # The rest of the words on it, such as `0, also for models …`, stands in Methods.
-    number = re.match(r"[-−]?\d+(\.\d+)?(?=$|[,; ][^/*])", measure["chance"] or "")
+    number = re.match(r"[-−]?\d+(\.\d+)?(?=$|[,;])", measure["chance"] or "")
     return number[0] if number else "—"
 
 
