@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,7 +136,9 @@ def interrupted(folder: Path, command: str, module: int, delay: float) -> tuple[
     mark = folder / f"{command}-{module}-{delay}"
     (folder / "sitecustomize.py").write_text(WATCHING, encoding="utf-8")
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "MARK": str(mark), "AT_MODULE": str(module)}
+    # Not measured: a process that is killed while it starts leaves half a file of coverage.
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    environment = {**outer, "PYTHONPATH": path, "MARK": str(mark), "AT_MODULE": str(module)}
     environment["FOR_SECONDS"] = "0" if delay else "10"
     process = subprocess.Popen(
         [sys.executable, "-m", f"zoo.{command}", "--help"], cwd=folder, env=environment,
@@ -165,7 +168,8 @@ def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(command: str
 def test_ctrl_c_in_the_first_tenths_of_a_second_shows_no_traceback(command: str, delay: float, tmp_path: Path) -> None:
     code, said = interrupted(tmp_path, command, 1, delay)
     assert code in (130, -signal.SIGINT, 0)  # the last of a command that was done by then
-    assert said == ("" if code <= 0 else "Interrupted.\n")
+    # A command that has begun says what it keeps.
+    assert said == "" if code <= 0 else re.fullmatch(r"Interrupted(\.|: .*)\n", said)
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def test_a_damaged_run_is_left_out_and_named(place, zoo_report, tmp_path):
     told = f"Damaged, and left out of everything here: mlp, seed {seed} ({damaged})."
     assert told in done.stdout.splitlines()
     text = (tmp_path / "less" / "report.md").read_text(encoding="utf-8").replace("\\", "")
-    assert text.index(told) < text.index("Most alike are") < text.index("## Leaderboard")
+    assert text.index(told) < text.index("The two, ") < text.index("## Leaderboard")
     assert zoo_report("verify", str(tmp_path / "less")).returncode == 0
     left = report.read(tmp_path / "less")["left_out"]
     assert any(damaged.name in str(item["folder"]) and "predictions.parquet" in item["reason"] for item in left)
