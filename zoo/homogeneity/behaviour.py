@@ -34,6 +34,7 @@ from zoo.homogeneity.results import (
     NO_PROBABILITIES,
     NO_REPLICAS,
     NO_SPREAD,
+    ROUNDING,
     Pairs,
     sampled,
 )  # fmt: skip
@@ -48,7 +49,6 @@ _ELEMENTS = 2**24  # floats of one tile of features or one-hot columns: 64 MiB a
 _BLOCK = 256  # rows of a block when only the upper triangle of a product is computed
 _EXACT_WORK = 2e10  # multiplications up to which probabilities are summed in float64
 _DIVERGENCE_WORK = 2e8  # (pairs × examples × classes) up to which the Jensen-Shannon divergence takes all examples
-_ROUNDING = 1e-9  # examples: 100 failures of 1,000 each are .1 · .1 · 1,000 of both, which may be a little below 10
 _NOISE_DRAWS = 200  # draws from which the noise in the differences between replicas is read: a mean, so few suffice
 
 TWO_CLASSES = "of two classes, two wrong answers are always the same"
@@ -527,7 +527,7 @@ def _no_intervals(panel: Panel) -> dict[tuple[int, int], str]:
     fixed = np.array([bool(np.isin(rates[owner == m], (0, 1)).any()) for m in range(len(panel.models))])
     why = np.full((len(fixed), len(fixed)), "", dtype=object)
     for right, reason in ((True, FEW_RIGHT), (False, FEW)):
-        why[np.maximum(*shared(panel, right)) < FEW_SHARED - _ROUNDING] = reason
+        why[np.maximum(*shared(panel, right)) < FEW_SHARED - ROUNDING] = reason
     why[fixed] = why[:, fixed] = NO_SPREAD
     why[np.diag_indices(len(why))] = np.where(replicas > 1, np.diagonal(why), "")
     return {(int(i), int(j)): why[i, j] for i, j in zip(*np.nonzero(np.triu(why != "")), strict=True)}

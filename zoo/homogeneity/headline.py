@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from zoo.homogeneity.bootstrap import Bootstrap, jackknife_interval, too_few
-from zoo.homogeneity.results import MIN_EXAMPLES, ONE_MODEL, Scalar
+from zoo.homogeneity.results import MIN_EXAMPLES, ONE_MODEL, ROUNDING, Scalar
 from zoo.shares import UNSEEN
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ NOT_WITHOUT = "it is undefined without some of the examples, so there is no inte
 
 _ELEMENTS = 2**22  # means without one example that are held at a time
 _EVEN = 1e-12  # variance of the number of failures, relative to that of independent ones, that is rounding
-_ROUNDING = 1e-9  # examples: 10 failures of 1,000 are a share that may be a little below .01
 
 
 @dataclass(frozen=True)
@@ -293,11 +292,11 @@ def few_failures(point: Means, examples: int) -> str:
 def _few(share: np.ndarray, both: np.ndarray, examples: int, reasons: tuple[str, str, str]) -> str:
     """share: (M,) of the examples; both: of every ordered pair of models, summed."""
     expected = share.sum() ** 2 - (share**2).sum()
-    if share.mean() * examples < FEW_FAILURES - _ROUNDING:
+    if share.mean() * examples < FEW_FAILURES - ROUNDING:
         return reasons[0]
-    if share.min() * examples < FEW_OF_ONE - _ROUNDING:
+    if share.min() * examples < FEW_OF_ONE - ROUNDING:
         return reasons[1]
-    return reasons[2] if max(both, expected) / 2 * examples < FEW_SHARED_BY_PAIRS - _ROUNDING else ""
+    return reasons[2] if max(both, expected) / 2 * examples < FEW_SHARED_BY_PAIRS - ROUNDING else ""
 
 
 def _votes(found: _Found) -> Estimate:

@@ -15,6 +15,9 @@ of their errors has no interval. Of independent models those of φ held 0 in .40
 example expected, in .58 with one, in .90 with 2.5, in .93 with ten. For the most and the least alike pair: see
 reports/coverage."""
 
+ROUNDING = 1e-9
+"""Examples: 10 failures of 1,000 are a share that may be a little below .01, and .1 · .1 · 1,000 a little below 10."""
+
 MIN_EXAMPLES = 4
 """With fewer test examples every measure is undefined: nothing about likeness can be told from three answers."""
 

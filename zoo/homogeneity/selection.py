@@ -18,7 +18,7 @@ from zoo import shares
 from zoo.homogeneity.behaviour import no_intervals, shared
 from zoo.homogeneity.bootstrap import FEW_EVENTS, Bootstrap, drawn_means, tensor, tiles, wide
 from zoo.homogeneity.leaderboard import Accuracies, freedom
-from zoo.homogeneity.results import FEW_SHARED, Pairs, Scalar
+from zoo.homogeneity.results import FEW_SHARED, ROUNDING, Pairs, Scalar
 
 if TYPE_CHECKING:
     from zoo.store.panel import Panel
@@ -184,7 +184,7 @@ def _no_interval(panel: Panel, found: Pairs, pair: np.ndarray, rivals: int, plan
     for right, why in ((True, FEW_RIGHT_OF_ALL), (False, FEW_OF_ALL)):
         seen, expected = shared(panel, right)
         counts = rivals <= RIVALS and seen[upper].mean() >= FEW_SHARED and seen[at] >= FEW_SHARED / 2
-        if expected[at] < FEW_SHARED - 1e-9 and not counts:
+        if expected[at] < FEW_SHARED - ROUNDING and not counts:
             return why
     return None
 
